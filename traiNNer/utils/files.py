@@ -1,0 +1,54 @@
+"""Files that are whole or absent, never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from traiNNer.utils.errors import DiskError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that after a crash, a kill or a full disk the old content or the new one is there.
+
+    A temporary file in the same folder is written, flushed to the disk (fsync) and renamed over `path`.
+
+    Raises:
+        DiskError: if writing fails; the temporary file is removed and `path` is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise DiskError(
+            f"cannot write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
+            "What was saved before is untouched; make room or choose another folder, then continue with --auto_resume."
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def unused_path(path: Path) -> Path:
+    """`path`, or `path_2`, `path_3`, ... : the first that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}_{number}")
+    return candidate
