@@ -1,0 +1,36 @@
+"""torch.optim's optimizers for dense weights that need no closure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from traiNNer.utils.registry import OPTIMIZERS
+
+NAMES = (
+    "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "Adafactor", "RMSprop", "Rprop", "ASGD", "SGD",
+)  # fmt: skip
+for _name in NAMES:
+    OPTIMIZERS.add(_name, getattr(torch.optim, _name))
+
+FUSED_ON = {"cuda", "cpu"}
+"""Devices on which torch has fused kernels; a fused step can be skipped on the device, without a synchronisation."""
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], options: dict[str, Any], device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimizer `name` over the parameters that want gradients.
+
+    It is the fused version where torch has one for the optimizer and the device, unless the options choose one.
+    """
+    cls = OPTIMIZERS[name]
+    trained = [p for p in parameters if p.requires_grad]
+    choices = {"foreach", "fused", "capturable", "differentiable"}
+    if "fused" in inspect.signature(cls).parameters and device.type in FUSED_ON and not choices & options.keys():
+        options = {**options, "fused": True}
+    return cls(trained, **options)

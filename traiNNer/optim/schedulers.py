@@ -1,0 +1,68 @@
+"""torch's learning-rate schedulers; a length that the options leave out becomes the length of the run."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from traiNNer.utils.registry import SCHEDULERS
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """A class of torch.optim.lr_scheduler, and the name of its argument that is a length in iterations (or None)."""
+
+    name: str
+    length: str | None = None
+
+    @property
+    def cls(self) -> Any:
+        """The class itself."""
+        return getattr(torch.optim.lr_scheduler, self.name)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        hints = typing.get_type_hints(self.cls.__init__)
+        parameters = [
+            p.replace(
+                annotation=hints.get(p.name, p.annotation),
+                default=None if p.name == self.length else p.default,
+                kind=p.KEYWORD_ONLY,
+            )
+            for p in inspect.signature(self.cls).parameters.values()
+            if p.name not in {"verbose"}
+        ]
+        return inspect.Signature(parameters)
+
+    def __call__(
+        self, optimizer: torch.optim.Optimizer, total_iter: int, **options: Any
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.length is not None and options.get(self.length) is None:
+            options[self.length] = total_iter
+        return self.cls(optimizer, **options)
+
+
+for _spec in (
+    SchedulerSpec("MultiStepLR"),
+    SchedulerSpec("StepLR"),
+    SchedulerSpec("CosineAnnealingLR", length="T_max"),
+    SchedulerSpec("CosineAnnealingWarmRestarts"),
+    SchedulerSpec("ExponentialLR"),
+    SchedulerSpec("LinearLR", length="total_iters"),
+    SchedulerSpec("PolynomialLR", length="total_iters"),
+    SchedulerSpec("ConstantLR", length="total_iters"),
+    SchedulerSpec("OneCycleLR", length="total_steps"),
+    SchedulerSpec("CyclicLR"),
+):
+    SCHEDULERS.add(_spec.name, _spec)
+
+
+def build_scheduler(
+    name: str, optimizer: torch.optim.Optimizer, total_iter: int, options: dict[str, Any]
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The scheduler `name`, to be stepped once an iteration."""
+    return SCHEDULERS[name](optimizer, total_iter, **options)

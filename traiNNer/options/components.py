@@ -1,0 +1,196 @@
+"""Sections with a `type`: their other keys are the keyword arguments of the registered class of that name."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
+
+from traiNNer.utils.registry import Registry, UnknownNameError
+
+
+class Section(BaseModel):
+    """A section of the options: frozen, unknown keys forbidden, the text under each field is its documentation."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+    )
+
+
+class Component(Section):
+    """A section with `type: name`. Fields declared here are the program's; the rest belongs to the named class."""
+
+    model_config = ConfigDict(extra="allow")
+
+    registry: ClassVar[Registry[Any]]
+    injected: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of the class that the program fills in, so that they are no options."""
+
+    type: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The keyword arguments for the registered class that were given in the options."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def entry(self) -> Any:
+        """The registered class or spec."""
+        return self.registry[self.type]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
+        if isinstance(data, cls):
+            return data
+        if not isinstance(data, dict):
+            raise PydanticCustomError("section_type", "expected a section with `type: name`")
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        extras = {key: value for key, value in data.items() if key not in cls.model_fields}
+        errors: list[InitErrorDetails] = []
+        checked: Any = None
+        try:
+            checked = handler(own)
+        except ValidationError as error:
+            errors += [restate(e) for e in error.errors()]
+        if isinstance(own.get("type"), str):
+            try:
+                name = cls.registry.canonical(own["type"])
+            except UnknownNameError as error:
+                details = {"allowed": error.names, "suggestions": error.suggestions, "message": f"unknown {error.kind}"}
+                problem = PydanticCustomError("unknown_type", "{message}", details)
+                errors.append(InitErrorDetails(type=problem, loc=("type",), input=own["type"]))
+            else:
+                try:
+                    extras = check_parameters(cls.registry[name], extras, cls.injected)
+                except ValidationError as error:
+                    errors += [restate(e, own_names=tuple(cls.model_fields)) for e in error.errors()]
+                own["type"] = name
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        declared = {name: getattr(checked, name) for name in checked.model_fields_set} | {"type": own["type"]}
+        return cls.model_construct(_fields_set=None, **declared, **extras)
+
+
+def restate(error: Any, own_names: tuple[str, ...] = ()) -> InitErrorDetails:
+    """Re-state one of pydantic's errors so that it can be raised again from inside a validator."""
+    context = {"message": error["msg"]} | dict(error.get("ctx") or {})
+    if own_names and "allowed" in context:
+        context["allowed"] = [*own_names, *context["allowed"]]
+    return InitErrorDetails(
+        type=PydanticCustomError(error["type"], "{message}", context), loc=error["loc"], input=error["input"]
+    )
+
+
+def check_parameters(entry: Any, given: dict[str, Any], injected: frozenset[str]) -> dict[str, Any]:
+    """The values of `given`, checked and converted as the signature of `entry` wants them.
+
+    Raises:
+        ValidationError: for names that the entry does not take (with the names it does take in `ctx["allowed"]`),
+            values of the wrong type, and required ones that are missing.
+    """
+    model = parameter_model(entry, injected)
+    errors: list[InitErrorDetails] = []
+    for name in given:
+        if name not in model.model_fields:
+            context = {"allowed": list(model.model_fields), "message": "unknown key"}
+            problem = PydanticCustomError("extra_forbidden", "{message}", context)
+            errors.append(InitErrorDetails(type=problem, loc=(name,), input=given[name]))
+    known = {name: value for name, value in given.items() if name in model.model_fields}
+    try:
+        checked = model.model_validate_json(json.dumps(to_jsonable_python(known)))
+    except ValidationError as error:
+        errors += [restate(e) for e in error.errors()]
+        checked = None
+    if errors or checked is None:
+        raise ValidationError.from_exception_data(str(entry), errors)
+    return {name: getattr(checked, name) for name in known}
+
+
+@cache
+def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
+    """A pydantic model with one field for each keyword argument of `entry` that options may set."""
+    fields: dict[str, Any] = {}
+    hints = _type_hints(entry)
+    for parameter in inspect.signature(entry).parameters.values():
+        if parameter.name in injected or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        required = parameter.default is parameter.empty
+        annotation = _without_tensors(hints.get(parameter.name, parameter.annotation), parameter)
+        if not required and parameter.default is None:
+            annotation = annotation | None if annotation is not Any else annotation
+        fields[parameter.name] = (annotation, ... if required else parameter.default)
+    config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), arbitrary_types_allowed=True)
+    return create_model(getattr(entry, "__name__", "Parameters"), __config__=config, **fields)
+
+
+def parameter_docs(entry: Any) -> dict[str, str]:
+    """The lines of the `Args:` section of a class's docstring, by argument."""
+    docs: dict[str, str] = {}
+    _, _, block = (inspect.getdoc(entry) or "").partition("Args:\n")
+    name = ""
+    for line in block.splitlines():
+        if not line.strip() or not line.startswith(" "):
+            break
+        if line.startswith("     ") and name:
+            docs[name] += " " + line.strip()
+            continue
+        name, colon, text = line.strip().partition(":")
+        name = name.split(" ")[0]
+        if not colon:
+            break
+        docs[name] = text.strip()
+    return docs
+
+
+def parameter_fields(entry: Any, injected: frozenset[str]) -> dict[str, FieldInfo]:
+    """Name to type, default and description of every option that `entry` takes."""
+    docs = parameter_docs(entry)
+    fields = dict(parameter_model(entry, injected).model_fields)
+    for name, info in fields.items():
+        info.description = info.description or docs.get(name)
+    return fields
+
+
+def _type_hints(entry: Any) -> dict[str, Any]:
+    if not inspect.isclass(entry):
+        return {}  # an ArchSpec: its signature holds evaluated annotations
+    try:
+        return typing.get_type_hints(entry.__init__, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def _without_tensors(annotation: Any, parameter: inspect.Parameter) -> Any:
+    """`annotation` with torch.Tensor taken out of unions; a type guessed from the default where there is none."""
+    if annotation is parameter.empty or isinstance(annotation, str):
+        return _guess(parameter.default)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        kept = [_without_tensors(a, parameter) for a in args if a is not torch.Tensor]
+        return typing.Union[tuple(kept)]  # noqa: UP007 (built from a tuple)
+    if origin is tuple:
+        return tuple[tuple(a if a is Ellipsis else _without_tensors(a, parameter) for a in args)]
+    return annotation
+
+
+def _guess(default: Any) -> Any:
+    if isinstance(default, bool | int | float | str):
+        return type(default)
+    if isinstance(default, list | tuple):
+        return list[Any]
+    return Any

@@ -1,0 +1,187 @@
+"""From a YAML file and `--set` assignments to checked options, or to one list of everything that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from traiNNer.options.fields import all_keys, section_at
+from traiNNer.options.schema import TestOptions, TrainingOptions
+from traiNNer.options.yaml_reader import KeyPath, RawOptions, apply_override, read_yaml
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.registry import normalize
+
+AnyOptions = TypeVar("AnyOptions", TrainingOptions, TestOptions)
+
+
+def load_options(
+    model: type[AnyOptions], path: Path, overrides: Sequence[str] = (), *, name: str | None = None
+) -> AnyOptions:
+    """Read, merge, override and check the options in `path`.
+
+    Args:
+        model: TrainingOptions or TestOptions.
+        path: the YAML file.
+        overrides: `a.b.c=value` assignments, applied in order.
+        name: replaces the option `name`.
+
+    Raises:
+        OptionsError: listing every problem with file, line, key, value, what is allowed and the nearest name.
+    """
+    raw = read_yaml(path)
+    for assignment in overrides:
+        apply_override(raw, assignment)
+    if name is not None:
+        raw.values["name"] = name
+        raw.positions["name",] = type(raw.position(()))("--name", 0)
+    return check_options(model, raw, path)
+
+
+def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOptions:
+    """Check raw values against the schema; see `load_options`."""
+    try:
+        return model.model_validate_json(json.dumps(raw.values, default=str))
+    except ValidationError as error:
+        problems = _problems(model, raw, error, path)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "\n".join(f"  {text}" for text in problems)
+    raise OptionsError(f"{path}: {count} in the options\n{lines}")
+
+
+def options_text(options: BaseModel) -> str:
+    """The resolved options as YAML, defaults included."""
+    return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def options_hash(options: BaseModel) -> str:
+    """A short hash of the resolved options, the same for the same options."""
+    text = json.dumps(options.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path) -> list[str]:
+    """One line for each place that is wrong, in the order of the file."""
+    by_key: dict[KeyPath, list[dict[str, Any]]] = {}
+    for detail in error.errors():
+        by_key.setdefault(_real_path(raw, detail["loc"]), []).append(dict(detail))
+    lines: list[tuple[str, int, str]] = []
+    for key, details in by_key.items():
+        position = raw.position(key)
+        where = str(path) if position.file == "options" else str(position)
+        lines.append((position.file, position.line, f"{where}: {_describe(model, raw, key, details)}"))
+    return [text for _, _, text in sorted(lines)]
+
+
+def _describe(model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: list[dict[str, Any]]) -> str:
+    """What is wrong at `loc`: key, value, what is allowed, nearest name."""
+    key, shown = ".".join(map(str, loc)) or "(top level)", _shown(raw_value(raw, loc))
+    kind, context = errors[0]["type"], errors[0].get("ctx") or {}
+    if kind == "missing":
+        section = section_at(model, loc[:-1])
+        info = section.model_fields.get(str(loc[-1])) if section else None
+        return f"{key} is missing: {(info and info.description) or context.get('doc') or 'required'}"
+    if kind == "extra_forbidden":
+        return f"unknown key {key}{_suggest_key(model, loc, context.get('allowed'))}"
+    if kind == "unknown_type":
+        return f"{key} = {shown}: {context['message']}{_suggest_name(context)}"
+    expectations = list(dict.fromkeys(_expectation(e) for e in errors))
+    return f"{key} = {shown}: {' or '.join(expectations).replace(' or expected ', ' or ')}"
+
+
+def _real_path(raw: RawOptions, loc: tuple[str | int, ...]) -> KeyPath:
+    """pydantic's location without the names of union members and validators that it puts in between."""
+    path: list[str | int] = []
+    node: Any = raw.values
+    for place, step in enumerate(loc):
+        if isinstance(node, dict) and (step in node or place == len(loc) - 1 or not _is_union_tag(step)):
+            path.append(step)
+            node = node.get(step)
+        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+            path.append(step)
+            node = node[step]
+    return tuple(path)
+
+
+def _is_union_tag(step: str | int) -> bool:
+    return isinstance(step, str) and any(mark in step for mark in "[('")
+
+
+def raw_value(raw: RawOptions, path: KeyPath) -> Any:
+    """The value at `path` as the user gave it, None where there is none."""
+    node: Any = raw.values
+    for step in path:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+EXPECTATIONS = {
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "tuple_type": "expected a list",
+    "dict_type": "expected `key: value` lines",
+    "model_type": "expected a section (`key: value` lines)",
+    "model_attributes_type": "expected a section (`key: value` lines)",
+    "section_type": "expected a section with `type: name`",
+}
+
+
+def _expectation(error: dict[str, Any]) -> str:
+    """What is allowed, in our words."""
+    kind, context = error["type"], error.get("ctx") or {}
+    if kind in EXPECTATIONS:
+        return EXPECTATIONS[kind]
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    signs = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "more than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in signs:
+        name, words = signs[kind]
+        return f"expected {words} {context[name]}"
+    if kind == "too_short":
+        return f"expected at least {context.get('min_length', 1)} item(s)"
+    if kind == "string_pattern_mismatch":
+        return "expected letters, digits, and _ . + - or blanks (it names folders)"
+    return str(context.get("message") or error["msg"])
+
+
+def _suggest_key(model: type[BaseModel], loc: KeyPath, allowed: Any) -> str:
+    """The nearest keys: of the same section, else the same key in another section (wrong indentation)."""
+    section = section_at(model, loc[:-1])
+    names = list(allowed or (section.model_fields if section else ()))
+    key = str(loc[-1])
+    near = difflib.get_close_matches(key, names, n=2, cutoff=0.65)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    elsewhere = [k for k in all_keys(model) if normalize(k.rpartition(".")[2]) == normalize(key)]
+    if elsewhere:
+        return f"; that key belongs at {' or '.join(elsewhere[:2])} (check the indentation)"
+    return f"; allowed here: {', '.join(names)}" if names else ""
+
+
+def _suggest_name(context: dict[str, Any]) -> str:
+    if context["suggestions"]:
+        return f"; did you mean {' or '.join(context['suggestions'])}?"
+    return f"; there are: {', '.join(context['allowed'])}"

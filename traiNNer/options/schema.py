@@ -1,0 +1,375 @@
+"""The one schema of all options. The text under a field is its documentation, in `--explain` and in docs/options.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from traiNNer.options.components import Component, Section, restate
+from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS
+
+
+def _integral(value: Any) -> Any:
+    """`!!float 5e5`, as the field's older files have it, is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+Roots = str | list[str]
+
+
+class NetworkOptions(Component):
+    """A network of the catalogue (docs/archs.md) and its parameters."""
+
+    registry = ARCHS
+    injected = frozenset({"scale"})
+
+    type: str
+    """Name of the network, for example span, compact, realplksr."""
+
+
+class LossOptions(Component):
+    """A loss and its weight in the sum."""
+
+    registry = LOSSES
+
+    type: str
+    """Name of the loss, for example l1, charbonnier, ms_ssim."""
+    loss_weight: float = Field(default=1.0, gt=0)
+    """Factor in the sum of the losses."""
+    label: str | None = None
+    """Name in the log and in TensorBoard. Left out: the type, numbered where a type stands twice."""
+
+
+class OptimizerOptions(Component):
+    """One of torch.optim's optimizers and its arguments."""
+
+    registry = OPTIMIZERS
+    injected = frozenset({"params"})
+
+    type: str
+    """Name of the optimizer, for example AdamW."""
+
+
+class SchedulerOptions(Component):
+    """One of torch.optim.lr_scheduler's schedulers, stepped once an iteration. Lengths left out become total_iter."""
+
+    registry = SCHEDULERS
+    injected = frozenset({"optimizer", "last_epoch"})
+
+    type: str
+    """Name of the scheduler, for example MultiStepLR."""
+
+
+class MetricOptions(Component):
+    """A metric of the validation."""
+
+    registry = METRICS
+    injected = frozenset({"scale"})
+
+    type: str
+    """Name of the metric: psnr or ssim."""
+
+
+class DatasetOptions(Component):
+    """What every dataset section has; the other keys belong to the dataset class that `type` names."""
+
+    registry = DATASETS
+    injected = frozenset({"scale"})
+
+    type: str
+    """Dataset class, for example PairedImageDataset."""
+    name: str | None = None
+    """Name in messages, in TensorBoard and of result folders. Left out: the section's key."""
+    num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
+    """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at most 2 without."""
+    read_errors: Literal["error", "skip"] = "error"
+    """An unreadable image stops the run, or is replaced by the next readable one, counted and reported."""
+
+
+class TrainDatasetOptions(DatasetOptions):
+    """The dataset to train on."""
+
+    lq_size: Positive = 64
+    """Side of the square training patch in LQ pixels; on the GT side it is lq_size * scale."""
+    batch_size_per_gpu: Positive = 8
+    """Patches in a batch."""
+    accum_iter: Positive = 1
+    """Batches whose gradients are summed before the weights change; one iteration reads all of them."""
+    dataset_enlarge_ratio: Positive = 1
+    """How often each image is seen in an epoch, each time with another crop."""
+
+
+class _DatasetsBase(Section):
+    """Dataset sections by key."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, DatasetOptions]
+    prefixes: ClassVar[tuple[str, ...]]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _known_keys(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
+        """Reports unknown keys together with what is wrong inside the known ones."""
+        known = data
+        errors: list[InitErrorDetails] = []
+        if isinstance(data, dict):
+            known = {k: v for k, v in data.items() if k in cls.model_fields or str(k).startswith(cls.prefixes)}
+            allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
+            unknown = {key: value for key, value in data.items() if key not in known}
+            errors += [_error((k,), "unknown key", v, "extra_forbidden", allowed=allowed) for k, v in unknown.items()]
+        try:
+            checked = handler(known)
+        except ValidationError as error:
+            errors += [restate(e) for e in error.errors()]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return checked
+
+    @property
+    def evaluated(self) -> dict[str, DatasetOptions]:
+        """The sections whose images are read whole: val* while training, test* for test.py."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class TrainingDatasets(_DatasetsBase):
+    """`train`, and any number of sections whose keys begin with `val`."""
+
+    prefixes = ("val",)
+
+    train: TrainDatasetOptions
+    """The dataset to train on."""
+
+
+class TestDatasets(_DatasetsBase):
+    """Any number of sections whose keys begin with `test` or `val`."""
+
+    __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
+    prefixes = ("test", "val")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> TestDatasets:
+        if not self.evaluated:
+            raise PydanticCustomError("missing", "expected at least one section whose key begins with test")
+        return self
+
+
+class PathOptions(Section):
+    """Files that come in, folders that go out. Relative paths start where the command runs."""
+
+    pretrain_network_g: str | None = None
+    """Weights to start from (.safetensors or .pth), ours or any that spandrel reads."""
+    strict_load_g: bool = True
+    """Every weight must fit. false takes what fits and reports the rest."""
+    resume_state: str | None = None
+    """A .state file in training_states to go on from. --auto_resume finds the newest one itself."""
+    experiments_root: str = "experiments"
+    """Folder of the runs: experiments_root/<name>/{models,training_states,log,visualization}."""
+    tb_root: str = "tb_logger"
+    """Folder of the TensorBoard curves: tb_root/<name>."""
+    results_root: str = "results"
+    """Folder that test.py writes to: results_root/<name>/<dataset>."""
+
+
+class TrainOptions(Section):
+    """How the weights change."""
+
+    total_iter: Positive
+    """Iterations (changes of the weights) in the whole run."""
+    warmup_iter: Annotated[int, BeforeValidator(_integral), Field(ge=-1)] = 0
+    """Iterations in which the learning rate climbs linearly from near zero. 0 or -1: none."""
+    optim_g: OptimizerOptions
+    """Optimizer of the network."""
+    scheduler: SchedulerOptions | None = None
+    """Learning-rate schedule. Left out: constant."""
+    losses: list[LossOptions] = Field(min_length=1)
+    """The losses, summed by weight."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay per iteration of the moving average of the weights, which is validated and saved beside them. 0: none."""
+    grad_clip: bool = False
+    """Clip the gradients' global norm."""
+    grad_clip_max_norm: float = Field(default=1.0, gt=0)
+    """Largest global norm when grad_clip is on."""
+    max_nonfinite_steps: Positive = 20
+    """Non-finite steps are skipped and reported; after this many in a row the run stops."""
+
+
+class ValOptions(Section):
+    """How images are judged while training, and processed by test.py."""
+
+    val_enabled: bool = True
+    """Validate while training (needs a val* dataset)."""
+    val_freq: Positive = 5000
+    """Iterations between validations; there is always one after the last iteration."""
+    save_img: bool = False
+    """Save every output as PNG under visualization/."""
+    tile_size: Count = 0
+    """Side of the tiles in LQ pixels in which large images are processed. 0: whole images."""
+    tile_overlap: Count = 16
+    """LQ pixels by which neighbouring tiles overlap; they are blended there."""
+    metrics: dict[str, MetricOptions] = Field(
+        default_factory=lambda: {name: MetricOptions.model_validate({"type": name}) for name in ("psnr", "ssim")}
+    )
+    """Metrics by label. Left out: psnr and ssim in RGB."""
+    tb_images: Count = 4
+    """Images of each val set that TensorBoard shows as strips LQ | SR | GT."""
+    compare_bicubic: bool = False
+    """After the last iteration, print bicubic beside the network per image and write a sheet of pictures."""
+
+    @model_validator(mode="after")
+    def _overlap_below_tile(self) -> ValOptions:
+        if self.tile_size and self.tile_overlap >= self.tile_size:
+            message = f"expected less than tile_size ({self.tile_size})"
+            _raise_at([("tile_overlap",)], message, given=self.tile_overlap)
+        return self
+
+
+class LoggerOptions(Section):
+    """What is printed and kept."""
+
+    print_freq: Positive = 100
+    """Iterations between lines in the log and points in TensorBoard."""
+    save_checkpoint_freq: Positive = 5000
+    """Iterations between checkpoints; there is always one after the last iteration."""
+    use_tb_logger: bool = True
+    """Write TensorBoard curves."""
+    keep_last: Positive = 3
+    """Checkpoints kept; older ones are deleted. The best one is kept besides."""
+    keep_best: str | None = None
+    """Label of the metric that decides which weights are kept as best. Left out: the first metric."""
+
+
+class _Runtime(Section):
+    """What training and testing have in common."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w][\w .+-]*$")
+    """Name of the run, and of its folders."""
+    num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """auto: one GPU if there is one (CUDA, ROCm or Apple's MPS), else the CPU. 0: the CPU."""
+    use_amp: bool = False
+    """Mixed precision: about half the memory and, on recent GPUs, up to twice the speed."""
+    amp_bf16: bool = True
+    """bfloat16 instead of float16 when use_amp is on; it does not overflow."""
+    use_channels_last: bool = False
+    """Memory layout that some networks and GPUs are faster with; try it both ways."""
+    use_compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster steps after."""
+    fast_matmul: bool = False
+    """TensorFloat-32 for float32 products on NVIDIA GPUs: faster, a little less exact."""
+    path: PathOptions = Field(default_factory=PathOptions)
+    """Files and folders."""
+    val: ValOptions = Field(default_factory=ValOptions)
+    """Validation and tiling."""
+
+    @model_validator(mode="after")
+    def _one_gpu(self) -> _Runtime:
+        if self.num_gpu != "auto" and self.num_gpu > 1:
+            _raise_at(
+                [("num_gpu",)],
+                "training on several GPUs is not supported yet; expected auto, 0 or 1",
+                given=self.num_gpu,
+            )
+        return self
+
+
+class TrainingOptions(_Runtime):
+    """Everything that `train.py -opt FILE` reads."""
+
+    scale: int = Field(ge=1, le=16)
+    """How many times larger GT is than LQ."""
+    manual_seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Seed of the weights, of the data's order and of the crops."""
+    deterministic: bool = False
+    """Only deterministic kernels: the same run twice gives the same weights, slower on a GPU."""
+    datasets: TrainingDatasets
+    """Datasets to train and validate on."""
+    network_g: NetworkOptions
+    """The network to train."""
+    train: TrainOptions
+    """Optimization."""
+    logger: LoggerOptions = Field(default_factory=LoggerOptions)
+    """Log, curves and checkpoints."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainingOptions:
+        errors: list[InitErrorDetails] = []
+        spec, lq_size = self.network_g.entry, self.datasets.train.lq_size
+        kind = self.network_g.type
+        if self.scale not in spec.scales:
+            errors.append(_error(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale))
+        if lq_size % spec.size_multiple or lq_size < spec.min_size:
+            multiple = spec.size_multiple
+            nearest = max(-(-spec.min_size // multiple), round(lq_size / multiple)) * multiple
+            message = f"{kind} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is {nearest}"
+            errors.append(_error(("datasets", "train", "lq_size"), message, lq_size))
+        if self.use_amp and not (spec.bf16 if self.amp_bf16 else spec.fp16):
+            precision, other = ("bf16", "fp16") if self.amp_bf16 else ("fp16", "bf16")
+            usable = spec.fp16 if self.amp_bf16 else spec.bf16
+            hint = f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})" if usable else "set use_amp: false"
+            errors.append(_error(("use_amp",), f"{kind} is not safe in {precision}; {hint}", True))
+        labels = list(self.val.metrics)
+        if self.logger.keep_best is not None and self.logger.keep_best not in labels:
+            message = f"expected a label of val.metrics: {', '.join(labels) or 'there are none'}"
+            errors.append(_error(("logger", "keep_best"), message, self.logger.keep_best))
+        given = [loss.label for loss in self.train.losses if loss.label is not None]
+        for index, loss in enumerate(self.train.losses):
+            if given.count(loss.label or "") > 1:
+                errors.append(_error(("train", "losses", index, "label"), "each loss needs its own", loss.label))
+        if errors:
+            raise ValidationError.from_exception_data("TrainingOptions", errors)
+        return self
+
+    @property
+    def labelled_losses(self) -> dict[str, LossOptions]:
+        """The losses by unique label: the given one, else the type, numbered from the second on."""
+        taken: dict[str, LossOptions] = {loss.label: loss for loss in self.train.losses if loss.label is not None}
+        result: dict[str, LossOptions] = {}
+        for loss in self.train.losses:
+            label, number = loss.label or loss.type, 1
+            while loss.label is None and (label in taken or label in result):
+                number += 1
+                label = f"{loss.type}_{number}"
+            result[label] = loss
+        return result
+
+
+class TestOptions(_Runtime):
+    """Everything that `test.py -opt FILE` reads. Network and scale are found in the checkpoint where possible."""
+
+    __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
+
+    scale: int | None = Field(default=None, ge=1, le=16)
+    """Scale that the checkpoint is expected to have. Left out: the checkpoint's own."""
+    datasets: TestDatasets
+    """Images to process."""
+    network_g: NetworkOptions | None = None
+    """The network, for a checkpoint that does not tell its architecture. Left out: found in the checkpoint."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> TestOptions:
+        if self.path.pretrain_network_g is None:
+            _raise_at([("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing")
+        if self.network_g is not None and self.scale is None:
+            _raise_at([("scale",)], "required when network_g is given", kind="missing")
+        return self
+
+
+def _listed(scales: tuple[int, ...]) -> str:
+    return ("scale " if len(scales) == 1 else "scales ") + ", ".join(map(str, scales))
+
+
+def _error(
+    loc: tuple[str | int, ...], message: str, given: Any, kind: str = "value", **context: Any
+) -> InitErrorDetails:
+    problem = PydanticCustomError(kind, "{message}", {"message": message} | context)  # pyright: ignore[reportArgumentType]
+    return InitErrorDetails(type=problem, loc=loc, input=given)
+
+
+def _raise_at(
+    locs: list[tuple[str | int, ...]], message: str, given: Any = None, kind: str = "value", **context: Any
+) -> None:
+    raise ValidationError.from_exception_data("Options", [_error(loc, message, given, kind, **context) for loc in locs])
