@@ -1,0 +1,22 @@
+"""Generators: spandrel's architectures under names, with checked parameters, and the loading of their weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from traiNNer.archs import catalogue as _catalogue  # noqa: F401 - fills the registry
+from traiNNer.archs.spec import ArchSpec
+from traiNNer.utils.registry import ARCHS
+
+__all__ = ["ArchSpec", "build_network"]
+
+
+def build_network(name: str, *, scale: int, **parameters: object) -> nn.Module:
+    """The network of that name for `(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, with fresh weights.
+
+    Raises:
+        UnknownNameError: if there is no network of that name.
+        OptionsError: if it cannot be built at that scale or with those parameters.
+    """
+    spec: ArchSpec = ARCHS[name]
+    return spec(scale=scale, **parameters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,8 @@ class SchedulerSpec:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        hints = typing.get_type_hints(self.cls.__init__)
+        names = {"Iterable": Iterable, "Sequence": Sequence, "Callable": Callable, "Literal": typing.Literal}
+        hints = typing.get_type_hints(self.cls.__init__, localns=names)  # torch imports them for type checkers only
         parameters = [
             p.replace(
                 annotation=hints.get(p.name, p.annotation),

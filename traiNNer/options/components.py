@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import json
 import types
@@ -183,6 +184,8 @@ def _without_tensors(annotation: Any, parameter: inspect.Parameter) -> Any:
     if origin in (typing.Union, types.UnionType):
         kept = [_without_tensors(a, parameter) for a in args if a is not torch.Tensor]
         return typing.Union[tuple(kept)]  # noqa: UP007 (built from a tuple)
+    if origin in (collections.abc.Iterable, collections.abc.Sequence):
+        return list[_without_tensors(args[0], parameter)]
     if origin is tuple:
         return tuple[tuple(a if a is Ellipsis else _without_tensors(a, parameter) for a in args)]
     return annotation

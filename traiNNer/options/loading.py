@@ -106,6 +106,8 @@ def _real_path(raw: RawOptions, loc: tuple[str | int, ...]) -> KeyPath:
         elif isinstance(node, list) and isinstance(step, int) and step < len(node):
             path.append(step)
             node = node[step]
+        elif node is None:  # below a section that was left out
+            path.append(step)
     return tuple(path)
 
 

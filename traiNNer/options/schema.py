@@ -108,14 +108,14 @@ class _DatasetsBase(Section):
     """Dataset sections by key."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, DatasetOptions]
+    __pydantic_extra__: dict[str, DatasetOptions]  # pyright: ignore[reportIncompatibleVariableOverride] (narrower)
     prefixes: ClassVar[tuple[str, ...]]
 
     @model_validator(mode="wrap")
     @classmethod
     def _known_keys(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
         """Reports unknown keys together with what is wrong inside the known ones."""
-        known = data
+        known, checked = data, None
         errors: list[InitErrorDetails] = []
         if isinstance(data, dict):
             known = {k: v for k, v in data.items() if k in cls.model_fields or str(k).startswith(cls.prefixes)}
@@ -154,7 +154,7 @@ class TestDatasets(_DatasetsBase):
     @model_validator(mode="after")
     def _not_empty(self) -> TestDatasets:
         if not self.evaluated:
-            raise PydanticCustomError("missing", "expected at least one section whose key begins with test")
+            raise PydanticCustomError("value", "expected at least one section whose key begins with test")
         return self
 
 
@@ -228,6 +228,15 @@ class ValOptions(Section):
         return self
 
 
+class TestValOptions(ValOptions):
+    """How test.py processes images."""
+
+    __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
+
+    save_img: bool = True
+    """Save every output as PNG under results_root/<name>/<dataset>."""
+
+
 class LoggerOptions(Section):
     """What is printed and kept."""
 
@@ -262,8 +271,6 @@ class _Runtime(Section):
     """TensorFloat-32 for float32 products on NVIDIA GPUs: faster, a little less exact."""
     path: PathOptions = Field(default_factory=PathOptions)
     """Files and folders."""
-    val: ValOptions = Field(default_factory=ValOptions)
-    """Validation and tiling."""
 
     @model_validator(mode="after")
     def _one_gpu(self) -> _Runtime:
@@ -291,6 +298,8 @@ class TrainingOptions(_Runtime):
     """The network to train."""
     train: TrainOptions
     """Optimization."""
+    val: ValOptions = Field(default_factory=ValOptions)
+    """Validation and tiling."""
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
     """Log, curves and checkpoints."""
 
@@ -346,6 +355,8 @@ class TestOptions(_Runtime):
     """Scale that the checkpoint is expected to have. Left out: the checkpoint's own."""
     datasets: TestDatasets
     """Images to process."""
+    val: TestValOptions = Field(default_factory=TestValOptions)
+    """Tiling, metrics, pictures."""
     network_g: NetworkOptions | None = None
     """The network, for a checkpoint that does not tell its architecture. Left out: found in the checkpoint."""
 

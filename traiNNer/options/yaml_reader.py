@@ -193,13 +193,14 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
     path: KeyPath = ()
     for place, key in enumerate(keys):
         last = place == len(keys) - 1
+        step: Any
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 known = f"items 0 to {len(node) - 1}" if node else "no items"
                 raise OptionsError(
                     f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {known}, not '{key}'"
                 )
-            step: str | int = int(key)
+            step = int(key)
         elif isinstance(node, dict):
             step = key
             if not last and node.get(key) is None:

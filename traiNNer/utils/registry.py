@@ -74,7 +74,8 @@ class Registry(Generic[T]):
         self._fill()
         spelling = normalize(name)
         if spelling not in self._canonical:
-            near = difflib.get_close_matches(spelling, list(self._canonical), n=3, cutoff=0.6)
+            near = [n for n in self._canonical if len(spelling) > 2 and n.startswith(spelling)][:3]
+            near += difflib.get_close_matches(spelling, list(self._canonical), n=3, cutoff=0.6)
             raise UnknownNameError(
                 self.kind, name, list(dict.fromkeys(self._canonical[n] for n in near)), list(self._entries)
             )

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Upscale folders of images with a trained network, and measure it where there is GT."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+                        help="set one option, for example --set val.tile_size=256 (repeatable)")  # fmt: skip
+    parser.add_argument("--name", metavar="S", help="name of the results, instead of the file's")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0 done, 2 wrong options, data or checkpoint, 130 interrupted, 1 anything else."""
+    arguments = parse_arguments(argv)
+    from traiNNer.engine.command_line import run_plainly
+    from traiNNer.engine.logs import setup_logging
+
+    setup_logging()
+    return run_plainly(lambda: test(arguments))
+
+
+def test(arguments: argparse.Namespace) -> int:
+    """Options, checkpoint, datasets; then every image."""
+    from traiNNer.engine.command_line import make_runtime, timed
+    from traiNNer.engine.setup import open_dataset
+    from traiNNer.engine.testing import Upscaler, test_dataset
+    from traiNNer.options.loading import load_options
+    from traiNNer.options.schema import TestOptions
+
+    options = load_options(TestOptions, arguments.opt, arguments.overrides, name=arguments.name)
+    runtime = make_runtime(
+        num_gpu=options.num_gpu, use_amp=options.use_amp, amp_bf16=options.amp_bf16,
+        use_channels_last=options.use_channels_last, use_compile=options.use_compile, fast_matmul=options.fast_matmul,
+    )  # fmt: skip
+    with timed("loaded the network"):
+        upscaler = Upscaler.load(options, runtime)
+    datasets = {
+        section.name or key: open_dataset(section, upscaler.scale)
+        for key, section in options.datasets.evaluated.items()
+    }
+    for name, dataset in datasets.items():
+        test_dataset(name, dataset, upscaler, options, Path(options.path.results_root) / options.name / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

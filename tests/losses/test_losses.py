@@ -1,0 +1,189 @@
+"""The contract of every registered loss of two images, and reference values."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import skimage.data
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
+
+from traiNNer.losses.ms_ssim import MSSSIMLoss
+from traiNNer.losses.pixel import CharbonnierLoss
+from traiNNer.utils.errors import DataError, OptionsError
+from traiNNer.utils.registry import LOSSES
+
+# Arguments without a default, of entries that have such.
+ARGUMENTS: dict[str, dict[str, Any]] = {}
+
+
+def takes_a_pair(name: str) -> bool:
+    """Whether an entry is called with an output and a target, and nothing else."""
+    return list(inspect.signature(LOSSES[name].forward).parameters) == ["self", "sr", "gt"]
+
+
+PAIR_LOSSES = [name for name in LOSSES if takes_a_pair(name)]
+
+
+def build(name: str) -> torch.nn.Module:
+    return LOSSES[name](**ARGUMENTS.get(name, {}))
+
+
+def photo(size: int = 64) -> Tensor:
+    """(2, 3, size, size), two parts of a photograph."""
+    image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1) / 255
+    return torch.stack((image[:, :size, 150 : 150 + size], image[:, 200 : 200 + size, 200 : 200 + size]))
+
+
+def noise(image: Tensor, sigma: float, seed: int = 0) -> Tensor:
+    return image + sigma * torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs() -> dict[str, tuple[Tensor, Tensor]]:
+    """Outputs and targets on which training must not stumble."""
+    random = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    return {
+        "noisy": (noise(photo(), 0.1), photo()),
+        "equal": (photo(), photo()),
+        "black": (torch.zeros_like(random), torch.zeros_like(random)),
+        "flat on flat": (torch.full_like(random, 0.3), torch.full_like(random, 0.8)),
+        "flat on photograph": (torch.full_like(random, 0.5), photo()),
+        "random": (random, random.flip(-1)),
+        "negative of the target": (1 - photo(), photo()),
+        "overshoot": (3 * random - 1, photo()),
+    }
+
+
+def test_the_pixel_losses_are_covered():
+    assert {"l1", "mse", "charbonnier", "ms_ssim"} <= set(PAIR_LOSSES)
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+class TestContract:
+    def test_zero_on_equals(self, name):
+        assert build(name)(photo(), photo()).item() == pytest.approx(0, abs=1e-6)
+
+    def test_positive_and_growing_otherwise(self, name):
+        loss = build(name)
+        little, much = (loss(noise(photo(), sigma), photo()).item() for sigma in (0.02, 0.2))
+        assert 1e-5 < little < much
+
+    @pytest.mark.parametrize("case", list(inputs()))
+    def test_finite_value_and_gradient(self, name, case):
+        sr, gt = inputs()[case]
+        sr.requires_grad_()
+        value = build(name)(sr, gt)
+        assert value.shape == ()
+        value.backward()
+        assert value.isfinite()
+        assert sr.grad is not None
+        assert sr.grad.isfinite().all()
+
+    def test_float32_also_under_autocast(self, name):
+        loss, sr, gt = build(name), noise(photo(), 0.1).bfloat16(), photo()
+        expected = loss(sr.float(), gt)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = loss(sr.requires_grad_(), gt)
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+        value.backward()
+        assert sr.grad is not None
+        assert sr.grad.dtype == torch.bfloat16
+
+    def test_step_downhill(self, name):
+        loss, sr, gt = build(name), noise(photo(), 0.1).requires_grad_(), photo()
+        before = loss(sr, gt)
+        (gradient,) = torch.autograd.grad(before, sr)
+        after = loss(sr.detach() - 0.01 * gradient / gradient.abs().max(), gt)
+        assert after < before
+
+    def test_other_shapes_are_refused(self, name):
+        with pytest.raises(DataError, match=r"output \(1, 3, 32, 32\) and the target \(1, 1, 32, 32\) differ in shape"):
+            build(name)(torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32))
+
+    def test_arguments_are_documented(self, name):
+        entry = LOSSES[name]
+        text = inspect.getdoc(entry) or ""
+        for argument, parameter in inspect.signature(entry).parameters.items():
+            assert parameter.annotation is not inspect.Parameter.empty
+            assert f"\n    {argument}: " in text
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("L1Loss", "l1"),
+        ("MSELoss", "mse"),
+        ("l2", "mse"),
+        ("l2loss", "mse"),
+        ("CharbonnierLoss", "charbonnier"),
+        ("mssim", "ms_ssim"),
+        ("mssimloss", "ms_ssim"),
+        ("msssimloss", "ms_ssim"),
+        ("ms_ssim_loss", "ms_ssim"),
+        ("MSSSIM", "ms_ssim"),
+    ],
+)
+def test_aliases(spelling, name):
+    assert LOSSES.canonical(spelling) == name
+
+
+def test_pixel_values():
+    sr, gt = torch.tensor([0.1, 0.5]).reshape(1, 1, 1, 2), torch.tensor([0.4, 0.4]).reshape(1, 1, 1, 2)
+    assert build("l1")(sr, gt).item() == pytest.approx(0.2)
+    assert build("mse")(sr, gt).item() == pytest.approx(0.05)
+    expected = ((0.09 + 0.01) ** 0.5 + 0.02**0.5) / 2 - 0.1
+    assert CharbonnierLoss(eps=0.1)(sr, gt).item() == pytest.approx(expected)
+
+
+def test_charbonnier_needs_an_eps():
+    with pytest.raises(OptionsError, match="eps must be above 0, got 0"):
+        CharbonnierLoss(eps=0)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.3])
+@pytest.mark.parametrize("size", [176, 192])
+def test_ms_ssim_equals_torchmetrics(sigma, size):
+    gt = photo(size)
+    sr = noise(gt, sigma)
+    expected = 1 - multiscale_structural_similarity_index_measure(sr, gt, data_range=1.0)
+    assert MSSSIMLoss()(sr, gt).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("size", "weights"), [(88, 4), (87, 3), (64, 3), (43, 2)])
+def test_ms_ssim_of_small_images_uses_the_scales_that_fit(size, weights):
+    gt = photo(size)
+    sr = noise(gt, 0.05)
+    full = (0.0448, 0.2856, 0.3001, 0.2363)[:weights]
+    expected, fine_sr, fine_gt = 1.0, sr.double(), gt.double()
+    for index, weight in enumerate(full):
+        ssim, contrast = structural_similarity_index_measure(
+            fine_sr, fine_gt, data_range=1.0, return_contrast_sensitivity=True, reduction="none"
+        )
+        expected = expected * (ssim if index == weights - 1 else contrast) ** (weight / sum(full))
+        fine_sr, fine_gt = (torch.nn.functional.avg_pool2d(image, 2) for image in (fine_sr, fine_gt))
+    assert MSSSIMLoss()(sr, gt).item() == pytest.approx(1 - expected.mean().item(), abs=1e-5)
+
+
+@pytest.mark.gpu
+def test_ms_ssim_is_not_computed_in_tensorfloat():
+    gt = 0.8 + 0.02 * photo(192)
+    sr = noise(gt, 0.002).to(memory_format=torch.channels_last)
+    loss = MSSSIMLoss()
+    assert loss(sr.cuda(), gt.cuda()).item() == pytest.approx(loss(sr, gt).item(), abs=1e-5)
+
+
+def test_ms_ssim_works_down_to_one_window():
+    assert 0 < MSSSIMLoss()(noise(photo(11), 0.1), photo(11)).item() < 1
+    with pytest.raises(DataError, match="at least 11x11 pixels, got 10x10; use a larger lq_size"):
+        MSSSIMLoss()(photo(10), photo(10))
+
+
+def test_ms_ssim_adds_nothing_to_checkpoints():
+    assert not MSSSIMLoss().state_dict()

@@ -1,0 +1,189 @@
+"""The catalogue's networks for super-resolution that are made of convolutions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from traiNNer.archs.spec import ArchSpec
+
+_ALL = (1, 2, 3, 4, 8)
+
+_compact = partial(
+    ArchSpec,
+    architecture="Compact",
+    class_name="Compact",
+    scale_parameter="upscale",
+    scales=_ALL,
+    source="Real-ESRGAN, 2021",
+)
+_span = partial(
+    ArchSpec,
+    architecture="SPAN",
+    class_name="SPAN",
+    adapted=True,
+    scale_parameter="upscale",
+    scales=_ALL,
+    source="SPAN, 2023",
+    note="trains three convolutions for each one it infers with; evaluation and checkpoints hold the fused one",
+)
+_esrgan = partial(
+    ArchSpec,
+    architecture="ESRGAN",
+    class_name="ESRGAN",
+    scale_parameter="scale",
+    scales=(1, 2, 4, 8),
+    # As Real-ESRGAN has it: below x4 the image is folded into channels, and the network stays an x4 one.
+    at_scale={
+        1: {"in_nc": 48, "scale": 4, "shuffle_factor": 4},
+        2: {"in_nc": 12, "scale": 4, "shuffle_factor": 2},
+    },
+    hidden=("shuffle_factor", "norm"),
+    size_multiple=4,
+    min_size=4,
+    source="ESRGAN, 2018; Real-ESRGAN, 2021",
+    note="at scales 1 and 2 the image is folded into channels first, as in Real-ESRGAN",
+)
+_rcan = partial(
+    ArchSpec,
+    architecture="RCAN",
+    class_name="RCAN",
+    adapted=True,
+    scale_parameter="scale",
+    scales=_ALL,
+    fp16=False,
+    source="RCAN, 2018",
+)
+_plksr = partial(
+    ArchSpec,
+    architecture="PLKSR",
+    class_name="PLKSR",
+    scale_parameter="upscaling_factor",
+    scales=_ALL,
+    source="PLKSR, 2024",
+)
+_realplksr = partial(
+    ArchSpec,
+    architecture="PLKSR",
+    class_name="RealPLKSR",
+    scale_parameter="upscaling_factor",
+    scales=_ALL,
+    fp16=False,
+    source="PLKSR, 2024; neosr's RealPLKSR",
+)
+_mosr = partial(
+    ArchSpec,
+    architecture="MoSR",
+    class_name="MoSR",
+    scale_parameter="upscale",
+    scales=_ALL,
+    source="neosr's MoSR, 2024",
+)
+_safmn = partial(
+    ArchSpec,
+    architecture="SAFMN",
+    class_name="SAFMN",
+    scale_parameter="upscaling_factor",
+    scales=_ALL,
+    size_multiple=8,
+    min_size=8,
+    fp16=False,
+    source="SAFMN, 2023",
+)
+_seemore = partial(
+    ArchSpec,
+    architecture="SeemoRe",
+    class_name="SeemoRe",
+    scale_parameter="scale",
+    scales=_ALL,
+    min_size=16,
+    fp16=False,
+    source="SeemoRe, 2024",
+)
+_realcugan = partial(
+    ArchSpec,
+    architecture="RealCUGAN",
+    scale_parameter=None,
+    source="Real-CUGAN, 2022",
+)
+
+CONVOLUTIONAL: tuple[ArchSpec, ...] = (
+    _compact(name="compact", defaults={"num_feat": 64, "num_conv": 16}, aliases=("srvggnetcompact",)),
+    _compact(name="ultracompact", defaults={"num_feat": 64, "num_conv": 8}),
+    _compact(name="superultracompact", defaults={"num_feat": 24, "num_conv": 8}),
+    _span(name="span", defaults={"feature_channels": 48}),
+    _span(name="span_s", defaults={"feature_channels": 28}),
+    _span(name="span_f96", defaults={"feature_channels": 96}),
+    _esrgan(name="esrgan", defaults={"num_filters": 64, "num_blocks": 23}, aliases=("rrdbnet", "realesrgan", "bsrgan")),
+    _esrgan(name="esrgan_6b", defaults={"num_filters": 64, "num_blocks": 6}),
+    _esrgan(name="esrgan_lite", defaults={"num_filters": 32, "num_blocks": 12}),
+    _rcan(name="rcan", defaults={"n_resgroups": 10, "n_resblocks": 20, "n_feats": 64}),
+    _plksr(name="plksr", defaults={"ccm_type": "DCCM"}),
+    _plksr(name="plksr_tiny", defaults={"n_blocks": 12, "kernel_size": 13, "ccm_type": "DCCM", "use_ea": False}),
+    _realplksr(name="realplksr"),
+    _realplksr(name="realplksr_s", defaults={"n_blocks": 12, "kernel_size": 13, "use_ea": False}),
+    _realplksr(name="realplksr_l", defaults={"dim": 96}),
+    _mosr(name="mosr", defaults={"n_block": 24, "dim": 64}),
+    _mosr(name="mosr_t", defaults={"n_block": 5, "dim": 48}),
+    ArchSpec(
+        name="moesr",
+        architecture="MoESR",
+        class_name="MoESR",
+        scale_parameter="scale",
+        scales=_ALL,
+        size_multiple=2,
+        min_size=2,
+        source="the author's MoESR, 2025",
+    ),
+    _safmn(name="safmn", defaults={"dim": 36, "n_blocks": 8}),
+    _safmn(name="safmn_l", defaults={"dim": 128, "n_blocks": 16}),
+    _seemore(name="seemore_t", defaults={"num_experts": 3, "num_layers": 6, "embedding_dim": 36, "lr_space": "exp"}),
+    _seemore(name="seemore_b", defaults={"num_experts": 3, "num_layers": 8, "embedding_dim": 48, "lr_space": "exp"}),
+    _seemore(
+        name="seemore_l",
+        defaults={
+            "num_experts": 3,
+            "num_layers": 16,
+            "embedding_dim": 48,
+            "lr_space": "exp",
+            "use_shuffle": False,
+            "recursive": 1,
+        },  # fmt: skip
+    ),
+    _realcugan(
+        name="realcugan",
+        class_name="UpCunet{scale}x",
+        scales=(2, 3, 4),
+        size_multiple=4,
+        min_size=32,
+        note="`pro: true` is for weights of the pro models, which expect another range inside",
+    ),
+    _realcugan(
+        name="realcugan_fast",
+        class_name="UpCunet{scale}x_fast",
+        scales=(2,),
+        size_multiple=4,
+        min_size=40,
+    ),
+    ArchSpec(
+        name="swiftsrgan",
+        architecture="SwiftSRGAN",
+        class_name="SwiftSRGAN",
+        scale_parameter="upscale_factor",
+        scales=(1, 2, 4, 8),
+        min_size=2,
+        unused_parameters=True,
+        source="Swift-SRGAN, 2021",
+        note="has batch norms: small batches train badly",
+    ),
+    ArchSpec(
+        name="mmrealsr",
+        architecture="MMRealSR",
+        class_name="MMRealSR",
+        adapted=True,
+        scale_parameter="scale",
+        scales=(4,),
+        min_size=16,
+        source="MM-RealSR, 2022",
+        note="its degradation estimator is trained through the image alone, without the paper's ranking loss",
+    ),
+)

@@ -1,0 +1,73 @@
+"""Where a training crop lies and how it is augmented: a pure function of a seed, the same for GT and LQ."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from traiNNer.utils.images import Pixels
+
+SmallImages = Literal["error", "skip", "pad"]
+
+
+@dataclass(frozen=True, slots=True)
+class CropPlan:
+    """Flips and the place of the crop, drawn before the size of the crop is known.
+
+    `left` and `top` are in [0, 1): shares of all the places where the crop fits.
+    """
+
+    hflip: bool
+    vflip: bool
+    transpose: bool
+    left: float
+    top: float
+
+
+def draw_plan(seed: int, use_hflip: bool, use_rot: bool) -> CropPlan:
+    """Draw a plan.
+
+    Everything is drawn always and in one order, so that no option and no size of the crop changes what the others get.
+
+    Args:
+        seed: of the request.
+        use_hflip: allow left and right to change places.
+        use_rot: allow up and down, and rows and columns, to change places (with hflip: all 8 orientations).
+    """
+    draw = random.Random(seed)  # noqa: S311  # no cryptography here
+    hflip, vflip, transpose = (draw.random() < 0.5 for _ in range(3))
+    return CropPlan(hflip and use_hflip, vflip and use_rot, transpose and use_rot, draw.random(), draw.random())
+
+
+def cut(pixels: Pixels, plan: CropPlan, lq_size: int, factor: int) -> Pixels:
+    """The crop of an image (H, W, 3), as a view.
+
+    Args:
+        pixels: the whole image; both sides at least `lq_size * factor`.
+        plan: where and how.
+        lq_size: side of the LQ crop in pixels.
+        factor: 1 for LQ, the scale for GT; a crop of GT lies exactly over that of LQ.
+    """
+    height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
+    top = int(plan.top * (height - lq_size + 1)) * factor
+    left = int(plan.left * (width - lq_size + 1)) * factor
+    view = pixels[top : top + lq_size * factor, left : left + lq_size * factor]
+    if plan.hflip:
+        view = view[:, ::-1]
+    if plan.vflip:
+        view = view[::-1]
+    return view.swapaxes(0, 1) if plan.transpose else view
+
+
+def pad_to(pixels: Pixels, side: int) -> Pixels:
+    """Mirror an image (H, W, 3) at its right and lower edge until both sides are at least `side` pixels.
+
+    The edge pixel is repeated: only so do mirrored GT and LQ stay aligned.
+    """
+    bottom, right = (max(0, side - length) for length in pixels.shape[:2])
+    if not bottom and not right:
+        return pixels
+    return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")

@@ -1,0 +1,73 @@
+"""LQ images without GT, for looking at results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from traiNNer.data.describe import count, describe_kinds, describe_sizes
+from traiNNer.data.sample import Sample, SampleRequest
+from traiNNer.data.scan import Problems, ScannedImage, as_roots, scan_into
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import image_to_tensor, read_header, read_image
+from traiNNer.utils.registry import DATASETS
+
+
+@DATASETS.register("SingleImageDataset")
+class SingleImageDataset(Dataset[Sample]):
+    """Whole LQ images without GT. An element is asked for by a `SampleRequest` with `lq_size` None.
+
+    Args:
+        scale: how many times larger the results are, per side; the images do not depend on it.
+        dataroot_lq: a folder of images with all of its sub-folders, or one image file; or a list of such.
+
+    Raises:
+        DataError: listing all that is wrong with the folders and images.
+    """
+
+    def __init__(self, scale: int, dataroot_lq: str | list[str]) -> None:
+        self.scale = scale
+        problems = Problems()
+        self._images: list[ScannedImage] = []
+        roots = as_roots(dataroot_lq)
+        if not roots:
+            raise DataError("dataroot_lq is an empty list; name a folder or an image")
+        for root in roots:
+            self._images += [_scan_file(root)] if root.is_file() else scan_into(root, problems)
+        problems.raise_if_any()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: SampleRequest) -> Sample:
+        """Read the whole image of a request: lq (3, h, w), uint8 or float32 in [0, 1]; gt None.
+
+        Raises:
+            DataError: if the file cannot be read.
+            DataError: if a crop is asked for, as for training.
+        """
+        if index.lq_size is not None:
+            self.require_lq_size(index.lq_size)
+        path = self._images[index.index].path
+        return Sample(image_to_tensor(read_image(path)), None, index.index, str(path), None)
+
+    def require_lq_size(self, lq_size: int) -> None:
+        """Refuse to be trained on.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"a SingleImageDataset has no GT, so there is nothing to train on (crops of {lq_size} pixels were asked "
+            "for); use type: PairedImageDataset with dataroot_gt and dataroot_lq"
+        )
+
+    def summary(self) -> str:
+        """One line: how many images, their sizes, what is unusual."""
+        headers = [image.header for image in self._images]
+        return ", ".join([count(len(self), "image"), describe_sizes(headers), *describe_kinds([(h,) for h in headers])])
+
+
+def _scan_file(path: Path) -> ScannedImage:
+    return ScannedImage(path.parent, path.name, read_header(path))

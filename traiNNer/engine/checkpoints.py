@@ -1,0 +1,182 @@
+"""Weights and states on the disk: whole or absent, the last few and the best.
+
+A checkpoint is committed by its state file, which is written last and names the weights that belong to it. So a kill
+between two files leaves weights without a state, which nothing reads, and never a state without its weights.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import nn
+
+import traiNNer
+from traiNNer.archs.loading import load_weights
+from traiNNer.engine.runs import RunFolders
+from traiNNer.models import BaseModel
+from traiNNer.options.loading import options_hash
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.errors import CheckpointError
+from traiNNer.utils.files import write_atomic
+from traiNNer.utils.seeds import restore_rng_state, rng_state
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+
+
+@dataclass
+class Best:
+    """The best validation so far."""
+
+    metric: str
+    value: float
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a state says beyond the model: where the run was."""
+
+    iteration: int
+    samples_consumed: int
+    options_hash: str
+
+
+class Checkpoints:
+    """Saves and loads the checkpoints of one run.
+
+    Args:
+        folders: the run's folders.
+        options: the run's options; their hash and the network's parameters go into every file.
+    """
+
+    def __init__(self, folders: RunFolders, options: TrainingOptions) -> None:
+        self.folders = folders
+        self.options = options
+        self.best: Best | None = None
+        self._saved_iteration: int | None = None
+
+    def metadata(self, iteration: int, *, ema: bool) -> dict[str, str]:
+        """What a weights file says about itself; all values are text, as safetensors wants."""
+        network = self.options.network_g
+        return {
+            "arch": network.type,
+            "parameters": json.dumps(network.params),
+            "scale": str(self.options.scale),
+            "iteration": str(iteration),
+            "ema": str(ema).lower(),
+            "options_hash": options_hash(self.options),
+            "traiNNer": traiNNer.__version__,
+        }
+
+    def save(self, model: BaseModel, samples_consumed: int) -> None:
+        """Write weights, then the state; then delete what is older than the last few.
+
+        Raises:
+            DiskError: if a file cannot be written; the former checkpoints are untouched.
+        """
+        iteration = model.iteration
+        if self._saved_iteration == iteration:
+            return
+        files = {}
+        for stem, network in model.networks.items():
+            files[stem] = f"{stem}_{iteration}.safetensors"
+            self._write_weights(self.folders.models / files[stem], network, iteration, ema=stem.endswith("_ema"))
+        state = {
+            "format": FORMAT,
+            "files": files,
+            "samples_consumed": samples_consumed,
+            "model": model.state_dict(),
+            "rng": rng_state(),
+            "best": None if self.best is None else vars(self.best),
+            "options_hash": options_hash(self.options),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomic(self.folders.states / f"{iteration}.state", buffer.getvalue())
+        self._saved_iteration = iteration
+        log.info("saved iteration %d in %s", iteration, self.folders.root)
+        self._prune()
+
+    def save_if_best(self, model: BaseModel, metric: str, value: float, better: Literal["higher", "lower"]) -> None:
+        """Keep the validated weights as `net_g_best.safetensors` if `value` beats all before."""
+        if self.best is not None and self.best.metric == metric:
+            gain = value - self.best.value if better == "higher" else self.best.value - value
+            if gain <= 0:
+                return
+        path = self.folders.models / "net_g_best.safetensors"
+        ema = model.evaluated_network is not model.network
+        self._write_weights(path, model.evaluated_network, model.iteration, ema=ema)
+        self.best = Best(metric, value, model.iteration)
+        log.info("best so far: %s %.4f at iteration %d, kept as %s", metric, value, model.iteration, path)
+
+    def _write_weights(self, path: Path, network: nn.Module, iteration: int, *, ema: bool) -> None:
+        write_atomic(path, to_safetensors(_weights(network), metadata=self.metadata(iteration, ema=ema)))
+
+    def _prune(self) -> None:
+        states = sorted((p for p in self.folders.states.glob("*.state") if p.stem.isdigit()), key=lambda p: int(p.stem))
+        for state in states[: -self.options.logger.keep_last]:
+            state.unlink(missing_ok=True)
+            for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
+                weights.unlink(missing_ok=True)
+
+    def load(self, path: Path, model: BaseModel) -> Resumed:
+        """Put `model` and the global random generators where they were when `path` was saved.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged or of another network.
+        """
+        state = read_state(path)
+        models = path.parent.parent / "models"
+        for stem, network in model.networks.items():
+            name = state["files"].get(stem)
+            if name is None:
+                log.warning("%s holds no %s: it starts from net_g's weights", path, stem)
+                name = state["files"]["net_g"]
+            load_weights(network, models / name, strict=True, what=stem)
+        try:
+            model.load_state_dict(state["model"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} does not fit these options (another optimizer or scheduler?): {error}. "
+                "Use the options that the run was started with, or start anew from its weights with "
+                "path.pretrain_network_g."
+            ) from error
+        restore_rng_state(state["rng"])
+        self.best = Best(**state["best"]) if state["best"] else None
+        self._saved_iteration = model.iteration
+        return Resumed(model.iteration, state["samples_consumed"], state["options_hash"])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a state file without executing anything in it.
+
+    Raises:
+        CheckpointError: if it is damaged or no state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no training state ({type(error).__name__}); delete it to go on from the one before, "
+            "or name another with path.resume_state"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no training state of this program (weights go to path.pretrain_network_g)")
+    return state
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The network's weights as independent, contiguous tensors in main memory, as safetensors wants them."""
+    return {
+        name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, weight in network.state_dict().items()
+    }

@@ -1,0 +1,68 @@
+"""What train.py and test.py share: errors as plain messages with honest exit codes, start-up steps with their time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from traiNNer.engine.interrupts import EXIT_INTERRUPTED
+from traiNNer.utils.device import Runtime, choose_device, configure_backends
+from traiNNer.utils.errors import OptionsError, TraiNNerError
+
+log = logging.getLogger(__name__)
+
+
+def run_plainly(action: Callable[[], int]) -> int:
+    """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1 for a bug."""
+    try:
+        return action()
+    except TraiNNerError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted before anything was trained; nothing to save\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except Exception:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
+        traceback.print_exc()
+        sys.stderr.write("\nThis is a bug in traiNNer, not in your options: please report it with the lines above.\n")
+        return 1
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say how long a step of the start-up took."""
+    start = time.perf_counter()
+    yield
+    log.info("%s (%.1f s)", what, time.perf_counter() - start)
+
+
+def make_runtime(
+    *,
+    num_gpu: object,
+    use_amp: bool,
+    amp_bf16: bool,
+    use_channels_last: bool,
+    use_compile: bool,
+    fast_matmul: bool,
+    deterministic: bool = False,
+) -> Runtime:
+    """Device and precision as the options ask for.
+
+    Raises:
+        OptionsError: if a GPU is asked for and there is none.
+    """
+    import torch
+
+    try:
+        device = choose_device("auto" if num_gpu == "auto" else int(str(num_gpu)))
+    except ValueError as error:
+        raise OptionsError(f"num_gpu = {num_gpu}: {error}; set num_gpu: auto or 0") from error
+    configure_backends(deterministic=deterministic, fast_matmul=fast_matmul)
+    amp_dtype = (torch.bfloat16 if amp_bf16 else torch.float16) if use_amp else None
+    return Runtime(device, amp_dtype, use_channels_last, use_compile)

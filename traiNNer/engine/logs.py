@@ -1,0 +1,59 @@
+"""Log messages: to the terminal in colour, to a pipe as plain lines, and to a file in the run's folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False)
+"""The terminal. Tables and progress bars go through it so that log lines do not tear them."""
+
+
+class _FileHandler(logging.FileHandler):
+    """A log file that stops, with one plain line, when the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 (the signature is logging's)
+        logging.getLogger().removeHandler(self)
+        error = sys.exc_info()[1]
+        sys.stderr.write(f"cannot write the log file {self.baseFilename}: {error}; it ends here\n")
+
+
+def setup_logging() -> None:
+    """Send messages from INFO up to the terminal (standard error)."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S"))
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("traiNNer").setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)`")
+
+
+def log_to_file(path: Path) -> None:
+    """Write messages to `path` as well, appending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = _FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def print_table(table: Table) -> None:
+    """Print to standard output, as wide as the table needs where nobody watches."""
+    output = Console(highlight=False)
+    if not output.is_terminal:
+        output = Console(highlight=False, width=200)
+    output.print(table)

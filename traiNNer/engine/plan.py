@@ -1,0 +1,83 @@
+"""The plan of a run in words, printed before anything is trained and by `--check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from traiNNer.engine.runs import RunFolders
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.device import Runtime
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trained numbers in a network."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def plural(number: int, word: str) -> str:
+    """`1 set`, `2 sets`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def training_plan(
+    options: TrainingOptions,
+    runtime: Runtime,
+    network: nn.Module,
+    train_set: Any,
+    val_sets: Mapping[str, Any],
+    folders: RunFolders,
+    num_workers: int,
+) -> dict[str, str]:
+    """What will happen, by topic."""
+    train, data, logger = options.train, options.datasets.train, options.logger
+    samples = data.batch_size_per_gpu * data.accum_iter
+    epochs = train.total_iter * samples / (len(train_set) * data.dataset_enlarge_ratio)
+    accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
+    source = options.path.pretrain_network_g
+    averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
+    clipped = f", gradients clipped at {train.grad_clip_max_norm}" if train.grad_clip else ""
+    warmup = f", {train.warmup_iter:,} iterations of warm-up" if train.warmup_iter > 0 else ""
+    return {
+        "run": f"{options.name} in {folders.root}",
+        "device": str(runtime),
+        "network": f"{options.network_g.type} x{options.scale}, {count_parameters(network):,} parameters"
+        + (f", starting from {source}" if source else ""),
+        "training": train_set.summary(),
+        "batches": f"{data.batch_size_per_gpu}{accumulated} of {data.lq_size} px LQ "
+        f"({data.lq_size * options.scale} px GT), read by {plural(num_workers, 'worker')}"
+        + (" (in the training process)" if num_workers == 0 else ""),
+        "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} samples"
+        f" = {epochs:,.1f} epochs",
+        "optimizer": f"{train.optim_g.type}, {train.scheduler.type if train.scheduler else 'constant rate'}"
+        f"{warmup}{clipped}{averaged}",
+        "losses": ", ".join(f"{label} x {loss.loss_weight:g}" for label, loss in options.labelled_losses.items()),
+        "validation": _validation_plan(options, val_sets),
+        "checkpoints": f"every {logger.save_checkpoint_freq:,} iterations, the last {logger.keep_last} kept"
+        + (f", and the best by {best}" if (best := best_metric(options)) and val_sets else ""),
+        "curves": f"tensorboard --logdir {folders.tensorboard.parent}" if logger.use_tb_logger else "OFF",
+    }
+
+
+def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, Any]) -> str:
+    if not options.val.val_enabled:
+        return "OFF (val.val_enabled is false)"
+    if not val_sets:
+        return "OFF (there is no datasets.val* section)"
+    images = ", ".join(f"{name}: {plural(len(dataset), 'image')}" for name, dataset in val_sets.items())
+    tiles = f", tiles of {options.val.tile_size} px" if options.val.tile_size else ""
+    metrics = ", ".join(options.val.metrics) or "no metrics"
+    return f"every {options.val.val_freq:,} iterations on {plural(len(val_sets), 'set')} ({images}): {metrics}{tiles}"
+
+
+def best_metric(options: TrainingOptions) -> str | None:
+    """The label of the metric that decides which weights are best; None without metrics."""
+    return options.logger.keep_best or next(iter(options.val.metrics), None)
+
+
+def format_plan(plan: Mapping[str, str]) -> str:
+    """The plan as lines of two columns."""
+    width = max(map(len, plan))
+    return "\n".join(f"{topic:<{width}}  {text}" for topic, text in plan.items())

@@ -1,0 +1,100 @@
+"""How fast the run is, measured between two readings; a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from traiNNer.engine.logs import console
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rates over the iterations since the last reading; validation and saving are not counted."""
+
+    iterations_per_s: float
+    samples_per_s: float
+    lq_mpixels_per_s: float
+    data_wait_pct: float
+
+
+class Stopwatch:
+    """Counts iterations, samples and pixels against the clock."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = time.perf_counter()
+        self._outside = self._waiting = 0.0
+        self._iterations = self._samples = self._pixels = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent on waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waiting += time.perf_counter() - start
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Time that is not training: validating, saving."""
+        start = time.perf_counter()
+        yield
+        self._outside += time.perf_counter() - start
+
+    def count(self, samples: int, pixels: int) -> None:
+        """One iteration over `samples` samples of `pixels` LQ pixels in all."""
+        self._iterations += 1
+        self._samples += samples
+        self._pixels += pixels
+
+    def read(self) -> Speed:
+        """The rates since the last reading, and start anew."""
+        seconds = max(time.perf_counter() - self._start - self._outside, 1e-9)
+        speed = Speed(
+            self._iterations / seconds,
+            self._samples / seconds,
+            self._pixels / seconds / 1e6,
+            100 * self._waiting / seconds,
+        )
+        self._reset()
+        return speed
+
+
+def duration(seconds: float) -> str:
+    """For example 0:03:20."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+class ProgressBar:
+    """A live bar on a terminal; nothing elsewhere."""
+
+    def __init__(self, total: int, done: int) -> None:
+        words, count = TextColumn("{task.description}"), TextColumn("{task.completed}/{task.total}")
+        columns = (count, BarColumn(), TimeElapsedColumn(), words)
+        self._progress = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task: TaskID | None = None
+        if self._progress is not None:
+            self._task = self._progress.add_task("", total=total, completed=done)
+            self._progress.start()
+
+    def advance(self) -> None:
+        """One iteration more."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+
+    def say(self, text: str) -> None:
+        """The words beside the bar."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()

@@ -1,0 +1,88 @@
+"""Builds what the options name: datasets, loader, validator."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from traiNNer.data import TrainLoader
+from traiNNer.data.demo import make_demo_dataset
+from traiNNer.engine.runs import RunFolders
+from traiNNer.engine.tracker import Tracker
+from traiNNer.engine.validation import Validator, build_metrics
+from traiNNer.options.schema import DatasetOptions, TrainingOptions
+from traiNNer.utils.device import Runtime, usable_cores
+
+log = logging.getLogger(__name__)
+MOST_WORKERS = 8
+DEMO_ROOT = Path("datasets/demo")
+
+
+def open_dataset(options: DatasetOptions, scale: int) -> Any:
+    """The dataset that a section names, its headers read. The demo's photographs are made on first use.
+
+    Raises:
+        DataError: listing everything that is wrong with its files.
+    """
+    roots = [root for value in options.params.values() for root in (value if isinstance(value, list) else [value])]
+    if any(isinstance(root, str) and DEMO_ROOT in Path(root).parents for root in roots) and make_demo_dataset(
+        DEMO_ROOT
+    ):
+        log.info("made the demo's photographs in %s", DEMO_ROOT)
+    return options.entry(scale=scale, **options.params)
+
+
+def open_datasets(options: TrainingOptions) -> tuple[Any, dict[str, Any]]:
+    """The training set, fit for its patches, and the validation sets by name."""
+    train = options.datasets.train
+    train_set = open_dataset(train, options.scale)
+    train_set.require_lq_size(train.lq_size)
+    val_sets: dict[str, Any] = {}
+    if options.val.val_enabled:
+        for key, section in options.datasets.evaluated.items():
+            val_sets[section.name or key] = open_dataset(section, options.scale)
+    return train_set, val_sets
+
+
+def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
+    """The number of reading processes; auto leaves a CPU that trains one core at least."""
+    if options.num_worker_per_gpu != "auto":
+        return options.num_worker_per_gpu
+    cores = usable_cores()
+    return min(2, cores - 1) if runtime.device.type == "cpu" else min(MOST_WORKERS, cores)
+
+
+def build_loader(options: TrainingOptions, runtime: Runtime, train_set: Any, samples_consumed: int) -> TrainLoader:
+    """The endless batches of the training set, from the first sample that was not consumed yet."""
+    train = options.datasets.train
+    return TrainLoader(
+        train_set,
+        batch_size=train.batch_size_per_gpu,
+        lq_size=train.lq_size,
+        seed=options.manual_seed,
+        num_workers=choose_workers(train, runtime),
+        enlarge_ratio=train.dataset_enlarge_ratio,
+        read_errors=train.read_errors,
+        pin_memory=runtime.device.type == "cuda",
+        samples_consumed=samples_consumed,
+    )
+
+
+def build_validator(
+    options: TrainingOptions, runtime: Runtime, val_sets: dict[str, Any], tracker: Tracker, folders: RunFolders
+) -> Validator | None:
+    """The validator, None when there is nothing to validate on."""
+    if not val_sets:
+        return None
+    sections = {section.name or key: section for key, section in options.datasets.evaluated.items()}
+    workers = {name: 0 if s.num_worker_per_gpu == "auto" else s.num_worker_per_gpu for name, s in sections.items()}
+    return Validator(
+        val_sets,
+        build_metrics(options.val.metrics, options.scale),
+        runtime.device,
+        workers,
+        tracker,
+        tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,
+        save_to=folders.visualization if options.val.save_img else None,
+    )

@@ -1,0 +1,71 @@
+"""Curves and pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from traiNNer.utils.errors import DiskError
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Writes scalars, pictures and text; does nothing when switched off.
+
+    Args:
+        folder: where the curves go, None to write none.
+        first_step: points of this iteration and later that an earlier, interrupted run wrote are dropped.
+    """
+
+    def __init__(self, folder: Path | None, first_step: int = 0) -> None:
+        self._folder = folder
+        self._writer: Any = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purge = first_step if first_step > 1 else None
+            self._writer = self._guarded(lambda: SummaryWriter(str(folder), purge_step=purge))
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """One point for each tag."""
+        if self._writer is not None:
+            for tag, value in values.items():
+                self._guarded(lambda tag=tag, value=value: self._writer.add_scalar(tag, value, step))
+
+    def image(self, tag: str, picture: Tensor, step: int) -> None:
+        """A picture `(3, H, W)` in [0, 1]."""
+        if self._writer is not None:
+            self._guarded(lambda: self._writer.add_image(tag, picture, step))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """A text in Markdown."""
+        if self._writer is not None:
+            self._guarded(lambda: self._writer.add_text(tag, text, step))
+
+    def flush(self) -> None:
+        """Make everything visible to a reader now."""
+        if self._writer is not None:
+            self._guarded(self._writer.flush)
+
+    def close(self) -> None:
+        """Write out and end; a disk that is full by now is only said."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                log.warning("cannot write the TensorBoard curves in %s: %s", self._folder, error.strerror or error)
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except OSError as error:
+            raise DiskError(
+                f"cannot write the TensorBoard curves in {self._folder}: {error.strerror or error}; make room, choose "
+                "another folder with path.tb_root, or switch them off with logger.use_tb_logger: false"
+            ) from error

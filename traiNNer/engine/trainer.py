@@ -1,0 +1,130 @@
+"""The loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from traiNNer.data import Batch, TrainLoader
+from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
+from traiNNer.engine.plan import best_metric
+from traiNNer.engine.progress import ProgressBar, Stopwatch, duration
+from traiNNer.engine.tracker import Tracker
+from traiNNer.engine.validation import ValidationResult, Validator
+from traiNNer.models import BaseModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Trainer:
+    """Runs a model over a loader to the last iteration.
+
+    Attributes:
+        model: the recipe.
+        loader: endless batches.
+        checkpoints: where the run is saved.
+        tracker: curves.
+        validator: None when validation is off.
+        interrupts: Ctrl-C and SIGTERM.
+    """
+
+    model: BaseModel
+    loader: TrainLoader
+    checkpoints: Checkpoints
+    tracker: Tracker
+    validator: Validator | None
+    interrupts: Interrupts
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def run(self) -> int:
+        """Train from where the model is to the end; 0, or 130 when interrupted (after saving)."""
+        options, model = self.model.options, self.model
+        total = options.train.total_iter
+        batches = iter(self.loader)
+        bar = ProgressBar(total, model.iteration)
+        try:
+            while model.iteration < total:
+                step = self._read(batches, options.datasets.train.accum_iter)
+                model.train_step(step)
+                self.stopwatch.count(sum(map(len, step)), sum(batch.pixels for batch in step))
+                bar.advance()
+                if self._due(options.logger.print_freq):
+                    self._report(bar)
+                if self.interrupts.requested:
+                    return self._interrupted()
+                if self.validator is not None and self._due(options.val.val_freq):
+                    self._validate(self.validator)
+                    if self.interrupts.requested:
+                        return self._interrupted()
+                if self._due(options.logger.save_checkpoint_freq):
+                    self._save()
+        finally:
+            bar.close()
+            self.loader.close()
+        return 0
+
+    def _due(self, frequency: int) -> bool:
+        iteration = self.model.iteration
+        return iteration % frequency == 0 or iteration == self.model.options.train.total_iter
+
+    def _read(self, batches: Iterator[Batch], count: int) -> list[Batch]:
+        with self.stopwatch.waiting():
+            return [next(batches) for _ in range(count)]
+
+    def _report(self, bar: ProgressBar) -> None:
+        """One line in the log, one point on every curve. Here the host waits for the device."""
+        model, total = self.model, self.model.options.train.total_iter
+        losses = model.losses.read()
+        model.guard.flush()
+        speed = self.stopwatch.read()
+        rates = model.learning_rates
+        batch, lq_size = model.received[0], model.received[-1]
+        remaining = duration((total - model.iteration) / max(speed.iterations_per_s, 1e-9))
+        bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
+        log.info(
+            "%d/%d  %s  lr %s  lq_size %d  batch %d  %.2f it/s  %.1f samples/s  data wait %.0f %%  left %s",
+            model.iteration, total, "  ".join(f"{label} {value:.5f}" for label, value in losses.items()),
+            ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch,
+            speed.iterations_per_s, speed.samples_per_s, speed.data_wait_pct, remaining,
+        )  # fmt: skip
+        self.tracker.scalars(
+            {f"losses/{label}": value for label, value in losses.items()}
+            | {f"lr/{name}": rate for name, rate in rates.items()}
+            | {
+                "dynamic/lq_size": lq_size,
+                "dynamic/batch_size": batch,
+                "speed/iterations_per_s": speed.iterations_per_s,
+                "speed/samples_per_s": speed.samples_per_s,
+                "speed/lq_mpixels_per_s": speed.lq_mpixels_per_s,
+                "speed/data_wait_pct": speed.data_wait_pct,
+                "progress/samples": self.loader.samples_consumed,
+                "progress/epoch": self.loader.samples_consumed / self.loader.samples_per_epoch,
+                "progress/nonfinite_steps": model.guard.total,
+            },
+            model.iteration,
+        )
+
+    def _validate(self, validator: Validator) -> None:
+        with self.stopwatch.outside():
+            results = validator.run(self.model.upscale, self.model.iteration, lambda: self.interrupts.requested)
+            if results:
+                self._keep_best(results[0], validator)
+
+    def _keep_best(self, result: ValidationResult, validator: Validator) -> None:
+        """The first val set decides."""
+        label = best_metric(self.model.options)
+        if label is not None and label in result.means:
+            better = validator.metrics[label].better
+            self.checkpoints.save_if_best(self.model, label, result.means[label], better)
+
+    def _save(self) -> None:
+        with self.stopwatch.outside():
+            self.checkpoints.save(self.model, self.loader.samples_consumed)
+
+    def _interrupted(self) -> int:
+        self._save()
+        log.info("interrupted at iteration %d; --auto_resume goes on from here", self.model.iteration)
+        return EXIT_INTERRUPTED

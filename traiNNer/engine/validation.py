@@ -1,0 +1,158 @@
+"""Whole images through the network: scores, saved pictures, strips for TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from traiNNer.data import Batch, eval_batches
+from traiNNer.data.loader import RequestDataset
+from traiNNer.engine.tracker import Tracker
+from traiNNer.ops.color import quantize, to_uint8
+from traiNNer.ops.resize import resize
+from traiNNer.options.schema import MetricOptions
+from traiNNer.utils.images import write_image
+
+log = logging.getLogger(__name__)
+STRIP_SIDE = 320
+"""Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show."""
+
+Upscale = Callable[[Tensor], Tensor]
+
+
+class Metric(Protocol):
+    """What the validation asks of a metric."""
+
+    better: Literal["higher", "lower"]
+    unit: str
+
+    def __call__(self, sr: Tensor, gt: Tensor) -> float: ...
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image and its scores by metric label."""
+
+    name: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """The scores of one dataset."""
+
+    dataset: str
+    images: list[ImageScore]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean over the images, by metric label."""
+        labels = self.images[0].scores if self.images else {}
+        return {label: sum(i.scores[label] for i in self.images) / len(self.images) for label in labels}
+
+
+def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str, Metric]:
+    """The metrics by label, built once."""
+    return {label: metric.entry(scale=scale, **metric.params) for label, metric in options.items()}
+
+
+def image_name(batch: Batch) -> str:
+    """The name of a batch of one image: its file's name without suffix."""
+    return Path(batch.lq_paths[0]).stem
+
+
+def judge(sr: Tensor, gt: Tensor, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a saved image has."""
+    return {label: metric(quantize(sr), gt) for label, metric in metrics.items()}
+
+
+def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:
+    """LQ enlarged | SR | GT side by side: the middle of the images, `(3, H, W)` in [0, 1]."""
+    enlarged = resize(lq, (sr.shape[-2], sr.shape[-1]), mode="nearest")
+    pictures = [enlarged, sr] if gt is None else [enlarged, sr, gt]
+    height, width = min(STRIP_SIDE, sr.shape[-2]), min(STRIP_SIDE, sr.shape[-1])
+    top, left = (sr.shape[-2] - height) // 2, (sr.shape[-1] - width) // 2
+    return torch.cat([p[0, :, top : top + height, left : left + width].clamp(0, 1).cpu() for p in pictures], dim=-1)
+
+
+class Validator:
+    """Validates on a set of datasets.
+
+    Args:
+        datasets: by name; each gives whole images.
+        metrics: by label.
+        device: where images are processed and judged.
+        num_workers: processes that read images, by dataset.
+        tracker: for curves and strips.
+        tb_images: how many strips of each dataset are shown.
+        save_to: folder for the outputs, None to save none.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, RequestDataset],
+        metrics: Mapping[str, Metric],
+        device: torch.device,
+        num_workers: Mapping[str, int],
+        tracker: Tracker,
+        tb_images: int = 0,
+        save_to: Path | None = None,
+    ) -> None:
+        self.datasets = datasets
+        self.metrics = metrics
+        self._device = device
+        self._num_workers = num_workers
+        self._tracker = tracker
+        self._tb_images = tb_images
+        self._save_to = save_to
+
+    def run(self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]) -> list[ValidationResult] | None:
+        """Process every dataset.
+
+        Args:
+            upscale: from `(1, 3, H, W)` to `(1, 3, H * scale, W * scale)`.
+            iteration: for curves and file names.
+            should_stop: asked between images; when true, nothing is reported and None is returned.
+        """
+        results: list[ValidationResult] = []
+        for name, dataset in self.datasets.items():
+            start = time.perf_counter()
+            images: list[ImageScore] = []
+            for index, batch in enumerate(eval_batches(dataset, self._num_workers[name])):
+                if should_stop():
+                    return None
+                images.append(self._one(upscale, batch, name, index, iteration))
+            result = ValidationResult(name, images)
+            results.append(result)
+            self._tracker.scalars({f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration)
+            log.info(
+                "validation at %d on %s (%d images, %.1f s): %s",
+                iteration, name, len(images), time.perf_counter() - start, self.describe(result.means) or "no GT",
+            )  # fmt: skip
+        self._tracker.flush()
+        return results
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """For example `psnr 28.4312 dB, ssim 0.8123`."""
+        parts = (f"{label} {value:.4f} {self.metrics[label].unit}".rstrip() for label, value in scores.items())
+        return ", ".join(parts)
+
+    def _one(self, upscale: Upscale, batch: Batch, dataset: str, index: int, iteration: int) -> ImageScore:
+        on_device = batch.to(self._device)
+        sr = upscale(on_device.lq).clamp(0, 1)
+        gt = on_device.gt
+        name = image_name(batch)
+        scores = {} if gt is None else judge(sr, gt, self.metrics)
+        if self._save_to is not None:
+            path = self._save_to / dataset / f"{name}_{iteration}.png"
+            write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
+        if index < self._tb_images:
+            self._tracker.image(f"{dataset}/{name}", strip(on_device.lq, sr, gt), iteration)
+        return ImageScore(name, scores)

@@ -1,0 +1,145 @@
+"""PSNR and SSIM as super-resolution papers report them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from traiNNer.ops.color import crop_border as crop
+from traiNNer.ops.color import rgb_to_y
+from traiNNer.utils.errors import DataError, OptionsError
+from traiNNer.utils.registry import METRICS
+
+WINDOW = 11  # pixels; with SIGMA, C1 and C2 the constants of Wang et al., 2004
+SIGMA = 1.5
+C1 = 0.01**2
+C2 = 0.03**2
+
+
+class _FidelityMetric:
+    """What both have in common: the border, the Y channel, the checks.
+
+    Computed in float64: in flat areas SSIM divides small differences of large numbers, and float32 costs it 2e-4.
+    Nothing is quantised here: to measure what a saved image is worth, pass it through `traiNNer.ops.color.quantize`.
+    """
+
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    unit: ClassVar[str] = ""
+
+    def __init__(self, *, scale: int, crop_border: int | None = None, test_y_channel: bool = False) -> None:
+        if crop_border is not None and crop_border < 0:
+            raise OptionsError(f"crop_border must be 0 or more pixels, got {crop_border}; leave it out for the scale")
+        self.border = scale if crop_border is None else crop_border
+        self.test_y_channel = test_y_channel
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        """One image without its border, (C, H, W) in float64, of one channel if only Y is measured."""
+        if image.ndim == 4 and image.shape[0] == 1:
+            image = image[0]
+        if image.ndim != 3:
+            raise DataError(f"metrics take one image, (C, H, W) or (1, C, H, W), got shape {tuple(image.shape)}")
+        image = crop(image.double(), self.border)
+        return rgb_to_y(image) if self.test_y_channel else image
+
+    def _prepare_pair(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        prepared = self._prepare(sr), self._prepare(gt)
+        if prepared[0].shape != prepared[1].shape:
+            raise DataError(
+                f"the output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ in shape; "
+                "check that the GT image is the LQ image times the scale"
+            )
+        return prepared
+
+
+@METRICS.register("psnr", aliases=("calculate_psnr",))
+class PSNR(_FidelityMetric):
+    """Peak signal-to-noise ratio for a peak of 1, over all channels together; `inf` for identical images.
+
+    Args:
+        scale: factor of the network, given by the program.
+        crop_border: pixels to leave out on each side; by default as many as the scale.
+        test_y_channel: measure the Y channel (BT.601, studio swing) instead of RGB.
+
+    Raises:
+        OptionsError: if crop_border is negative.
+    """
+
+    unit = "dB"
+
+    def __call__(self, sr: Tensor, gt: Tensor) -> float:
+        """PSNR of one image in dB.
+
+        Args:
+            sr: (C, H, W) or (1, C, H, W), in [0, 1].
+            gt: the target, of the same shape.
+
+        Raises:
+            DataError: if the shapes differ or do not fit, or the border leaves nothing.
+        """
+        sr, gt = self._prepare_pair(sr, gt)
+        return -10.0 * torch.log10((sr - gt).square().mean()).item()
+
+
+@METRICS.register("ssim", aliases=("calculate_ssim",))
+class SSIM(_FidelityMetric):
+    """Structural similarity, in [-1, 1], as the mean over all channels and all windows within the image.
+
+    Gaussian windows of 11 pixels with sigma 1.5.
+    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004.
+
+    Args:
+        scale: factor of the network, given by the program.
+        crop_border: pixels to leave out on each side; by default as many as the scale.
+        test_y_channel: measure the Y channel (BT.601, studio swing) instead of RGB.
+
+    Raises:
+        OptionsError: if crop_border is negative.
+    """
+
+    def __call__(self, sr: Tensor, gt: Tensor) -> float:
+        """SSIM of one image.
+
+        Args:
+            sr: (C, H, W) or (1, C, H, W), in [0, 1].
+            gt: the target, of the same shape.
+
+        Raises:
+            DataError: if the shapes differ or do not fit, or the border leaves less than a window.
+        """
+        sr, gt = self._prepare_pair(sr, gt)
+        if min(sr.shape[-2:]) < WINDOW:
+            raise DataError(
+                f"ssim needs at least {WINDOW}x{WINDOW} pixels, got {sr.shape[-2]}x{sr.shape[-1]} after "
+                f"cropping {self.border} on each side; use a larger image or a smaller crop_border"
+            )
+        # One channel at a time, which bounds the memory to a dozen float64 planes.
+        channels = [_mean_similarity(*planes) for planes in zip(sr, gt, strict=True)]
+        return torch.stack(channels).mean().item()
+
+
+def _mean_similarity(sr: Tensor, gt: Tensor) -> Tensor:
+    """SSIM of two planes (H, W), a scalar."""
+    sr_mean, gt_mean = _blur(sr), _blur(gt)
+    covariance = _blur(sr * gt) - sr_mean * gt_mean
+    variances = _blur(sr.square() + gt.square()) - sr_mean.square() - gt_mean.square()
+    contrast = (2 * covariance + C2) / (variances + C2)
+    luminance = (2 * sr_mean * gt_mean + C1) / (sr_mean.square() + gt_mean.square() + C1)
+    return (luminance * contrast).mean()
+
+
+def _blur(plane: Tensor) -> Tensor:
+    """Gaussian means over the windows that lie within the plane, (H - 10, W - 10).
+
+    A sum of shifted planes: on two CPU cores 30 times as fast as a float64 convolution, which unfolds the plane.
+    """
+    window = torch.exp(-0.5 * ((torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2) / SIGMA).square())
+    weights = (window / window.sum()).tolist()
+    for axis in (0, 1):
+        length = plane.shape[axis] - WINDOW + 1
+        total = plane.narrow(axis, 0, length) * weights[0]
+        for shift in range(1, WINDOW):
+            total.add_(plane.narrow(axis, shift, length), alpha=weights[shift])
+        plane = total
+    return plane

@@ -1,0 +1,246 @@
+"""What every training recipe shares: phases that accumulate then apply, EMA, learning rate, state."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from traiNNer.archs.loading import load_weights
+from traiNNer.data import Batch
+from traiNNer.models.nonfinite import NonFiniteGuard
+from traiNNer.ops.tiling import tiled_forward
+from traiNNer.optim import build_scheduler
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.device import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Phase:
+    """One network's share of a step: gradients are accumulated over chunks of the samples, then applied.
+
+    Attributes:
+        name: for messages, for example "generator".
+        optimizer: over the weights that this phase changes.
+        losses: from a batch on the device to the weighted losses by label (scalars).
+    """
+
+    name: str
+    optimizer: torch.optim.Optimizer
+    losses: Callable[[Batch], dict[str, Tensor]]
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    parameters: list[nn.Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+class LossRecord:
+    """Sums of losses that stay on the device until somebody reads them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, label: str, loss: Tensor, weight: float) -> None:
+        """Add one chunk's loss; the chunks of a step have weights that sum to one."""
+        value = loss.detach() * weight
+        self._sums[label] = self._sums[label] + value if label in self._sums else value
+
+    def count_step(self) -> None:
+        """Say that all chunks of a step were added."""
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """The mean per step since the last reading (one synchronisation with the device), and start anew."""
+        if not self._steps:
+            return {}
+        values = torch.stack([s.float() for s in self._sums.values()]).tolist()
+        means = {label: value / self._steps for label, value in zip(self._sums, values, strict=True)}
+        self._sums, self._steps = {}, 0
+        return means
+
+
+class BaseModel(ABC):
+    """A recipe. Subclasses build networks, fill `phases` in `__init__` and say what to save.
+
+    Args:
+        options: the checked options.
+        runtime: device and precision.
+    """
+
+    phases: list[Phase]
+
+    def __init__(self, options: TrainingOptions, runtime: Runtime) -> None:
+        self.options = options
+        self.runtime = runtime
+        self.iteration = 0
+        self.received: tuple[int, ...] = ()
+        """Shape of the tensor that entered the generator last: what is reported is what was received."""
+        self.losses = LossRecord()
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype is torch.float16)
+        self.guard = NonFiniteGuard(limit=options.train.max_nonfinite_steps, scaled=self.scaler.is_enabled())
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The generator with the weights being trained."""
+
+    @property
+    @abstractmethod
+    def evaluated_network(self) -> nn.Module:
+        """The generator that is validated: the moving average where there is one."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Every network whose weights a checkpoint holds, by the stem of its file's name."""
+
+    def train_step(self, batches: Sequence[Batch]) -> None:
+        """One iteration: every phase accumulates over `batches`, then changes its weights.
+
+        Nothing here waits for the device: losses and checks are read when they are printed.
+        """
+        self.iteration += 1
+        on_device = [self._to_device(batch) for batch in batches]
+        for phase in self.phases:
+            self.accumulate(phase, on_device)
+            self.apply(phase, on_device)
+        self.losses.count_step()
+        self.after_step()
+
+    def _to_device(self, batch: Batch) -> Batch:
+        runtime = self.runtime
+        return batch.to(runtime.device, channels_last=runtime.channels_last, non_blocking=runtime.device.type == "cuda")
+
+    def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> None:
+        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes."""
+        phase.optimizer.zero_grad(set_to_none=True)
+        pixels = sum(chunk.pixels for chunk in chunks)
+        for chunk in chunks:
+            weight = chunk.pixels / pixels
+            losses = phase.losses(chunk)
+            total = sum(losses.values(), start=torch.zeros((), device=self.runtime.device))
+            self.scaler.scale(total * weight).backward()
+            for label, loss in losses.items():
+                self.losses.add(label, loss, weight)
+
+    def apply(self, phase: Phase, chunks: Sequence[Batch]) -> None:
+        """Change the weights by the accumulated gradients, unless these are not finite."""
+        train, optimizer = self.options.train, phase.optimizer
+        self.scaler.unscale_(optimizer)
+        if train.grad_clip:
+            norm = nn.utils.clip_grad_norm_(phase.parameters, train.grad_clip_max_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in phase.parameters if p.grad is not None])
+        paths = [path for chunk in chunks for path in chunk.lq_paths]
+        factor = self._warmup_factor()
+        scheduled = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate * factor
+        self.guard.step(optimizer, norm, self.scaler, paths)
+        for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate
+        if phase.scheduler is not None:
+            phase.scheduler.step()
+
+    def _warmup_factor(self) -> float:
+        warmup = self.options.train.warmup_iter
+        return min(1.0, self.iteration / warmup) if warmup > 0 else 1.0
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """The rate that the next step of each phase uses (of its first group)."""
+        return {phase.name: phase.optimizer.param_groups[0]["lr"] * self._warmup_factor() for phase in self.phases}
+
+    def after_step(self) -> None:  # noqa: B027 (a hook that need not be filled)
+        """Hook for what follows the phases, for example the moving average."""
+
+    def make_scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """The scheduler that the options ask for."""
+        train = self.options.train
+        if train.scheduler is None:
+            return None
+        return build_scheduler(train.scheduler.type, optimizer, train.total_iter, train.scheduler.params)
+
+    def make_ema(self, network: nn.Module) -> AveragedModel | None:
+        """The moving average of `network`, None when the options switch it off."""
+        decay = self.options.train.ema_decay
+        if not decay:
+            return None
+        ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        return ema.requires_grad_(requires_grad=False).eval()
+
+    @torch.no_grad()
+    def upscale(self, lq: Tensor) -> Tensor:
+        """Process whole images as the validation does: evaluated network, autocast, tiles where the options say so.
+
+        Args:
+            lq: `(B, 3, H, W)` in [0, 1], on any device.
+
+        Returns:
+            `(B, 3, H * scale, W * scale)` float32, not clamped, on the device of `lq`.
+        """
+        spec, val = self.options.network_g.entry, self.options.val
+        network = self.evaluated_network
+
+        def forward(tile: Tensor) -> Tensor:
+            with self.runtime.autocast():
+                return network(tile.contiguous(memory_format=self.runtime.memory_format)).float()
+
+        was_training = network.training
+        network.eval()
+        try:
+            return tiled_forward(
+                forward,
+                lq,
+                scale=self.options.scale,
+                tile_size=val.tile_size or None,
+                overlap=val.tile_overlap,
+                size_multiple=spec.size_multiple,
+                min_size=spec.min_size,
+                device=self.runtime.device,
+            )
+        finally:
+            network.train(was_training)
+
+    def load_pretrained(self, path: Path, *, strict: bool) -> None:
+        """Start the generator, and its moving average, from the weights in `path`.
+
+        Raises:
+            CheckpointError: if the file cannot be read or, when strict, does not fit.
+        """
+        for name, network in self.networks.items():
+            report = load_weights(network, path, strict=strict, what="network_g")
+            if name == "net_g":
+                log.info("%s", report.summary())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the networks' weights that the next iteration depends on."""
+        return {
+            "iteration": self.iteration,
+            "optimizers": {phase.name: phase.optimizer.state_dict() for phase in self.phases},
+            "schedulers": {p.name: p.scheduler.state_dict() for p in self.phases if p.scheduler is not None},
+            "scaler": self.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo everything since `state_dict()`; the networks' weights are loaded apart."""
+        self.iteration = state["iteration"]
+        for phase in self.phases:
+            phase.optimizer.load_state_dict(state["optimizers"][phase.name])
+            if phase.scheduler is not None and phase.name in state["schedulers"]:
+                phase.scheduler.load_state_dict(state["schedulers"][phase.name])
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.guard.load_state_dict(state["guard"])

@@ -1,0 +1,86 @@
+"""Steps whose gradients are not finite: skipped, counted, reported with their images, and given up on after many."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from traiNNer.utils.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteGuard:
+    """Steps an optimizer only if the gradients are finite.
+
+    On a GPU a fused optimizer is told so on the device, and nothing waits; otherwise the host looks at the norm.
+
+    Args:
+        limit: non-finite steps in a row after which `flush` gives up.
+        scaled: whether a GradScaler is at work, which meets overflows on purpose and does its own skipping.
+    """
+
+    def __init__(self, limit: int, *, scaled: bool) -> None:
+        self.limit = limit
+        self.total = 0
+        self.in_a_row = 0
+        self._scaled = scaled
+        self._pending: list[tuple[Tensor, list[str]]] = []
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, norm: Tensor, scaler: torch.amp.GradScaler, paths: list[str]
+    ) -> None:
+        """Step `optimizer` if `norm`, the gradients' total norm, is finite."""
+        bad = ~torch.isfinite(norm)
+        if self._scaled:
+            scaler.step(optimizer)
+            scaler.update()
+        elif norm.device.type == "cuda" and optimizer.param_groups[0].get("fused"):
+            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue] (read by fused kernels)
+            optimizer.step()
+        elif not bad:
+            optimizer.step()
+        self._pending.append((bad, paths))
+        if len(self._pending) >= self.limit:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read the checks since the last call (one synchronisation) and report.
+
+        Raises:
+            TrainingError: after `limit` non-finite steps in a row.
+        """
+        if not self._pending:
+            return
+        flags = torch.stack([bad for bad, _ in self._pending]).tolist()
+        skipped = [paths for bad, (_, paths) in zip(flags, self._pending, strict=True) if bad]
+        for bad in flags:
+            self.in_a_row = self.in_a_row + 1 if bad else 0
+        self._pending.clear()
+        if not skipped:
+            return
+        self.total += len(skipped)
+        if self.in_a_row >= self.limit:
+            raise TrainingError(
+                f"the gradients were not finite for {self.in_a_row} iterations in a row; the weights are those before "
+                "them. Lower train.optim_g.lr, set train.grad_clip: true, or, in mixed precision, amp_bf16: true or "
+                "use_amp: false. The last checkpoint is good."
+            )
+        if self._scaled:
+            log.info("fp16: %d overflows, the loss scale was lowered", len(skipped))
+        else:
+            log.warning(
+                "%d steps with non-finite gradients skipped (%d in all); images of the last: %s",
+                len(skipped), self.total, ", ".join(skipped[-1][:16]),
+            )  # fmt: skip
+
+    def state_dict(self) -> dict[str, int]:
+        """The counts."""
+        self.flush()
+        return {"total": self.total, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Set the counts."""
+        self.total, self.in_a_row = state["total"], state["in_a_row"]

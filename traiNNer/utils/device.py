@@ -1,0 +1,91 @@
+"""Which device, which precision: decided once, said in words."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How tensors are computed with.
+
+    Attributes:
+        device: where the networks live.
+        amp_dtype: the type of autocast, None for plain float32.
+        channels_last: memory layout of networks and images.
+        compile: whether networks are compiled.
+    """
+
+    device: torch.device
+    amp_dtype: torch.dtype | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context for forward passes."""
+        if self.amp_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.amp_dtype)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of networks and of images `(B, C, H, W)`."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def precision(self) -> str:
+        """fp32, bf16 or fp16."""
+        return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.amp_dtype]
+
+    def __str__(self) -> str:
+        layout = ", channels_last" if self.channels_last else ""
+        return f"{describe_device(self.device)}, {self.precision}{layout}{', compiled' if self.compile else ''}"
+
+
+def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
+    """auto: CUDA or ROCm, else Apple's MPS, else the CPU. 0: the CPU. 1: a GPU.
+
+    Raises:
+        ValueError: if a GPU is asked for and there is none.
+    """
+    if num_gpu != 0:
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        if num_gpu != "auto":
+            raise ValueError("torch finds no GPU on this machine (no CUDA, ROCm or MPS device)")
+    return torch.device("cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name} ({properties.total_memory / 2**30:.2f} GiB)"
+    if device.type == "mps":
+        return "Apple GPU (MPS)"
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (affinity included)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def configure_backends(*, deterministic: bool, fast_matmul: bool) -> None:
+    """torch's global switches: deterministic kernels, TensorFloat-32, cuDNN's search for the fastest kernel."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.set_float32_matmul_precision("high" if fast_matmul else "highest")

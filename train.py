@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Train a network: python train.py -opt options/demo.yml"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("traiNNer.train")
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-opt", metavar="FILE", type=Path, help="the options, a YAML file")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+                        help="set one option, for example --set train.total_iter=1000 (repeatable)")  # fmt: skip
+    parser.add_argument("--name", metavar="S", help="name of the run, instead of the file's")
+    parser.add_argument("--auto_resume", action="store_true", help="go on with the run of this name, if there is one")
+    parser.add_argument("--check", action="store_true", help="read options and data, print the plan, and stop")
+    parser.add_argument("--explain", metavar="KEY", help="say what an option means, for example train.optim_g")
+    arguments = parser.parse_args(argv)
+    if arguments.opt is None and arguments.explain is None:
+        parser.error("the following arguments are required: -opt FILE")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0 done, 2 wrong options or data, 130 interrupted after saving, 1 anything else."""
+    arguments = parse_arguments(argv)
+    from traiNNer.engine.command_line import run_plainly
+    from traiNNer.engine.logs import setup_logging
+
+    setup_logging()
+    if arguments.explain is not None:
+        return run_plainly(lambda: explain(arguments.explain))
+    return run_plainly(lambda: train(arguments))
+
+
+def explain(key: str) -> int:
+    from traiNNer.options.reference import explain_key
+
+    print(explain_key(key))
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Options, data, network, plan; then the loop; then the report."""
+    from traiNNer.engine.checkpoints import Checkpoints
+    from traiNNer.engine.command_line import make_runtime, timed
+    from traiNNer.engine.interrupts import Interrupts
+    from traiNNer.engine.logs import log_to_file
+    from traiNNer.engine.plan import format_plan, training_plan
+    from traiNNer.engine.runs import RunFolders, archive_old_run, find_resume_state
+    from traiNNer.engine.setup import build_loader, build_validator, choose_workers, open_datasets
+    from traiNNer.engine.tracker import Tracker
+    from traiNNer.engine.trainer import Trainer
+    from traiNNer.models import SRModel
+    from traiNNer.options.loading import load_options, options_text
+    from traiNNer.options.schema import TrainingOptions
+    from traiNNer.utils.files import write_atomic
+    from traiNNer.utils.seeds import seed_everything
+
+    options = load_options(TrainingOptions, arguments.opt, arguments.overrides, name=arguments.name)
+    runtime = make_runtime(
+        num_gpu=options.num_gpu, use_amp=options.use_amp, amp_bf16=options.amp_bf16,
+        use_channels_last=options.use_channels_last, use_compile=options.use_compile,
+        fast_matmul=options.fast_matmul, deterministic=options.deterministic,
+    )  # fmt: skip
+    folders = RunFolders.of(options.name, options.path)
+    resume_from = find_resume_state(folders, options.path, auto_resume=arguments.auto_resume)
+    seed_everything(options.manual_seed)
+    with timed("read the datasets' headers"):
+        train_set, val_sets = open_datasets(options)
+    with timed("built the network"):
+        model = SRModel(options, runtime)
+    plan = training_plan(
+        options, runtime, model.network, train_set, val_sets, folders, choose_workers(options.datasets.train, runtime)
+    )
+    if arguments.check:
+        print(format_plan(plan))
+        return 0
+
+    said = [] if resume_from and resume_from.parent == folders.states else archive_old_run(folders, datetime.now())  # noqa: DTZ005
+    folders.create()
+    log_to_file(folders.log / "train.log")
+    for sentence in said:
+        log.info("%s", sentence)
+    log.info("the plan\n%s", format_plan(plan))
+    write_atomic(folders.root / "options.yml", options_text(options).encode())
+
+    checkpoints = Checkpoints(folders, options)
+    samples_consumed = start_weights(options, model, checkpoints, resume_from, auto_resume=arguments.auto_resume)
+    tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
+    with Interrupts() as interrupts:
+        loader = build_loader(options, runtime, train_set, samples_consumed)
+        validator = build_validator(options, runtime, val_sets, tracker, folders)
+        try:
+            code = Trainer(model, loader, checkpoints, tracker, validator, interrupts).run()
+        finally:
+            tracker.close()
+    if code == 0:
+        finish(model, val_sets, folders, checkpoints)
+    return code
+
+
+def start_weights(options: Any, model: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> int:
+    """Load what the run starts from; the number of samples that were consumed before."""
+    from traiNNer.options.loading import options_hash
+
+    if resume_from is not None:
+        resumed = checkpoints.load(resume_from, model)
+        if resumed.options_hash != options_hash(options):
+            log.warning("the options differ from those that %s was saved with; the new ones count", resume_from)
+        log.info("resumed %s: iteration %d, %d samples", resume_from, resumed.iteration, resumed.samples_consumed)
+        return resumed.samples_consumed
+    if auto_resume:
+        log.info("--auto_resume: no checkpoint of this run yet, it starts anew")
+    if options.path.pretrain_network_g is not None:
+        model.load_pretrained(Path(options.path.pretrain_network_g), strict=options.path.strict_load_g)
+    return 0
+
+
+def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: Any) -> None:
+    """Say where everything is and, if asked, set the network beside bicubic."""
+    from traiNNer.engine.logs import print_table
+    from traiNNer.engine.report import compare_with_bicubic, comparison_table, save_sheet
+    from traiNNer.engine.validation import build_metrics
+
+    options = model.options
+    if options.val.compare_bicubic:
+        metrics = build_metrics(options.val.metrics, options.scale)
+        for name, dataset in val_sets.items():
+            comparison = compare_with_bicubic(name, dataset, model.upscale, metrics, model.runtime.device)
+            sheet = folders.visualization / f"comparison_{name}.png"
+            save_sheet(sheet, comparison.sheet)
+            print_table(comparison_table(comparison, metrics))
+            print(f"comparison sheet: {sheet}")
+    best = checkpoints.best
+    kept = f", the best ({best.metric} {best.value:.4f} at {best.iteration:,}) as net_g_best" if best else ""
+    log.info("done: %d iterations; weights in %s%s", model.iteration, folders.models, kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
