@@ -110,14 +110,10 @@ def train(arguments: argparse.Namespace) -> int:
 
 def start_weights(options: Any, model: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> int:
     """Load what the run starts from; the number of samples that were consumed before."""
-    from traiNNer.options.loading import options_hash
-
     if resume_from is not None:
-        resumed = checkpoints.load(resume_from, model)
-        if resumed.options_hash != options_hash(options):
-            log.warning("the options differ from those that %s was saved with; the new ones count", resume_from)
-        log.info("resumed %s: iteration %d, %d samples", resume_from, resumed.iteration, resumed.samples_consumed)
-        return resumed.samples_consumed
+        samples = checkpoints.load(resume_from, model)
+        log.info("resumed %s: iteration %d, %d samples", resume_from, model.iteration, samples)
+        return samples
     if auto_resume:
         log.info("--auto_resume: no checkpoint of this run yet, it starts anew")
     if options.path.pretrain_network_g is not None:

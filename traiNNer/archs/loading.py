@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 _CONTAINERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "n_averaged.")
 _NAMED_KEYS = 3
+# What torch's restricted reader says of a pickle that would call something, rather than of a broken one.
+_NEEDS_CODE = re.compile(r"Unsupported (global|class)|GLOBAL|unrecognized function|not an allowed|instantiate", re.I)
 
 
 @dataclass(frozen=True)
@@ -203,23 +206,22 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
-            if _looks_like_pickle(path):
-                raise CheckpointError(
-                    f"{path} holds Python code beside weights, which would be run by reading it, so it is not read. If "
-                    "you trust whoever made it, convert it in a safe place: load it there with torch.load(..., "
-                    "weights_only=False) and save the plain weights with safetensors.torch.save_file."
-                ) from error
+        if _NEEDS_CODE.search(str(error)):
+            raise CheckpointError(
+                f"{path} holds Python code beside weights, which reading it would run, so it is not read. If you trust "
+                "its maker, convert it in a safe place: load it there with torch.load(..., weights_only=False) and save "
+                "the plain weights with safetensors.torch.save_file."
+            ) from error
         raise _damaged(path, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript program, not plain weights. Take the checkpoint it was made from, or load it "
+                "with torch.jit.load in a safe place and save its state_dict() with safetensors.torch.save_file."
+            ) from error
         raise _damaged(path, error) from error
-
-
-def _looks_like_pickle(path: Path) -> bool:
-    """Whether a file is the zip that torch writes or a bare pickle, rather than something else by that name."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    return start == b"PK" or start[:1] == b"\x80"
+    except (EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
+        raise _damaged(path, error) from error
 
 
 def _unwrap(content: object) -> dict[str, object]:
@@ -320,8 +322,12 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
         )
     spec = next(spec for spec in SPECS if spec.architecture == identity)
     required = descriptor.size_requirements
+    network: nn.Module = _DescriptorNetwork(descriptor)
+    if spec.adapted:
+        network = descriptor.model
+        network.__class__ = spec.network_class(descriptor.scale)
     return LoadedModel(
-        network=_DescriptorNetwork(descriptor).eval(),
+        network=network.eval(),
         scale=descriptor.scale,
         name=identity,
         size_multiple=max(required.multiple_of, spec.size_multiple),
@@ -330,7 +336,7 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
 
 
 class _DescriptorNetwork(nn.Module):
-    """spandrel's network with what some need around it: a noise level, another range, one output of several."""
+    """spandrel's network with what spandrel does around some, such as adding a noise level to the image."""
 
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
         super().__init__()

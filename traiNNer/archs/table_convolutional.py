@@ -147,7 +147,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
             "lr_space": "exp",
             "use_shuffle": False,
             "recursive": 1,
-        },  # fmt: skip
+        },
     ),
     _realcugan(
         name="realcugan",

@@ -128,9 +128,10 @@ class TrainLoader:
         self._seed = seed
         self._reported: set[str] = set()
         self._batches: Iterator[Batch | _Failure] | None = None
-        self._loader = _data_loader(
-            _BatchReader(dataset, read_errors), self.sampler, num_workers, pin_memory, prefetch_factor
-        )
+        skip = read_errors == "skip"
+        advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
+        reader = _BatchReader(dataset, skip, advice)
+        self._loader = _data_loader(reader, self.sampler, num_workers, pin_memory, prefetch_factor)
 
     @property
     def samples_per_epoch(self) -> int:
@@ -155,7 +156,7 @@ class TrainLoader:
         if self._batches is None:
             self.sampler.start = self.samples_consumed
             self._batches = iter(self._loader)
-        batch = _receive(self._batches)
+        batch = _unwrap(_next_or_explain(self._batches))
         self.samples_consumed += len(batch)
         self.replaced_total += len(batch.replaced)
         for reason in batch.replaced:
@@ -201,9 +202,12 @@ def eval_batches(dataset: RequestDataset, num_workers: int, pin_memory: bool = F
     """
     requests = [[SampleRequest(index, None, 0)] for index in range(len(dataset))]
     workers = min(num_workers, len(requests))
-    batches = iter(_data_loader(_BatchReader(dataset, "error"), requests, workers, pin_memory, 2))
-    for _ in requests:
-        yield _receive(batches)
+    batches = iter(_data_loader(_BatchReader(dataset), requests, workers, pin_memory, 2))
+    try:
+        for _ in requests:
+            yield _unwrap(_next_or_explain(batches))
+    finally:
+        del batches  # the frame may live on in a traceback, and with it the workers
 
 
 def explain_worker_death(error: BaseException) -> WorkerError | None:
@@ -231,9 +235,10 @@ class _Failure:
 class _BatchReader:
     """The dataset as the DataLoader sees it: reads a whole list of requests at once."""
 
-    def __init__(self, dataset: RequestDataset, read_errors: ReadErrors) -> None:
+    def __init__(self, dataset: RequestDataset, skip: bool = False, advice: str = "") -> None:
         self._dataset = dataset
-        self._read_errors: ReadErrors = read_errors
+        self._skip = skip
+        self._advice = advice
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -242,10 +247,10 @@ class _BatchReader:
         try:
             return collate([self._read(request) for request in requests])
         except DataError as error:
-            return _Failure(str(error))
+            return _Failure(str(error) + self._advice)
 
     def _read(self, request: SampleRequest) -> Sample:
-        if self._read_errors == "error":
+        if not self._skip:
             return self._dataset[request]
         reason = ""
         for step in range(len(self)):
@@ -284,14 +289,20 @@ def _start_worker(_worker_id: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _receive(batches: Iterator[Batch | _Failure]) -> Batch:
+def _next_or_explain(batches: Iterator[Batch | _Failure]) -> Batch | _Failure:
     try:
-        batch = next(batches)
+        return next(batches)
     except RuntimeError as error:
         explained = explain_worker_death(error)
         if explained is None:
             raise
-        raise explained from error
-    if isinstance(batch, _Failure):
-        raise DataError(batch.message)
-    return batch
+    # Not `from error`: its traceback would keep the iterator, and with it the other workers, alive after `close`.
+    del batches
+    raise explained
+
+
+def _unwrap(received: Batch | _Failure) -> Batch:
+    """Apart from `_next_or_explain`, so that the traceback of the error does not keep the workers alive."""
+    if isinstance(received, _Failure):
+        raise DataError(received.message)
+    return received

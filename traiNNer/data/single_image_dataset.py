@@ -34,7 +34,7 @@ class SingleImageDataset(Dataset[Sample]):
         if not roots:
             raise DataError("dataroot_lq is an empty list; name a folder or an image")
         for root in roots:
-            self._images += [_scan_file(root)] if root.is_file() else scan_into(root, problems)
+            self._images += _scan_file(root, problems) if root.is_file() else scan_into(root, problems)
         problems.raise_if_any()
 
     def __len__(self) -> int:
@@ -69,5 +69,9 @@ class SingleImageDataset(Dataset[Sample]):
         return ", ".join([count(len(self), "image"), describe_sizes(headers), *describe_kinds([(h,) for h in headers])])
 
 
-def _scan_file(path: Path) -> ScannedImage:
-    return ScannedImage(path.parent, path.name, read_header(path))
+def _scan_file(path: Path, problems: Problems) -> list[ScannedImage]:
+    try:
+        return [ScannedImage(path.parent, path.name, read_header(path))]
+    except DataError as error:
+        problems.add("unusable image", str(error))
+        return []

@@ -22,7 +22,7 @@ import traiNNer
 from traiNNer.archs.loading import load_weights
 from traiNNer.engine.runs import RunFolders
 from traiNNer.models import BaseModel
-from traiNNer.options.loading import options_hash
+from traiNNer.options.loading import changed_options, options_hash
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.errors import CheckpointError
 from traiNNer.utils.files import write_atomic
@@ -39,15 +39,6 @@ class Best:
     metric: str
     value: float
     iteration: int
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """What a state says beyond the model: where the run was."""
-
-    iteration: int
-    samples_consumed: int
-    options_hash: str
 
 
 class Checkpoints:
@@ -97,7 +88,7 @@ class Checkpoints:
             "model": model.state_dict(),
             "rng": rng_state(),
             "best": None if self.best is None else vars(self.best),
-            "options_hash": options_hash(self.options),
+            "options": self.options.model_dump(mode="json"),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -128,8 +119,11 @@ class Checkpoints:
             for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
                 weights.unlink(missing_ok=True)
 
-    def load(self, path: Path, model: BaseModel) -> Resumed:
+    def load(self, path: Path, model: BaseModel) -> int:
         """Put `model` and the global random generators where they were when `path` was saved.
+
+        Returns:
+            The number of samples that were consumed by then.
 
         Raises:
             CheckpointError: if a file is missing, damaged or of another network.
@@ -153,7 +147,15 @@ class Checkpoints:
         restore_rng_state(state["rng"])
         self.best = Best(**state["best"]) if state["best"] else None
         self._saved_iteration = model.iteration
-        return Resumed(model.iteration, state["samples_consumed"], state["options_hash"])
+        self._say_what_changed(path, state["options"])
+        return state["samples_consumed"]
+
+    def _say_what_changed(self, path: Path, before: dict[str, Any]) -> None:
+        """Warn of options that differ from the checkpoint's, and say which of the two counts."""
+        for key, (old, new) in changed_options(before, self.options).items():
+            kept = key.startswith(("train.optim_g.", "train.scheduler"))
+            rule = "the checkpoint's counts, it is part of the state" if kept else "the new one counts"
+            log.warning("%s was saved with %s: %s, and now it is %s; %s", path.name, key, old, new, rule)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def training_plan(
         + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
         "batches": f"{data.batch_size_per_gpu}{accumulated} of {data.lq_size} px LQ "
-        f"({data.lq_size * options.scale} px GT), read by {plural(num_workers, 'worker')}"
-        + (" (in the training process)" if num_workers == 0 else ""),
+        f"({data.lq_size * options.scale} px GT), read "
+        + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} samples"
         f" = {epochs:,.1f} epochs",
         "optimizer": f"{train.optim_g.type}, {train.scheduler.type if train.scheduler else 'constant rate'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,21 @@ def options_hash(options: BaseModel) -> str:
     """A short hash of the resolved options, the same for the same options."""
     text = json.dumps(options.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changed_options(before: dict[str, Any], after: BaseModel) -> dict[str, tuple[Any, Any]]:
+    """What differs between dumped options and present ones: dotted key to (before, after)."""
+    old, new = dict(_leaves(before)), dict(_leaves(after.model_dump(mode="json")))
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if children is None:
+        yield path, node
+        return
+    for key, child in children:
+        yield from _leaves(child, f"{path}.{key}" if path else str(key))
 
 
 def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path) -> list[str]:

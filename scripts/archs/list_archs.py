@@ -1,0 +1,96 @@
+"""List the networks that `network_g.type` can name; `--markdown` writes docs/archs.md."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from traiNNer.archs.catalogue import LEFT_OUT, SPECS
+from traiNNer.archs.spec import ArchSpec
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "archs.md"
+COLUMNS = ("name", "parameters", "scales", "multiple of", "at least", "fp16", "bf16", "spandrel", "source")
+
+
+def count_parameters(spec: ArchSpec) -> float:
+    """Millions of parameters at the default scale, counted without allocating them where the class allows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                network = spec(scale=spec.default_scale)
+        except Exception:  # noqa: BLE001 - any class may compute with real numbers while it is built
+            network = spec(scale=spec.default_scale)
+    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
+
+
+def row(spec: ArchSpec) -> tuple[str, ...]:
+    """The facts of one network, in the order of COLUMNS."""
+    return (
+        spec.name,
+        f"{count_parameters(spec):.2f} M",
+        ", ".join(map(str, spec.scales)),
+        str(spec.size_multiple),
+        str(spec.min_size),
+        "yes" if spec.fp16 else "no",
+        "yes" if spec.bf16 else "no",
+        "yes" if spec.spandrel_detects else "no",
+        spec.source,
+    )
+
+
+def markdown() -> str:
+    """The document: a table of the networks, notes, and what each can be given."""
+    lines = [
+        "# Networks",
+        "",
+        "Every name can stand in `network_g.type`. Written by `scripts/archs/list_archs.py --markdown`.",
+        "",
+        "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at least* are pixels of "
+        "each side of the low-quality image. *spandrel*: a checkpoint is recognized by spandrel, and so by the programs "
+        "built on it, from its weights alone.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *("| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in map(row, SPECS)),
+        "",
+        "## Notes",
+        "",
+    ]
+    for spec in SPECS:
+        facts = [spec.note] if spec.note else []
+        if spec.aliases:
+            facts.append(f"also called {', '.join(f'`{alias}`' for alias in spec.aliases)}")
+        if spec.unused_parameters:
+            facts.append("has parameters that never get a gradient")
+        if facts:
+            lines.append(f"- `{spec.name}`: {'; '.join(facts)}.")
+    lines += ["", "## Parameters", "", "Beside the scale, with the variant's defaults:", ""]
+    for spec in SPECS:
+        parameters = list(spec.__signature__.parameters.values())[1:]
+        lines.append(f"- `{spec.name}`: " + (", ".join(f"`{p.name}={p.default}`" for p in parameters) or "none") + ".")
+    lines += ["", "## Architectures of spandrel that are left out", ""]
+    lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help=f"write {DOCUMENT.parent.name}/{DOCUMENT.name}")
+    if parser.parse_args().markdown:
+        DOCUMENT.write_text(markdown(), encoding="utf-8")
+        print(f"wrote {DOCUMENT}")
+        return
+    table = Table(*COLUMNS)
+    for spec in SPECS:
+        table.add_row(*row(spec))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Every named network: built, trained on, saved, read back."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pydantic
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from traiNNer.archs import ArchSpec, build_network
+from traiNNer.archs.catalogue import LEFT_OUT, SPECS
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.registry import ARCHS
+
+# Parameters, in millions, below which a network is light enough for a pass at every scale.
+LIGHT = 1.0
+by_name = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # meshgrid and the like, inside the classes
+        yield
+
+
+def images(spec: ArchSpec, batch: int, height: int, width: int) -> Tensor:
+    return torch.rand(batch, 3, height, width)
+
+
+@by_name
+def test_trains_and_its_checkpoint_is_read_by_spandrel(spec: ArchSpec) -> None:
+    scale, size = spec.default_scale, spec.min_size
+    network = spec(scale=scale)
+    lq = images(spec, spec.min_batch, size, size)
+    given = lq.clone()
+    output = network(lq)
+    assert output.shape == (spec.min_batch, 3, size * scale, size * scale)
+    assert torch.equal(lq, given), "the network writes into its input"
+    (output - torch.rand_like(output)).abs().mean().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert all(g.isfinite().all() for g in gradients.values() if g is not None)
+    assert any(g is None for g in gradients.values()) == spec.unused_parameters
+
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter -= 1e-4 * parameter.grad.sign()
+        saved = save({key: value.contiguous() for key, value in network.state_dict().items()})
+        network.eval()
+        # The second size that fits, and not square.
+        lq = images(spec, 1, size, size + spec.size_multiple)
+        output = network(lq)
+        assert output.shape == (1, 3, size * scale, (size + spec.size_multiple) * scale)
+        assert reads_equal(spec, load(saved), lq, output) == spec.spandrel_detects
+
+
+def reads_equal(spec: ArchSpec, weights: dict[str, Tensor], lq: Tensor, expected: Tensor) -> bool:
+    """Whether spandrel recognizes the weights and computes `expected` from `lq`."""
+    from spandrel import ImageModelDescriptor, ModelLoader
+
+    try:
+        descriptor = ModelLoader().load_from_state_dict(weights)
+    except Exception:
+        return False
+    assert isinstance(descriptor, ImageModelDescriptor)
+    output = descriptor(lq.clone())
+    same = descriptor.scale == spec.default_scale and descriptor.architecture.id == spec.architecture
+    return same and torch.allclose(output, expected.clamp(0, 1), atol=1e-4)
+
+
+@by_name
+def test_every_scale_can_be_built(spec: ArchSpec) -> None:
+    for scale in spec.scales:
+        if scale == spec.default_scale:
+            continue
+        with torch.device("meta"):
+            network = spec(scale=scale)
+        if sum(p.numel() for p in network.parameters()) < LIGHT * 1e6 and spec.min_size <= 32:
+            network = spec(scale=scale).eval()
+            with torch.no_grad():
+                lq = images(spec, 1, spec.min_size, spec.min_size)
+                output = network(lq)
+                assert output.shape[-2:] == (spec.min_size * scale, spec.min_size * scale)
+
+
+@by_name
+def test_parameters_are_listed_with_types_that_can_be_checked(spec: ArchSpec) -> None:
+    signature = inspect.signature(spec)
+    first, *rest = signature.parameters.values()
+    assert (first.name, first.annotation, first.default) == ("scale", int, inspect.Parameter.empty)
+    assert tuple(p.name for p in rest) == spec.parameter_names
+    for parameter in rest:
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default is not inspect.Parameter.empty, parameter.name
+        pydantic.TypeAdapter(parameter.annotation).validate_python(parameter.default)
+    assert set(spec.defaults) <= set(spec.parameter_names) | set(spec._class_parameters)
+
+
+@by_name
+def test_facts_fit_together(spec: ArchSpec) -> None:
+    assert ARCHS[spec.name] is spec
+    assert all(ARCHS[alias] is spec for alias in spec.aliases)
+    assert spec.min_size >= 1
+    assert spec.size_multiple >= 1
+    assert spec.min_size % spec.size_multiple == 0 or spec.size_multiple == 1
+    assert spec.scales == tuple(sorted(spec.scales))
+    assert spec.source
+
+
+def test_every_architecture_of_spandrel_is_built_or_left_out_with_a_reason() -> None:
+    from spandrel import MAIN_REGISTRY
+
+    known = {support.architecture.id for support in MAIN_REGISTRY.architectures()}
+    built = {spec.architecture for spec in SPECS}
+    assert built.isdisjoint(LEFT_OUT)
+    assert known == built | set(LEFT_OUT)
+    assert all(LEFT_OUT.values())
+
+
+def test_importing_the_package_does_not_import_spandrel() -> None:
+    code = "import sys, traiNNer.archs, traiNNer.archs.loading; sys.exit('spandrel' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lists_and_tuples_are_made_what_the_class_wants() -> None:
+    small = {"embed_dim": 24, "window_size": 4, "mlp_ratio": 1.0}
+    for kind in (list, tuple):
+        build_network("swinir_s", scale=2, depths=kind([2, 2]), num_heads=kind([2, 2]), **small)
+        build_network("hat_s", scale=2, depths=kind([2, 2]), num_heads=kind([2, 2]), embed_dim=48)
+    assert isinstance(ARCHS["swinir_s"]._class_parameters["depths"].default, list)
+    assert isinstance(ARCHS["hat_s"]._class_parameters["depths"].default, tuple)
+
+
+def test_a_parameter_goes_before_the_variants_own() -> None:
+    assert count(build_network("compact", scale=2, num_feat=16)) < count(build_network("compact", scale=2))
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_unknown_parameter_names_the_nearest() -> None:
+    with pytest.raises(OptionsError, match=r"'compact' has no parameter 'num_feats'; did you mean num_feat"):
+        build_network("compact", scale=2, num_feats=64)
+    with pytest.raises(OptionsError, match=r"has no parameter 'zzz'; it has: num_feat, num_conv, act_type"):
+        build_network("compact", scale=2, zzz=64)
+
+
+def test_hidden_parameters_cannot_be_set() -> None:
+    with pytest.raises(OptionsError, match="has no parameter 'num_in_ch'"):
+        build_network("compact", scale=2, num_in_ch=1)
+    with pytest.raises(OptionsError, match="has no parameter 'upscale'"):
+        build_network("compact", scale=2, upscale=4)
+
+
+def test_unsupported_scale_names_the_scales_and_who_has_it() -> None:
+    with pytest.raises(OptionsError, match=r"'esrgan' cannot be built at scale 3; it has 1, 2, 4, 8\..*compact"):
+        build_network("esrgan", scale=3)
+    with pytest.raises(OptionsError, match=r"it has 1\. Networks with scale 4: compact"):
+        build_network("nafnet", scale=4)
+    with pytest.raises(OptionsError, match="No network has that scale"):
+        build_network("compact", scale=5)
+
+
+def test_values_that_a_class_refuses_are_an_options_error() -> None:
+    with pytest.raises(OptionsError, match=r"'realplksr' cannot be built at scale 2 with dysample: True, dim: 6"):
+        build_network("realplksr", scale=2, dysample=True, dim=6)
+
+
+def test_span_infers_with_the_weights_it_was_trained_to() -> None:
+    network = build_network("span", scale=2, norm=False)
+    lq = torch.rand(1, 3, 16, 16)
+    optimizer = torch.optim.SGD((p for p in network.parameters() if p.requires_grad), lr=0.05)
+    network.eval()
+    with torch.no_grad():
+        before = network(lq)
+    network.train()
+    (network(lq) - 1).square().mean().backward()
+    optimizer.step()
+    with torch.no_grad():
+        trained = network(lq)
+        assert not torch.allclose(trained, before, atol=1e-4)
+        assert torch.allclose(network.eval()(lq), trained, atol=1e-4)
+
+
+def test_span_saves_fused_weights_that_are_not_stale() -> None:
+    network = build_network("span", scale=2)
+    assert not network.get_parameter("conv_1.eval_conv.weight").requires_grad
+    for model in (network, copy.deepcopy(network)):
+        with torch.no_grad():
+            model.get_parameter("conv_1.sk.weight").add_(1)
+            before = model.get_parameter("conv_1.eval_conv.weight").clone()
+            saved = model.state_dict()["conv_1.eval_conv.weight"]
+        assert torch.allclose(saved[:, :, 1, 1], before[:, :, 1, 1] + 1, atol=1e-5)
+
+
+def test_span_fuses_in_full_precision_under_autocast() -> None:
+    network = build_network("span", scale=2).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 3, 8, 8))
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+@by_name
+def test_bf16_autocast(spec: ArchSpec) -> None:
+    if not spec.bf16:
+        pytest.skip("not bf16")
+    with torch.device("meta"):
+        heavy = count(spec(scale=spec.default_scale)) > 3e6 or spec.min_size > 64
+    if heavy and spec.size_multiple == 1:
+        return
+    network = spec(scale=spec.default_scale)
+    lq = images(spec, spec.min_batch, spec.min_size, spec.min_size)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert network(lq).isfinite().all()

@@ -1,0 +1,252 @@
+"""The stream of batches: reproducible, resumable, honest about what was consumed and what could not be read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from image_sets import MakePairs
+
+from traiNNer.data import (
+    Batch,
+    PairedImageDataset,
+    RequestSampler,
+    TrainLoader,
+    WorkerError,
+    eval_batches,
+    explain_worker_death,
+)
+from traiNNer.data.loader import ReadErrors
+from traiNNer.utils.errors import DataError
+
+
+@pytest.fixture
+def dataset(make_pairs: MakePairs) -> PairedImageDataset:
+    gt, lq = make_pairs(7)
+    return PairedImageDataset(2, str(gt), str(lq))
+
+
+@contextlib.contextmanager
+def loader(dataset: PairedImageDataset, num_workers: int = 0, **options: Any) -> Iterator[TrainLoader]:
+    settings: dict[str, Any] = {"batch_size": 4, "lq_size": 16, "seed": 3} | options
+    made = TrainLoader(dataset, num_workers=num_workers, **settings)
+    with contextlib.closing(made):
+        yield made
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert (a.indices, a.lq_paths, a.gt_paths) == (b.indices, b.lq_paths, b.gt_paths)
+        assert torch.equal(a.lq, b.lq)
+        assert a.gt is not None
+        assert b.gt is not None
+        assert torch.equal(a.gt, b.gt)
+
+
+def test_workers_change_nothing(dataset: PairedImageDataset) -> None:
+    streams: list[list[Batch]] = []
+    for num_workers in (0, 1, 2):
+        with loader(dataset, num_workers) as batches:
+            streams.append(list(islice(batches, 9)))
+    assert_same(streams[0], streams[1])
+    assert_same(streams[0], streams[2])
+
+
+@pytest.mark.parametrize("enlarge_ratio", [1, 3])
+def test_epochs_are_permutations(dataset: PairedImageDataset, enlarge_ratio: int) -> None:
+    with loader(dataset, enlarge_ratio=enlarge_ratio) as batches:
+        assert batches.samples_per_epoch == 7 * enlarge_ratio
+        indices = [index for batch in islice(batches, 7 * enlarge_ratio) for index in batch.indices]
+        assert batches.epoch == 4
+    epochs = [indices[k : k + 7 * enlarge_ratio] for k in range(0, len(indices), 7 * enlarge_ratio)]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(list(range(7)) * enlarge_ratio)] * 4
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_crops_differ_between_epochs_and_visits() -> None:
+    sampler = RequestSampler(5, batch_size=4, lq_size=8, seed=1, enlarge_ratio=3)
+    requests = [request for batch in islice(iter(sampler), 30) for request in batch]
+    assert len({request.seed for request in requests}) == len(requests) == 120
+    other = RequestSampler(5, batch_size=7, lq_size=24, seed=1, enlarge_ratio=3, start=11)
+    again = next(iter(other))
+    assert [(r.index, r.seed) for r in again] == [(r.index, r.seed) for r in requests[11:18]]
+    assert {r.lq_size for r in again} == {24}
+
+
+def test_shape_can_change_while_running(dataset: PairedImageDataset) -> None:
+    with loader(dataset) as batches:
+        first = next(batches)
+        batches.sampler.batch_size, batches.sampler.lq_size = 2, 24
+        second = next(batches)
+        assert second.lq.shape == (2, 3, 24, 24)
+        assert batches.samples_consumed == 6
+    with loader(dataset, batch_size=6) as fixed:
+        assert next(fixed).indices == first.indices + second.indices
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resume_in_the_middle_of_an_epoch(dataset: PairedImageDataset, num_workers: int) -> None:
+    with loader(dataset) as batches:
+        whole = list(islice(batches, 10))
+    with loader(dataset, num_workers) as batches:
+        head = list(islice(batches, 3))
+        assert batches.samples_consumed == 12, "what was prefetched does not count"
+        state = batches.state_dict()
+    with loader(dataset, num_workers, samples_consumed=12) as batches:
+        assert_same(whole, head + list(islice(batches, 7)))
+    with loader(dataset, num_workers) as batches:
+        next(batches)
+        batches.load_state_dict(state)
+        assert_same(whole[3:5], list(islice(batches, 2)))
+
+
+def test_a_state_of_another_data_set_is_reported(dataset: PairedImageDataset, caplog: pytest.LogCaptureFixture) -> None:
+    with loader(dataset) as batches:
+        batches.load_state_dict({**batches.state_dict(), "samples_per_epoch": 99, "seed": 8})
+    assert "an epoch has 7 samples now and had 99 before" in caplog.text
+    assert "the seed is 3 now and was 8 before" in caplog.text
+
+
+def test_close_ends_the_workers(dataset: PairedImageDataset) -> None:
+    with loader(dataset, 2) as batches:
+        next(batches)
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_unreadable_image_is_a_plain_error(dataset: PairedImageDataset, num_workers: int) -> None:
+    path = dataset.pairs[5].gt.path
+    path.write_bytes(path.read_bytes()[:300])
+    with loader(dataset, num_workers) as batches, pytest.raises(DataError) as error:
+        list(islice(batches, 5))
+    assert str(error.value).startswith(f"{path}: the PNG file is cut short after 300 bytes")
+    assert "Traceback" not in str(error.value)
+    assert "Worker" not in str(error.value)
+    assert "read_errors: skip" in str(error.value)
+    assert multiprocessing.active_children() == [], "an error that is kept keeps no workers"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unreadable_images_are_replaced(
+    dataset: PairedImageDataset, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with loader(dataset) as batches:
+        before = list(islice(batches, 7))
+    for index in (5, 6):
+        dataset.pairs[index].lq.path.write_text("text")
+    with loader(dataset, num_workers, read_errors="skip") as batches, caplog.at_level(logging.WARNING):
+        after = list(islice(batches, 7))
+        assert batches.replaced_total == 8
+    assert [batch.indices for batch in after] == [batch.indices for batch in before]
+    for old, new in zip(before, after, strict=True):
+        for place, index in enumerate(old.indices):
+            if index in (5, 6):
+                assert new.lq_paths[place] == str(dataset.pairs[0].lq.path)
+            else:
+                assert torch.equal(old.lq[place], new.lq[place])
+        assert len(new.replaced) == sum(index in (5, 6) for index in old.indices)
+    assert len(caplog.records) == 2, "once for each file"
+    assert f"{dataset.pairs[5].lq.path}: not a PNG" in caplog.text
+
+
+def test_no_image_is_readable(dataset: PairedImageDataset) -> None:
+    for pair in dataset.pairs:
+        pair.lq.path.write_bytes(b"")
+    policy: ReadErrors = "skip"
+    with (
+        loader(dataset, read_errors=policy) as batches,
+        pytest.raises(DataError, match=r"none of the 7 images can be read; the first error: .*is empty"),
+    ):
+        next(batches)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
+def test_a_killed_worker_is_explained(dataset: PairedImageDataset) -> None:
+    with loader(dataset, 1) as batches:
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        assert worker.pid is not None
+        # Torch raises in the handler of SIGCHLD, so wherever the main process is: choose the place.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        os.kill(worker.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid") as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        explained = explain_worker_death(error.value)
+    assert explained is not None
+    assert explained.exit_code == 1
+    assert "killed by signal: Killed." in str(explained)
+    assert "lower num_worker_per_gpu" in str(explained)
+
+
+def test_a_dead_worker_is_a_worker_error(dataset: PairedImageDataset) -> None:
+    def dying() -> Iterator[Batch]:
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+        yield
+
+    with loader(dataset) as batches:
+        batches._batches = dying()
+        with pytest.raises(WorkerError, match=r"7\) exited unexpectedly\nA process that reads images"):
+            next(batches)
+    assert explain_worker_death(ValueError("DataLoader worker")) is None
+    assert explain_worker_death(RuntimeError("something else")) is None
+
+
+def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -> None:
+    with loader(dataset, 2) as batches:
+        next(batches)
+        for worker in multiprocessing.active_children():
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGINT)
+        assert len(list(islice(batches, 12))) == 12
+
+
+def test_other_exceptions_stay_what_they_are(dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(PairedImageDataset, "__getitem__", fail)
+    with loader(dataset) as batches, pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        next(batches)
+
+
+def test_pinning_without_a_gpu_is_no_matter(dataset: PairedImageDataset) -> None:
+    with loader(dataset, pin_memory=True) as batches:
+        assert next(batches).lq.shape == (4, 3, 16, 16)
+
+
+def test_empty_dataset() -> None:
+    class Empty:
+        def __len__(self) -> int:
+            return 0
+
+        def __getitem__(self, index: Any, /) -> Any:
+            raise IndexError(index)
+
+    with pytest.raises(DataError, match="the dataset for training is empty"):
+        TrainLoader(Empty(), batch_size=1, lq_size=8, seed=0, num_workers=0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_validation_reads_whole_images_in_order(dataset: PairedImageDataset, num_workers: int, tmp_path: Path) -> None:
+    batches = list(eval_batches(dataset, num_workers))
+    assert [batch.indices for batch in batches] == [[k] for k in range(7)]
+    assert [tuple(batch.lq.shape) for batch in batches] == [(1, 3, 40 + 2 * k, 44 - k) for k in range(7)]
+    dataset.pairs[2].gt.path.write_text("text")
+    with pytest.raises(DataError, match=r"002\.png: not a PNG"):
+        list(eval_batches(dataset, num_workers))
+    stopped = eval_batches(dataset, num_workers)
+    next(stopped)
+    del stopped
+    assert multiprocessing.active_children() == []

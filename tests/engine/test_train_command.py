@@ -1,0 +1,274 @@
+"""train.py as a user meets it: exit codes, messages, files, and runs that go on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train
+from tests.support import ROOT, make_pairs, run_command, small_options, write_options
+from traiNNer.engine.checkpoints import read_state
+from traiNNer.engine.trainer import Trainer
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return small_options(make_pairs(tmp_path / "data"))
+
+
+def run(options: dict[str, Any], *arguments: str) -> int:
+    return train.main(["-opt", str(write_options(Path("o.yml"), options)), *arguments])
+
+
+def weights(run_name: str, iteration: int) -> dict[str, dict[str, torch.Tensor]]:
+    folder = Path("experiments") / run_name / "models"
+    return {stem: load_file(folder / f"{stem}_{iteration}.safetensors") for stem in ("net_g", "net_g_ema")}
+
+
+def assert_same_weights(first: str, second: str, iteration: int) -> None:
+    one, other = weights(first, iteration), weights(second, iteration)
+    for stem in one:
+        assert one[stem].keys() == other[stem].keys()
+        for name, weight in one[stem].items():
+            assert torch.equal(weight, other[stem][name]), f"{stem} {name}"
+
+
+def assert_same_state(first: str, second: str, iteration: int) -> None:
+    one, other = (
+        read_state(Path("experiments") / name / "training_states" / f"{iteration}.state") for name in (first, second)
+    )
+    assert one["samples_consumed"] == other["samples_consumed"]
+    assert torch.equal(one["rng"]["torch"], other["rng"]["torch"])
+    assert one["model"]["schedulers"] == other["model"]["schedulers"]
+    slots = zip(
+        one["model"]["optimizers"]["generator"]["state"].values(),
+        other["model"]["optimizers"]["generator"]["state"].values(),
+        strict=True,
+    )
+    for mine, theirs in slots:
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_a_run_leaves_what_it_promises(options: dict[str, Any]) -> None:
+    options["val"]["save_img"] = True
+    assert run(options) == 0
+    root = Path("experiments/small")
+    names = sorted(p.name for p in (root / "models").iterdir())
+    assert names == [
+        "net_g_3.safetensors", "net_g_6.safetensors", "net_g_best.safetensors", "net_g_ema_3.safetensors",
+        "net_g_ema_6.safetensors",
+    ]  # fmt: skip
+    assert sorted(p.name for p in (root / "training_states").iterdir()) == ["3.state", "6.state"]
+    assert (root / "visualization/val/000_6.png").is_file()
+    log = (root / "log/train.log").read_text()
+    assert "4/6  l1 " in log
+    assert "lq_size 16  batch 2" in log
+    assert "validation   every 3 iterations on 1 set (val: 4 images): psnr, ssim" in log
+    assert "type: compact" in (root / "options.yml").read_text()
+    assert list(Path("tb_logger/small").glob("events*"))
+
+
+def test_curves_hold_what_was_logged(options: dict[str, Any]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert run(options) == 0
+    events = EventAccumulator("tb_logger/small").Reload()
+    tags = events.Tags()
+    for tag in ("losses/l1", "lr/generator", "dynamic/lq_size", "dynamic/batch_size", "val/val/psnr", "val/val/ssim",
+                "speed/samples_per_s", "speed/data_wait_pct", "progress/samples"):  # fmt: skip
+        assert tag in tags["scalars"], tag
+    assert [e.step for e in events.Scalars("losses/l1")] == [2, 4, 6]
+    assert events.Scalars("progress/samples")[-1].value == 12
+    assert "val/000" in tags["images"]
+
+
+def test_weights_tell_what_they_are(options: dict[str, Any]) -> None:
+    from safetensors import safe_open
+
+    assert run(options) == 0
+    with safe_open("experiments/small/models/net_g_ema_6.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["arch"] == "compact"
+    assert json.loads(metadata["parameters"]) == {"num_feat": 8, "num_conv": 2}
+    assert (metadata["scale"], metadata["iteration"], metadata["ema"]) == ("2", "6", "true")
+    assert len(metadata["options_hash"]) == 16
+
+
+def test_only_the_last_checkpoints_are_kept(options: dict[str, Any]) -> None:
+    options["logger"] = {"save_checkpoint_freq": 1, "keep_last": 2, "print_freq": 6}
+    assert run(options) == 0
+    assert sorted(p.name for p in Path("experiments/small/training_states").iterdir()) == ["5.state", "6.state"]
+    kept = sorted(p.name for p in Path("experiments/small/models").glob("net_g_[0-9]*"))
+    assert kept == ["net_g_5.safetensors", "net_g_6.safetensors"]
+
+
+def test_a_used_name_is_archived_not_deleted(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(options) == 0
+    before = weights("small", 6)
+    assert run(options, "--set", "manual_seed=5") == 0
+    archived = [p for p in Path("experiments").iterdir() if p.name.startswith("small_archived_")]
+    assert len(archived) == 1
+    assert len([p for p in Path("tb_logger").iterdir() if p.name.startswith("small_archived_")]) == 1
+    old = load_file(archived[0] / "models" / "net_g_6.safetensors")
+    assert all(torch.equal(old[name], weight) for name, weight in before["net_g"].items())
+    message = capfd.readouterr().err
+    assert "held a former run: moved to" in message
+    assert "--auto_resume" in message
+
+
+def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
+    """40 iterations with all that has a memory: EMA, warm-up, schedule, momentum, dropout, several epochs."""
+    options["train"] |= {
+        "total_iter": 40, "warmup_iter": 30, "ema_decay": 0.9, "grad_clip": True,
+        "scheduler": {"type": "MultiStepLR", "milestones": [10, 25, 35], "gamma": 0.5},
+    }  # fmt: skip
+    options["network_g"] = {"type": "realplksr_s", "dim": 8, "n_blocks": 1, "dropout": 0.1, "norm_groups": 2}
+    options["datasets"]["train"]["num_worker_per_gpu"] = workers
+    options["val"] = {"val_freq": 15}
+    options["logger"] = {"print_freq": 7, "save_checkpoint_freq": 20}
+    return options
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twenty_and_twenty_equal_forty(
+    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = long_options(options, workers)
+    assert run(options, "--name", "whole") == 0
+
+    due = Trainer._due
+
+    def due_and_stop(self: Trainer, frequency: int) -> bool:
+        self.interrupts.requested |= self.model.iteration == 20
+        return due(self, frequency)
+
+    with monkeypatch.context() as context:
+        context.setattr(Trainer, "_due", due_and_stop)
+        assert run(options, "--name", "parts") == 130
+    assert not Path("experiments/parts/training_states/40.state").exists()
+    torch.manual_seed(99)  # a new process starts from other random numbers
+    assert run(options, "--name", "parts", "--auto_resume") == 0
+    assert_same_weights("whole", "parts", 40)
+    assert_same_state("whole", "parts", 40)
+
+
+def test_workers_change_nothing(options: dict[str, Any]) -> None:
+    assert run(long_options(options, 0), "--name", "none") == 0
+    assert run(long_options(options, 2), "--name", "two") == 0
+    assert_same_weights("none", "two", 40)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_kill_at_a_random_moment_costs_nothing_but_time(options: dict[str, Any], workers: int) -> None:
+    options = long_options(options, workers)
+    options["logger"] = {"print_freq": 5, "save_checkpoint_freq": 2, "keep_last": 2}
+    assert run(options, "--name", "whole") == 0
+    path = write_options(Path("o.yml"), options)
+    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path), "--name", "killed", "--auto_resume"]
+    states = Path("experiments/killed/training_states")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(states.glob("*.state")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.2))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert list(states.glob("*.state"))
+    assert run(options, "--name", "killed", "--auto_resume") == 0
+    assert_same_weights("whole", "killed", 40)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_exits_130(options: dict[str, Any], number: signal.Signals) -> None:
+    options["train"]["total_iter"] = 100_000
+    options["datasets"]["train"]["num_worker_per_gpu"] = 2
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 100_000}
+    options["val"] = {"val_enabled": False}
+    path = write_options(Path("o.yml"), options)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-opt", str(path)], stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "3/100000" in line:
+            break
+    os.killpg(process.pid, number)  # as a terminal or a service manager does: the workers get it as well
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert f"{number.name}: finishing this step and saving" in rest
+    assert "Traceback" not in rest
+    assert "--auto_resume goes on from here" in rest
+    states = list(Path("experiments/small/training_states").glob("*.state"))
+    assert len(states) == 1
+    assert read_state(states[0])["samples_consumed"] == 2 * int(states[0].stem)
+
+
+def test_check_plans_and_leaves_nothing(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(options, "--check") == 0
+    plan = capsys.readouterr().out
+    assert "compact x2" in plan
+    assert "every 3 iterations on 1 set (val: 4 images)" in plan
+    assert not Path("experiments").exists()
+    options["val"]["val_enabled"] = False
+    assert run(options, "--check") == 0
+    assert "validation   OFF (val.val_enabled is false)" in capsys.readouterr().out
+
+
+def test_auto_resume_without_a_run_starts_anew(options: dict[str, Any]) -> None:
+    assert run(options, "--auto_resume") == 0
+    assert "no checkpoint of this run yet" in Path("experiments/small/log/train.log").read_text()
+
+
+def test_a_finished_run_resumed_is_done_at_once(options: dict[str, Any]) -> None:
+    assert run(options) == 0
+    assert run(options, "--auto_resume") == 0
+    assert run(options, "--auto_resume", "--set", "train.total_iter=8") == 0
+    log = Path("experiments/small/log/train.log").read_text()
+    assert "6.state was saved with train.total_iter: 6, and now it is 8; the new one counts" in log
+    assert Path("experiments/small/models/net_g_8.safetensors").is_file()
+
+
+def test_pretrained_weights_are_where_a_run_starts(options: dict[str, Any]) -> None:
+    assert run(options, "--name", "first") == 0
+    source = "experiments/first/models/net_g_6.safetensors"
+    options["train"]["optim_g"] = {"type": "sgd", "lr": 1e-30}
+    options["path"] = {"pretrain_network_g": source}
+    assert run(options, "--name", "second") == 0
+    first, second = weights("first", 6)["net_g"], weights("second", 6)
+    for stem in second:
+        assert all(torch.allclose(first[name], weight, atol=1e-7) for name, weight in second[stem].items())
+
+
+def test_accumulated_batches_equal_one_large_batch(options: dict[str, Any]) -> None:
+    options["train"] |= {"ema_decay": 0, "optim_g": {"type": "sgd", "lr": 0.1}}
+    options["datasets"]["train"]["batch_size_per_gpu"] = 4
+    assert run(options, "--name", "large") == 0
+    options["datasets"]["train"] |= {"batch_size_per_gpu": 2, "accum_iter": 2}
+    assert run(options, "--name", "small2") == 0
+    large, small = (load_file(f"experiments/{n}/models/net_g_6.safetensors") for n in ("large", "small2"))
+    for name in large:
+        torch.testing.assert_close(large[name], small[name], rtol=1e-4, atol=1e-6)
+
+
+def test_exit_codes_and_messages_of_the_command(options: dict[str, Any], tmp_path: Path) -> None:
+    """One subprocess for the things that only a real process shows."""
+    options["scale"] = 3
+    path = write_options(tmp_path / "o.yml", options)
+    done = run_command("train.py", "-opt", str(path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "GT" in done.stderr
