@@ -94,10 +94,10 @@ def train(arguments: argparse.Namespace) -> int:
     write_atomic(folders.root / "options.yml", options_text(options).encode())
 
     checkpoints = Checkpoints(folders, options)
-    samples_consumed = start_weights(options, model, checkpoints, resume_from, auto_resume=arguments.auto_resume)
+    loader = build_loader(options, runtime, train_set)
+    load_start(model, loader, checkpoints, resume_from, auto_resume=arguments.auto_resume)
     tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
     with Interrupts() as interrupts:
-        loader = build_loader(options, runtime, train_set, samples_consumed)
         validator = build_validator(options, runtime, val_sets, tracker, folders)
         try:
             code = Trainer(model, loader, checkpoints, tracker, validator, interrupts).run()
@@ -108,17 +108,16 @@ def train(arguments: argparse.Namespace) -> int:
     return code
 
 
-def start_weights(options: Any, model: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> int:
-    """Load what the run starts from; the number of samples that were consumed before."""
+def load_start(model: Any, loader: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> None:
+    """Load what the run starts from: a state, pretrained weights, or nothing."""
+    options = model.options
     if resume_from is not None:
-        samples = checkpoints.load(resume_from, model)
-        log.info("resumed %s: iteration %d, %d samples", resume_from, model.iteration, samples)
-        return samples
+        checkpoints.load(resume_from, model, loader)
+        return
     if auto_resume:
         log.info("--auto_resume: no checkpoint of this run yet, it starts anew")
     if options.path.pretrain_network_g is not None:
         model.load_pretrained(Path(options.path.pretrain_network_g), strict=options.path.strict_load_g)
-    return 0
 
 
 def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: Any) -> None:

@@ -48,7 +48,7 @@ def assert_same_state(first: str, second: str, iteration: int) -> None:
     one, other = (
         read_state(Path("experiments") / name / "training_states" / f"{iteration}.state") for name in (first, second)
     )
-    assert one["samples_consumed"] == other["samples_consumed"]
+    assert one["loader"] == other["loader"]
     assert torch.equal(one["rng"]["torch"], other["rng"]["torch"])
     assert one["model"]["schedulers"] == other["model"]["schedulers"]
     slots = zip(
@@ -141,9 +141,7 @@ def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_twenty_and_twenty_equal_forty(
-    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twenty_and_twenty_equal_forty(options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     options = long_options(options, workers)
     assert run(options, "--name", "whole") == 0
 
@@ -214,7 +212,7 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(options: dict[str, Any],
     assert "--auto_resume goes on from here" in rest
     states = list(Path("experiments/small/training_states").glob("*.state"))
     assert len(states) == 1
-    assert read_state(states[0])["samples_consumed"] == 2 * int(states[0].stem)
+    assert read_state(states[0])["loader"]["samples_consumed"] == 2 * int(states[0].stem)
 
 
 def test_check_plans_and_leaves_nothing(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ _fdat = partial(
     architecture="FDAT",
     class_name="FDAT",
     scale_parameter="scale",
-    scales=_ALL,
+    scales=(1, 2, 3, 4),
     size_multiple=8,
     min_size=8,
     unused_parameters=True,
@@ -275,6 +275,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
     ),
     _atd(
         name="atd_light",
+        at_scale={},  # spandrel tells the light variant, and so its categories, by this upsampler
         defaults={
             "embed_dim": 48,
             "depths": [6] * 4,

@@ -277,6 +277,7 @@ def _data_loader(
         pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=_start_worker,
         prefetch_factor=prefetch_factor if num_workers else None,
+        generator=torch.Generator(),  # torch draws a seed for its workers: not from the generator the network uses
     )
 
 
@@ -285,7 +286,9 @@ def _same(batch: Any) -> Any:
 
 
 def _start_worker(_worker_id: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; only the main process acts on it
+    # Ctrl-C, and the SIGTERM of a service manager, reach all processes; only the main one acts on them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
 
 

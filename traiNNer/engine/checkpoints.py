@@ -20,6 +20,7 @@ from torch import nn
 
 import traiNNer
 from traiNNer.archs.loading import load_weights
+from traiNNer.data import TrainLoader
 from traiNNer.engine.runs import RunFolders
 from traiNNer.models import BaseModel
 from traiNNer.options.loading import changed_options, options_hash
@@ -68,7 +69,7 @@ class Checkpoints:
             "traiNNer": traiNNer.__version__,
         }
 
-    def save(self, model: BaseModel, samples_consumed: int) -> None:
+    def save(self, model: BaseModel, loader: TrainLoader) -> None:
         """Write weights, then the state; then delete what is older than the last few.
 
         Raises:
@@ -84,7 +85,7 @@ class Checkpoints:
         state = {
             "format": FORMAT,
             "files": files,
-            "samples_consumed": samples_consumed,
+            "loader": loader.state_dict(),
             "model": model.state_dict(),
             "rng": rng_state(),
             "best": None if self.best is None else vars(self.best),
@@ -119,11 +120,8 @@ class Checkpoints:
             for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
                 weights.unlink(missing_ok=True)
 
-    def load(self, path: Path, model: BaseModel) -> int:
-        """Put `model` and the global random generators where they were when `path` was saved.
-
-        Returns:
-            The number of samples that were consumed by then.
+    def load(self, path: Path, model: BaseModel, loader: TrainLoader) -> None:
+        """Put model, loader and the global random generators where they were when `path` was saved.
 
         Raises:
             CheckpointError: if a file is missing, damaged or of another network.
@@ -147,8 +145,9 @@ class Checkpoints:
         restore_rng_state(state["rng"])
         self.best = Best(**state["best"]) if state["best"] else None
         self._saved_iteration = model.iteration
+        loader.load_state_dict(state["loader"])
         self._say_what_changed(path, state["options"])
-        return state["samples_consumed"]
+        log.info("resumed %s: iteration %d, %d samples", path, model.iteration, loader.samples_consumed)
 
     def _say_what_changed(self, path: Path, before: dict[str, Any]) -> None:
         """Warn of options that differ from the checkpoint's, and say which of the two counts."""

@@ -143,4 +143,3 @@ def _draw_sheet(rows: list[_Row]) -> Image.Image:
             zoomed = image.resize((image.width * ZOOM, image.height * ZOOM), Image.Resampling.NEAREST)
             sheet.paste(zoomed, (left, top + TITLE))
     return sheet
-

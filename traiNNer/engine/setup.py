@@ -53,8 +53,8 @@ def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
     return min(2, cores - 1) if runtime.device.type == "cpu" else min(MOST_WORKERS, cores)
 
 
-def build_loader(options: TrainingOptions, runtime: Runtime, train_set: Any, samples_consumed: int) -> TrainLoader:
-    """The endless batches of the training set, from the first sample that was not consumed yet."""
+def build_loader(options: TrainingOptions, runtime: Runtime, train_set: Any) -> TrainLoader:
+    """The endless batches of the training set."""
     train = options.datasets.train
     return TrainLoader(
         train_set,
@@ -65,7 +65,6 @@ def build_loader(options: TrainingOptions, runtime: Runtime, train_set: Any, sam
         enlarge_ratio=train.dataset_enlarge_ratio,
         read_errors=train.read_errors,
         pin_memory=runtime.device.type == "cuda",
-        samples_consumed=samples_consumed,
     )
 
 

@@ -122,7 +122,7 @@ class Trainer:
 
     def _save(self) -> None:
         with self.stopwatch.outside():
-            self.checkpoints.save(self.model, self.loader.samples_consumed)
+            self.checkpoints.save(self.model, self.loader)
 
     def _interrupted(self) -> int:
         self._save()
