@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""What the framework adds to a training step: SRModel and the loop beside a bare PyTorch loop, alternating in one run.
+
+Both train the same network on the same tensors, with AdamW and L1, in short rounds that alternate. Each pair of
+neighbouring rounds gives a ratio; their median does not care about what else the machine did in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import Tensor, nn
+
+from traiNNer.data import Batch
+from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.interrupts import Interrupts
+from traiNNer.engine.logs import setup_logging
+from traiNNer.engine.runs import RunFolders
+from traiNNer.engine.tracker import Tracker
+from traiNNer.engine.trainer import Trainer
+from traiNNer.models import SRModel
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.device import Runtime, choose_device, describe_device
+from traiNNer.utils.registry import ARCHS
+from traiNNer.utils.seeds import seed_everything
+
+
+def make_options(arguments: argparse.Namespace, folder: str) -> TrainingOptions:
+    """Options of a run without validation, checkpoints and moving average, as the bare loop has none of these."""
+    dataset = {"type": "PairedImageDataset", "dataroot_gt": "unused", "dataroot_lq": "unused"}
+    return TrainingOptions.model_validate(
+        {
+            "name": "overhead",
+            "scale": arguments.scale,
+            "datasets": {"train": dataset | {"lq_size": arguments.lq_size, "batch_size_per_gpu": arguments.batch}},
+            "network_g": {"type": arguments.network},
+            "path": {"experiments_root": folder, "tb_root": folder},
+            "train": {
+                "total_iter": arguments.steps,
+                "optim_g": {"type": "AdamW", "lr": 1e-4},
+                "losses": [{"type": "l1"}],
+                "ema_decay": 0,
+            },
+            "val": {"val_enabled": False},
+            "logger": {"print_freq": 100, "save_checkpoint_freq": 10**9},
+        }
+    )
+
+
+class MemoryLoader:
+    """The loop's loader without files: the same batches over and over."""
+
+    samples_per_epoch = 1000
+    samples_consumed = 0
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            for batch in self._batches:
+                self.samples_consumed += len(batch)
+                yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class _NoCheckpoints(Checkpoints):
+    def save(self, model: Any, loader: Any) -> None:
+        """The bare loop saves nothing either."""
+
+
+def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torch.device) -> float:
+    """Seconds of a training loop as one writes it by hand."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=device.type in ("cuda", "cpu"))
+    criterion = nn.L1Loss()
+    start = time.perf_counter()
+    for step in range(steps):
+        batch = batches[step % len(batches)]
+        lq: Tensor = batch.lq.to(device, non_blocking=True).float().div_(255)
+        gt: Tensor = batch.gt.to(device, non_blocking=True).float().div_(255)  # pyright: ignore[reportOptionalMemberAccess]
+        optimizer.zero_grad(set_to_none=True)
+        loss = criterion(network(lq), gt)
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            loss.item()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def framework_loop(options: TrainingOptions, runtime: Runtime, network: nn.Module, batches: list[Batch]) -> float:
+    """Seconds of the same in SRModel and Trainer, curves included."""
+    model = SRModel(options, runtime, network)
+    folders = RunFolders.of(options.name, options.path)
+    tracker = Tracker(folders.tensorboard)
+    loader: Any = MemoryLoader(batches)
+    start = time.perf_counter()
+    Trainer(model, loader, _NoCheckpoints(folders, options), tracker, None, Interrupts()).run()
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    tracker.close()
+    return seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="span", help="name in the catalogue (default: span)")
+    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--lq_size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=20, help="steps in a round (default: 20)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each loop (default: 15)")
+    parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
+    arguments = parser.parse_args()
+    setup_logging()
+    runtime = Runtime(choose_device(0 if arguments.cpu else "auto"))
+    generator = torch.Generator().manual_seed(0)
+    side, gt_side = arguments.lq_size, arguments.lq_size * arguments.scale
+    names = ["memory"] * arguments.batch
+
+    def random_batch() -> Batch:
+        lq, gt = (
+            torch.randint(0, 256, (arguments.batch, 3, s, s), dtype=torch.uint8, generator=generator)
+            for s in (side, gt_side)
+        )
+        return Batch(lq, gt, list(range(arguments.batch)), names, names)
+
+    batches = [random_batch() for _ in range(8)]
+    times: dict[str, list[float]] = {"bare": [], "framework": []}
+    with tempfile.TemporaryDirectory() as folder:
+        options = make_options(arguments, folder)
+        for number in range(arguments.rounds + 1):
+            for name in ("bare", "framework") if number % 2 else ("framework", "bare"):
+                seed_everything(0)
+                network = ARCHS[arguments.network](scale=arguments.scale).to(runtime.device).train()
+                if name == "bare":
+                    seconds = bare_loop(network, batches, arguments.steps, runtime.device)
+                else:
+                    seconds = framework_loop(options, runtime, network, batches)
+                if number:  # the first round warms up
+                    times[name].append(seconds / arguments.steps * 1000)
+    print(
+        f"{describe_device(runtime.device)}, torch {torch.__version__}: {arguments.network} x{arguments.scale}, batch "
+        f"{arguments.batch}, lq_size {arguments.lq_size}, {arguments.rounds} rounds of {arguments.steps} steps"
+    )
+    for name, values in times.items():
+        print(f"{name:<10} fastest {min(values):8.2f} ms a step, median {statistics.median(values):8.2f}")
+    ratios = [ours / bare for ours, bare in zip(times["framework"], times["bare"], strict=True)]
+    fastest = min(times["framework"]) / min(times["bare"])
+    print(
+        f"framework / bare: {statistics.median(ratios):.3f} (median of neighbours; of the fastest rounds {fastest:.3f})"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

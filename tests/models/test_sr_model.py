@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from traiNNer.data import Batch
+from traiNNer.models import SRModel
+from traiNNer.models.nonfinite import NonFiniteGuard
+from traiNNer.optim import build_optimizer, build_scheduler
+from traiNNer.optim.optimizers import NAMES
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.device import Runtime
+from traiNNer.utils.errors import TrainingError
+from traiNNer.utils.registry import SCHEDULERS
+
+CPU = torch.device("cpu")
+
+
+def make_options(**train: Any) -> TrainingOptions:
+    section = {"type": "PairedImageDataset", "dataroot_gt": "x", "dataroot_lq": "x"}
+    return TrainingOptions.model_validate(
+        {
+            "name": "t",
+            "scale": 2,
+            "datasets": {"train": section},
+            "network_g": {"type": "compact", "num_feat": 8, "num_conv": 1},
+            "train": {
+                "total_iter": 20,
+                "optim_g": {"type": "sgd", "lr": 0.1},
+                "losses": [{"type": "l1"}],
+                "ema_decay": 0,
+            }
+            | train,
+        }
+    )
+
+
+def make_model(runtime: Runtime | None = None, **train: Any) -> SRModel:
+    torch.manual_seed(0)
+    return SRModel(make_options(**train), runtime or Runtime(CPU))
+
+
+def make_batch(size: int = 4, side: int = 8, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    lq = torch.rand(size, 3, side, side, generator=generator)
+    gt = torch.rand(size, 3, side * 2, side * 2, generator=generator)
+    paths = [f"{i}.png" for i in range(size)]
+    return Batch(lq, gt, list(range(size)), paths, paths)
+
+
+def part(batch: Batch, first: int, last: int) -> Batch:
+    assert batch.gt is not None
+    return Batch(batch.lq[first:last], batch.gt[first:last], batch.indices[first:last], batch.lq_paths[first:last],
+                 batch.gt_paths[first:last])  # fmt: skip
+
+
+def weights(model: SRModel) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.net_g.parameters()]
+
+
+def test_gradients_of_uneven_chunks_equal_the_whole_batchs() -> None:
+    batch = make_batch(5)
+    gradients = []
+    for chunks in ([batch], [part(batch, 0, 1), part(batch, 1, 3), part(batch, 3, 5)]):
+        model = make_model(losses=[{"type": "l1"}, {"type": "charbonnier", "loss_weight": 0.5}])
+        model.accumulate(model.phases[0], chunks)
+        gradients.append([p.grad for p in model.phases[0].parameters])
+    for whole, summed in zip(*gradients, strict=True):
+        difference = (whole - summed).norm() / whole.norm()
+        assert difference <= 1e-6
+
+
+def test_losses_are_weighted_sums_read_once() -> None:
+    model = make_model(losses=[{"type": "l1"}, {"type": "mse", "loss_weight": 2.0}])
+    batch = make_batch()
+    with torch.no_grad():
+        sr = model.net_g(batch.lq)
+        l1, mse = (sr - batch.gt).abs().mean(), (sr - batch.gt).square().mean()
+    model.train_step([batch])
+    losses = model.losses.read()
+    assert losses == pytest.approx({"l1": float(l1), "mse": 2 * float(mse)}, rel=1e-5)
+    assert model.losses.read() == {}
+    assert model.received == (4, 3, 8, 8)
+
+
+def test_warm_up_climbs_and_leaves_the_schedule_alone() -> None:
+    model = make_model(warmup_iter=4, scheduler={"type": "MultiStepLR", "milestones": [2, 6], "gamma": 0.1})
+    used: list[float] = []
+    optimizer = model.phases[0].optimizer
+    optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
+    for _ in range(8):
+        model.train_step([make_batch()])
+    assert used == pytest.approx([0.025, 0.05, 0.0075, 0.01, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("optimizer", [{"type": "adamw", "lr": 0.1}, {"type": "rmsprop", "lr": 0.1}])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_a_non_finite_step_changes_nothing_and_is_reported(
+    optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model(optim_g=optimizer)
+    model.train_step([make_batch()])
+    before, state = weights(model), copy.deepcopy(model.phases[0].optimizer.state_dict()["state"])
+    bad = make_batch()
+    bad.lq[0, 0, 0, 0] = float("nan")
+    model.train_step([bad])
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    after = model.phases[0].optimizer.state_dict()["state"]
+    for key, slots in state.items():
+        assert all(torch.equal(slots[name], after[key][name]) for name in slots)
+    model.guard.flush()
+    assert model.guard.total == 1
+    assert "1 steps with non-finite gradients skipped (1 in all); images of the last: 0.png, 1.png" in caplog.text
+    model.train_step([make_batch()])
+    assert not torch.equal(before[0], weights(model)[0])
+
+
+def test_many_non_finite_steps_in_a_row_end_the_run() -> None:
+    model = make_model(max_nonfinite_steps=3)
+    bad = make_batch()
+    bad.lq.fill_(float("inf"))
+    model.train_step([bad])
+    model.train_step([make_batch()])
+    model.train_step([bad])
+    model.train_step([bad])
+    with pytest.raises(TrainingError, match="not finite for 3 iterations in a row"):
+        model.train_step([bad])
+        model.guard.flush()
+
+
+def test_fused_kernels_skip_a_step_on_the_device() -> None:
+    """What NonFiniteGuard relies on where it must not wait: fused kernels heed `found_inf`."""
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    weight.grad = torch.ones(3)
+    optimizer.found_inf = torch.tensor(1.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(3))
+    assert float(optimizer.state[weight]["step"]) == 0
+    optimizer.found_inf = torch.tensor(0.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert not torch.equal(weight, torch.ones(3))
+
+
+def test_the_moving_average_follows() -> None:
+    model = make_model(ema_decay=0.5)
+    assert model.ema_g is not None
+    first = [p.clone() for p in model.ema_g.module.parameters()]
+    model.train_step([make_batch()])  # the first update copies
+    one = weights(model)
+    assert all(torch.equal(a, b) for a, b in zip(one, model.ema_g.module.parameters(), strict=True))
+    model.train_step([make_batch(seed=1)])
+    two = weights(model)
+    for before, a, b, ema in zip(first, one, two, model.ema_g.module.parameters(), strict=True):
+        torch.testing.assert_close(ema, (a + b) / 2)
+        assert before.shape == ema.shape
+    assert model.evaluated_network is model.ema_g.module
+
+
+@pytest.mark.parametrize("amp_dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_trains_and_keeps_float32_weights(amp_dtype: torch.dtype) -> None:
+    model = make_model(Runtime(CPU, amp_dtype), optim_g={"type": "adamw", "lr": 1e-2})
+    batch = make_batch()
+    for _ in range(15):
+        model.train_step([batch])
+    first = model.losses.read()["l1"]
+    for _ in range(15):
+        model.train_step([batch])
+    assert model.losses.read()["l1"] < first
+    assert {p.dtype for p in model.net_g.parameters()} == {torch.float32}
+    assert model.scaler.is_enabled() == (amp_dtype is torch.float16)
+    assert model.upscale(batch.lq).dtype == torch.float32
+
+
+def test_upscale_leaves_the_mode_as_it_was_and_keeps_no_graph() -> None:
+    model = make_model()
+    out = model.upscale(torch.rand(1, 3, 9, 7))
+    assert out.shape == (1, 3, 18, 14)
+    assert not out.requires_grad
+    assert model.net_g.training
+
+
+def test_channels_last_gives_the_same_step() -> None:
+    plain, last = make_model(), make_model(Runtime(CPU, channels_last=True))
+    for model in (plain, last):
+        model.train_step([make_batch()])
+    for a, b in zip(weights(plain), weights(last), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_optimizer_takes_a_step_and_its_state_survives(name: str) -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = build_optimizer(name, layer.parameters(), {"lr": 0.01}, CPU)
+    before = layer.weight.detach().clone()
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, layer.weight)
+    build_optimizer(name, layer.parameters(), {"lr": 0.01}, CPU).load_state_dict(optimizer.state_dict())
+
+
+REQUIRED = {
+    "MultiStepLR": {"milestones": [3]}, "StepLR": {"step_size": 3}, "CosineAnnealingWarmRestarts": {"T_0": 5},
+    "ExponentialLR": {"gamma": 0.9}, "OneCycleLR": {"max_lr": 0.1}, "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+def test_every_scheduler_runs_to_the_end_and_its_state_survives(name: str) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+    scheduler = build_scheduler(name, optimizer, 12, REQUIRED.get(name, {}))
+    rates = []
+    for _ in range(11):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert len(set(rates)) > 1 or name == "ConstantLR"  # constant to the end of the run
+    build_scheduler(name, optimizer, 12, REQUIRED.get(name, {})).load_state_dict(scheduler.state_dict())
+
+
+def test_the_guard_counts_across_checkpoints() -> None:
+    guard = NonFiniteGuard(5, scaled=False)
+    guard.load_state_dict({"total": 4, "in_a_row": 2})
+    assert guard.state_dict() == {"total": 4, "in_a_row": 2}
+
+
+@pytest.mark.gpu
+def test_a_step_on_the_gpu_does_not_wait_for_the_device() -> None:
+    runtime = Runtime(torch.device("cuda"))
+    model = make_model(runtime, optim_g={"type": "adamw", "lr": 1e-3}, ema_decay=0.9, max_nonfinite_steps=1000)
+    batch = make_batch()
+    for _ in range(3):
+        model.train_step([batch])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pinned = batch.pin_memory()
+        for _ in range(3):
+            model.train_step([pinned])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
