@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -16,24 +16,18 @@ from traiNNer.archs.spec import ArchSpec
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "archs.md"
 COLUMNS = ("name", "parameters", "scales", "multiple of", "at least", "fp16", "bf16", "spandrel", "source")
 
-
-def count_parameters(spec: ArchSpec) -> float:
-    """Millions of parameters at the default scale, counted without allocating them where the class allows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with torch.device("meta"):
-                network = spec(scale=spec.default_scale)
-        except Exception:  # noqa: BLE001 - any class may compute with real numbers while it is built
-            network = spec(scale=spec.default_scale)
-    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
+EXPLANATION = (
+    "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at least* are pixels of each "
+    "side of the low-quality image. *spandrel*: a checkpoint is recognized by spandrel, and so by the programs built "
+    "on it, from its weights alone."
+)
 
 
 def row(spec: ArchSpec) -> tuple[str, ...]:
     """The facts of one network, in the order of COLUMNS."""
     return (
         spec.name,
-        f"{count_parameters(spec):.2f} M",
+        f"{spec.count_parameters(spec.default_scale) / 1e6:.2f} M",
         ", ".join(map(str, spec.scales)),
         str(spec.size_multiple),
         str(spec.min_size),
@@ -51,9 +45,7 @@ def markdown() -> str:
         "",
         "Every name can stand in `network_g.type`. Written by `scripts/archs/list_archs.py --markdown`.",
         "",
-        "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at least* are pixels of "
-        "each side of the low-quality image. *spandrel*: a checkpoint is recognized by spandrel, and so by the programs "
-        "built on it, from its weights alone.",
+        EXPLANATION,
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -82,14 +74,16 @@ def markdown() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", action="store_true", help=f"write {DOCUMENT.parent.name}/{DOCUMENT.name}")
-    if parser.parse_args().markdown:
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", UserWarning)  # the classes' own
+    if arguments.markdown:
         DOCUMENT.write_text(markdown(), encoding="utf-8")
         print(f"wrote {DOCUMENT}")
         return
     table = Table(*COLUMNS)
     for spec in SPECS:
         table.add_row(*row(spec))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 if __name__ == "__main__":

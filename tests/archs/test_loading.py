@@ -143,7 +143,7 @@ def test_whole_load(tmp_path: Path) -> None:
     report = load_weights(network, path, strict=True)
     assert report.complete
     assert equal(network, other)
-    assert report.summary() == f"{path}: 8 of the network's 8 weights match."
+    assert report.summary() == f"{path}: 11 of the network's 11 weights match."
 
 
 def test_strict_load_says_what_differs_and_what_the_file_holds(checkpoint: Path) -> None:
@@ -153,7 +153,7 @@ def test_strict_load_says_what_differs_and_what_the_file_holds(checkpoint: Path)
         load_weights(network, checkpoint, strict=True, what="network_g (compact x2)")
     message = str(caught.value)
     assert "network_g (compact x2) cannot be loaded from" in message
-    assert "5 of the network's 11 weights match" in message
+    assert "9 of the network's 14 weights match" in message
     assert "body.6.weight: file 12x16x3x3, network 16x16x3x3" in message
     assert "are not in the file (body.7.weight" in message
     assert "The file holds Compact x2." in message
@@ -188,7 +188,7 @@ def test_partial_load_takes_what_fits_and_says_so(checkpoint: Path, caplog: pyte
     network = small(scale=4)
     report = load_weights(network, checkpoint, strict=False, what="network_g")
     assert [key for key, _, _ in report.mismatched] == ["body.6.weight", "body.6.bias"]
-    assert len(report.matched) == 6
+    assert len(report.matched) == 9
     assert torch.equal(network.get_parameter("body.0.weight"), read_weights(checkpoint)["body.0.weight"])
     assert "network_g was loaded in part" in caplog.text
 

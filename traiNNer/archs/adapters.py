@@ -102,9 +102,13 @@ class Uformer(_Uformer):
     """Uformer for any image: the base takes squares only, of a side that all its five levels cut into windows."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(B, 3, H, W)` to the same shape; padded by repeating the border."""
+        """`(B, 3, H, W)` to the same shape."""
         height, width = x.shape[-2:]
         multiple = 16 * int(self.hyperparameters["win_size"])
         side = -(-max(height, width) // multiple) * multiple
-        padded = functional.pad(x, (0, side - width, 0, side - height), mode="replicate")
+        right, bottom = side - width, side - height
+        # As spandrel pads: mirrored as far as there is an image to mirror, then repeated.
+        mirror_right, mirror_bottom = min(right, width - 1), min(bottom, height - 1)
+        padded = functional.pad(x, (0, mirror_right, 0, mirror_bottom), mode="reflect")
+        padded = functional.pad(padded, (0, right - mirror_right, 0, bottom - mirror_bottom), mode="replicate")
         return super().forward(padded, mask)[..., :height, :width]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import pickle
+import pickletools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,8 +186,9 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     if start.lstrip().startswith((b"<", b"version https://git-lfs", b'{"error')) or _is_text(start):
         cause = "it is a text file, perhaps a web page or a pointer that was saved in place of the download"
     else:
-        reason = str(error).strip().splitlines()
-        cause = f"it is damaged or cut short ({reason[0] if reason else type(error).__name__})"
+        # torch's own text for a pickle it refuses advises to execute it, which is not passed on.
+        reason = "no pickle of weights" if isinstance(error, pickle.UnpicklingError) else str(error).strip()
+        cause = f"it is damaged or cut short ({reason.splitlines()[0] if reason else type(error).__name__})"
     return CheckpointError(f"{path} cannot be read: {cause}. Fetch it again or take an earlier checkpoint.")
 
 
@@ -206,11 +209,11 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if _NEEDS_CODE.search(str(error)):
+        if _NEEDS_CODE.search(str(error)) or _is_whole_pickle(path):
             raise CheckpointError(
                 f"{path} holds Python code beside weights, which reading it would run, so it is not read. If you trust "
-                "its maker, convert it in a safe place: load it there with torch.load(..., weights_only=False) and save "
-                "the plain weights with safetensors.torch.save_file."
+                "its maker, convert it in a safe place: load it there with torch.load(..., weights_only=False) and "
+                "save the plain weights with safetensors.torch.save_file."
             ) from error
         raise _damaged(path, error) from error
     except RuntimeError as error:
@@ -220,8 +223,23 @@ def _read_pickle(path: Path) -> object:
                 "with torch.jit.load in a safe place and save its state_dict() with safetensors.torch.save_file."
             ) from error
         raise _damaged(path, error) from error
+    except OSError as error:
+        if (
+            error.errno == errno.EINVAL
+        ):  # a zip without its end is taken for an older format, and sought beyond its start
+            raise _damaged(path, error) from error
+        raise
     except (EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
         raise _damaged(path, error) from error
+
+
+def _is_whole_pickle(path: Path) -> bool:
+    """Whether the file is an undamaged pickle that torch's restricted reader does not take. Parsed, not executed."""
+    try:
+        with path.open("rb") as file:
+            return any(operation.name == "STOP" for operation, _, _ in pickletools.genops(file))
+    except ValueError:
+        return False
 
 
 def _unwrap(content: object) -> dict[str, object]:
@@ -283,7 +301,7 @@ def _held(path: Path, weights: Mapping[str, Tensor]) -> str:
 
 def _misfit(report: LoadReport, weights: Mapping[str, Tensor], what: str, *, strict: bool) -> str:
     held = _held(report.path, weights)
-    holds = f"The file holds {held}, {what} is to be loaded." if held else "What the file holds is not recognized."
+    holds = f"The file holds {held}." if held else "What the file holds is not recognized."
     if report.matched and strict:
         advice = "Set network_g's type, scale and parameters to the file's, or strict_load_g: false to take what fits."
     else:

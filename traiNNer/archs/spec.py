@@ -14,8 +14,11 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from traiNNer.utils.errors import OptionsError
 
@@ -145,6 +148,15 @@ class ArchSpec:
                 f" Leave out what you changed to get back to the variant that works."
             ) from error
 
+    def count_parameters(self, scale: int, **parameters: object) -> int:
+        """How many weights the network has. Allocates none, except for a class that cannot be built without."""
+        try:
+            with torch.device("meta"), _NumbersOnCpu():
+                network = self(scale=scale, **parameters)
+        except (OptionsError, NotImplementedError):
+            network = self(scale=scale, **parameters)
+        return sum(parameter.numel() for parameter in network.parameters())
+
     def _check(self, scale: int, parameters: Mapping[str, object]) -> None:
         if scale not in self.scales:
             raise OptionsError(_unsupported_scale(self, scale))
@@ -153,6 +165,15 @@ class ArchSpec:
                 near = difflib.get_close_matches(name, self.parameter_names, n=2)
                 hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(self.parameter_names)}"
                 raise OptionsError(f"network '{self.name}' has no parameter '{name}'; {hint}")
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps on the CPU what classes compute settings from, such as rising drop rates."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **({"device": "cpu"} if func is torch.linspace else {}), **(kwargs or {}))
 
 
 def _unsupported_scale(spec: ArchSpec, scale: int) -> str:
