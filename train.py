@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+# Threads that wait for each other on a CPU sleep instead of spinning, which leaves the core to the processes that read
+# images (20 to 30 % faster steps beside them on two cores). Must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 log = logging.getLogger("traiNNer.train")
 
@@ -50,13 +55,29 @@ def explain(key: str) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Options, data, network, plan; then the loop; then the report."""
+    from traiNNer.archs import build_network
+    from traiNNer.data import DynamicDatasetWrapper
     from traiNNer.engine.checkpoints import Checkpoints
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.interrupts import Interrupts
     from traiNNer.engine.logs import log_to_file
+    from traiNNer.engine.memory_fit import MemoryFit, build_automation
     from traiNNer.engine.plan import format_plan, training_plan
-    from traiNNer.engine.runs import RunFolders, archive_old_run, find_resume_state
-    from traiNNer.engine.setup import build_loader, build_validator, choose_workers, open_datasets
+    from traiNNer.engine.runs import (
+        RunFolders,
+        archive_old_run,
+        claimed,
+        find_resume_state,
+        refuse_running,
+        set_aside_later_states,
+    )
+    from traiNNer.engine.setup import (
+        all_data_roots,
+        build_loader,
+        build_validator,
+        choose_workers,
+        open_datasets,
+    )
     from traiNNer.engine.tracker import Tracker
     from traiNNer.engine.trainer import Trainer
     from traiNNer.models import SRModel
@@ -72,20 +93,37 @@ def train(arguments: argparse.Namespace) -> int:
         fast_matmul=options.fast_matmul, deterministic=options.deterministic,
     )  # fmt: skip
     folders = RunFolders.of(options.name, options.path)
+    if not arguments.check:
+        refuse_running(folders)
     resume_from = find_resume_state(folders, options.path, auto_resume=arguments.auto_resume)
     seed_everything(options.manual_seed)
     with timed("read the datasets' headers"):
         train_set, val_sets = open_datasets(options)
     with timed("built the network"):
-        model = SRModel(options, runtime)
+        network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
     plan = training_plan(
-        options, runtime, model.network, train_set, val_sets, folders, choose_workers(options.datasets.train, runtime)
+        options, runtime, network, train_set, val_sets, folders, choose_workers(options.datasets.train, runtime)
     )
+    if arguments.check and resume_from is None and options.path.pretrain_network_g is None:
+        print(format_plan(plan))
+        return 0
+
+    model = SRModel(options, runtime, network)
+    checkpoints = Checkpoints(folders, options)
+    sized_set = DynamicDatasetWrapper(train_set, options.datasets.train.lq_size, options.scale)
+    loader = build_loader(options, runtime, sized_set)
+    model.set_dynamic_wrappers(loader, sized_set)
+    automation, memory = build_automation(options, runtime, sized_set) or (None, None)
+    checkpoints.automation = automation
+    load_start(model, loader, checkpoints, resume_from, auto_resume=arguments.auto_resume)
     if arguments.check:
         print(format_plan(plan))
         return 0
 
-    said = [] if resume_from and resume_from.parent == folders.states else archive_old_run(folders, datetime.now())  # noqa: DTZ005
+    if resume_from is not None and resume_from.parent.resolve() == folders.states.resolve():
+        said = set_aside_later_states(folders, resume_from)
+    else:
+        said = archive_old_run(folders, datetime.now(), all_data_roots(options))  # noqa: DTZ005
     folders.create()
     log_to_file(folders.log / "train.log")
     for sentence in said:
@@ -93,14 +131,12 @@ def train(arguments: argparse.Namespace) -> int:
     log.info("the plan\n%s", format_plan(plan))
     write_atomic(folders.root / "options.yml", options_text(options).encode())
 
-    checkpoints = Checkpoints(folders, options)
-    loader = build_loader(options, runtime, train_set)
-    load_start(model, loader, checkpoints, resume_from, auto_resume=arguments.auto_resume)
     tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
-    with Interrupts() as interrupts:
+    with claimed(folders), Interrupts() as interrupts:
         validator = build_validator(options, runtime, val_sets, tracker, folders)
         try:
-            code = Trainer(model, loader, checkpoints, tracker, validator, interrupts).run()
+            fit = MemoryFit(automation, memory, model, tracker) if automation and memory else None
+            code = Trainer(model, loader, checkpoints, tracker, validator, interrupts, fit).run()
         finally:
             tracker.close()
     if code == 0:
@@ -141,4 +177,7 @@ def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: A
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while modules were imported
+        sys.exit(130)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,16 @@ def make_pairs(root: Path, *, count: int = 4, lq_size: int = 48, scale: int = 2,
         write_image(root / "gt" / f"{number:03}.png", gt)
         write_image(root / "lq" / f"{number:03}.png", cells.mean(axis=(1, 3)).round().astype(np.uint8))
     return root
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of the top folder as a module; `import test` would find the standard library's."""
+    spec = importlib.util.spec_from_file_location(f"script_{Path(name).stem}", ROOT / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_command(

@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from rich.console import Console
 from rich.table import Table
 

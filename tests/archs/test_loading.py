@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.support import ROOT
 from traiNNer.archs import build_network
 from traiNNer.archs.catalogue import LEFT_OUT
 from traiNNer.archs.loading import load_model, load_weights, read_metadata, read_weights
@@ -273,3 +276,21 @@ def test_gray_models_are_refused(tmp_path: Path) -> None:
     torch.save(Compact(num_in_ch=1, num_out_ch=1, num_feat=8, num_conv=2, upscale=2).state_dict(), path)
     with pytest.raises(CheckpointError, match=r"images of 1 channels in and 1 out; only 3 and 3 \(RGB\)"):
         load_model(path)
+
+
+def test_building_a_network_does_not_import_all_of_spandrel() -> None:
+    """And whoever asks for the rest of spandrel afterwards gets it, with the same classes."""
+    code = """
+import sys
+from tests.support import ROOT
+from traiNNer.archs import build_network
+network = build_network("compact", scale=2)
+assert "torchvision" not in sys.modules and "spandrel.architectures.SwinIR" not in sys.modules
+from spandrel import ModelLoader
+import spandrel
+assert len(spandrel.MAIN_REGISTRY) > 30
+assert type(ModelLoader().load_from_state_dict(network.state_dict()).model) is type(network)
+assert spandrel.architectures.Compact.Compact is type(network)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

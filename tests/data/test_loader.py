@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -171,18 +172,26 @@ def test_no_image_is_readable(dataset: PairedImageDataset) -> None:
         next(batches)
 
 
+def kill_and_wait(pid: int) -> None:
+    """Torch raises in the handler of SIGCHLD, so wherever the main process is: here."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    for _ in range(500):  # another thread may have caught the signal, and hands it on
+        time.sleep(0.01)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
 def test_a_killed_worker_is_explained(dataset: PairedImageDataset) -> None:
     with loader(dataset, 1) as batches:
         next(batches)
         (worker,) = multiprocessing.active_children()
         assert worker.pid is not None
-        # Torch raises in the handler of SIGCHLD, so wherever the main process is: choose the place.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        os.kill(worker.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid") as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            kill_and_wait(worker.pid)
         explained = explain_worker_death(error.value)
     assert explained is not None
     assert explained.exit_code == 1

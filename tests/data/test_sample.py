@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
-from traiNNer.data import Sample, collate
+from traiNNer.data import Batch, Sample, collate
+from traiNNer.data.crop import Placement, cut, draw_plan, pad_to
+from traiNNer.utils.images import image_to_tensor
 
 
 def sample(
@@ -58,3 +62,54 @@ def test_clips() -> None:
     assert batch.lq.shape == (2, 5, 3, 4, 6)
     assert batch.pixels == 2 * 5 * 4 * 6
     assert batch.to("cpu", channels_last=True).lq.dtype == torch.float32
+
+
+def reasons(batch: Batch) -> list[tuple[int, str, str, str | None]]:
+    return list(zip(batch.indices, batch.lq_paths, batch.gt_paths, batch.reasons, strict=True))
+
+
+def test_metadata_follow_the_samples() -> None:
+    samples = [sample(index=k) for k in range(5)]
+    samples[1].replaced, samples[4].replaced = "one", "four"
+    whole = collate(samples)
+    head, tail = whole.split(2)
+    assert (len(head), len(tail), head.replaced, tail.replaced) == (2, 3, ["one"], ["four"])
+    assert head.lq.untyped_storage().data_ptr() == whole.lq.untyped_storage().data_ptr(), "no copy"
+    merged = Batch.merge([tail, head])
+    assert reasons(merged) == reasons(whole)[2:] + reasons(whole)[:2]
+    assert torch.equal(merged.lq, torch.cat([whole.lq[2:], whole.lq[:2]]))
+    assert Batch.merge([head]) is head
+
+
+def test_merging_converts_as_collate_does() -> None:
+    samples = [sample(index=0), sample(index=1, dtype=torch.float32), sample(index=2)]
+    merged = Batch.merge([collate(samples[:1]), collate(samples[1:])])
+    whole = collate(samples)
+    assert merged.gt is not None
+    assert whole.gt is not None
+    assert merged.lq.dtype == torch.float32
+    assert torch.equal(merged.lq, whole.lq)
+    assert torch.equal(merged.gt, whole.gt)
+
+
+def test_crop_of_an_unknown_placement_is_central() -> None:
+    batch = collate([sample((3, 9, 9), index=k) for k in range(2)])
+    cropped = batch.crop(4)
+    assert cropped.gt is not None
+    assert torch.equal(cropped.lq, batch.lq[..., 2:6, 2:6])
+    assert torch.equal(cropped.gt[..., ::2, ::2], cropped.lq)
+    assert cropped.lq.is_contiguous()
+    assert batch.crop(9) is batch
+    without = collate([sample((3, 9, 9), gt=False)]).crop(3)
+    assert (without.gt, without.gt_paths) == (None, [])
+
+
+@pytest.mark.parametrize("height", [5, 11, 16, 40])
+def test_crops_of_one_placement_are_nested(height: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, 23, 3), dtype=np.uint8)
+    for seed in range(60):
+        placement = Placement(draw_plan(seed, True, True), height, 23)
+        crops = {side: image_to_tensor(cut(pad_to(image, side), placement, side, 1)) for side in (4, 7, 16)}
+        large = collate([Sample(crops[16], None, 0, "", None, placement=placement)])
+        for side in (4, 7):
+            assert torch.equal(large.crop(side).lq[0], crops[side]), "as if asked for in this size"

@@ -7,7 +7,6 @@ more than a second, which a program that only reads options should not pay.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import types
 import typing
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from traiNNer.archs.lazy_spandrel import import_module
 from traiNNer.utils.errors import OptionsError
 
 _SCALARS = (int, float, bool, str, type(None))
@@ -29,7 +29,7 @@ _CHANNELS = (
     "out_channels", "inp_channels", "img_channel", "n_colors",
 )  # fmt: skip
 _CONSTRUCTOR_ERRORS = (
-    AssertionError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, NotImplementedError,
+    AssertionError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, NameError, NotImplementedError,
     ArithmeticError,
 )  # fmt: skip
 
@@ -103,7 +103,7 @@ class ArchSpec:
 
     def network_class(self, scale: int) -> type[nn.Module]:
         """The class for a scale. Imports it."""
-        return getattr(importlib.import_module(self.module), self.class_name.format(scale=scale))
+        return getattr(import_module(self.module), self.class_name.format(scale=scale))
 
     @cached_property
     def _class_parameters(self) -> dict[str, inspect.Parameter]:

@@ -1,25 +1,33 @@
 """Datasets, and the loaders that read from them. Importing this package registers the datasets."""
 
-from traiNNer.data.loader import (
-    ReadErrors,
-    RequestSampler,
-    TrainLoader,
-    WorkerError,
-    eval_batches,
-    explain_worker_death,
+from traiNNer.data.dynamic_dataloader_wrapper import (
+    DynamicDataLoaderWrapper,
+    DynamicDatasetWrapper,
+    PairedImageDatasetDynamicMixin,
+    PairedVideoDatasetDynamicMixin,
 )
+from traiNNer.data.loader import ReadErrors, RequestSampler, WorkerError, eval_batches, explain_worker_death
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.single_image_dataset import SingleImageDataset
+from traiNNer.data.views import SizedDataset
+
+# A run of fixed sizes is one that never changes them.
+TrainLoader = DynamicDataLoaderWrapper
 
 __all__ = [
     "Batch",
+    "DynamicDataLoaderWrapper",
+    "DynamicDatasetWrapper",
     "PairedImageDataset",
+    "PairedImageDatasetDynamicMixin",
+    "PairedVideoDatasetDynamicMixin",
     "ReadErrors",
     "RequestSampler",
     "Sample",
     "SampleRequest",
     "SingleImageDataset",
+    "SizedDataset",
     "TrainLoader",
     "WorkerError",
     "collate",

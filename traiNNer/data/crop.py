@@ -27,6 +27,39 @@ class CropPlan:
     top: float
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A plan applied to one LQ image of `height` x `width` pixels: where the crop of any size lies.
+
+    Crops of one placement are nested: with u the drawn share, floor(u (H - s + 1)) lies between floor(u (H - S + 1))
+    and that plus S - s for every s < S. So the small crop can be cut out of the large one, without the image.
+    """
+
+    plan: CropPlan
+    height: int
+    width: int
+
+    def corner(self, lq_size: int) -> tuple[int, int]:
+        """Top and left of the crop in LQ pixels; 0 along a side that is shorter than the crop (it is padded there)."""
+        top, left = (
+            int(share * (max(side, lq_size) - lq_size + 1))
+            for share, side in ((self.plan.top, self.height), (self.plan.left, self.width))
+        )
+        return top, left
+
+    def corner_inside(self, lq_size: int, outer: int) -> tuple[int, int]:
+        """Top and left of the crop of `lq_size` within the augmented crop of `outer` LQ pixels."""
+        room = outer - lq_size
+        top, left = (
+            # Rounding of the floats may not push it over the edge.
+            min(small - large, room)
+            for small, large in zip(self.corner(lq_size), self.corner(outer), strict=True)
+        )
+        left = room - left if self.plan.hflip else left
+        top = room - top if self.plan.vflip else top
+        return (left, top) if self.plan.transpose else (top, left)
+
+
 def draw_plan(seed: int, use_hflip: bool, use_rot: bool) -> CropPlan:
     """Draw a plan.
 
@@ -42,24 +75,22 @@ def draw_plan(seed: int, use_hflip: bool, use_rot: bool) -> CropPlan:
     return CropPlan(hflip and use_hflip, vflip and use_rot, transpose and use_rot, draw.random(), draw.random())
 
 
-def cut(pixels: Pixels, plan: CropPlan, lq_size: int, factor: int) -> Pixels:
+def cut(pixels: Pixels, placement: Placement, lq_size: int, factor: int) -> Pixels:
     """The crop of an image (H, W, 3), as a view.
 
     Args:
         pixels: the whole image; both sides at least `lq_size * factor`.
-        plan: where and how.
+        placement: where and how.
         lq_size: side of the LQ crop in pixels.
         factor: 1 for LQ, the scale for GT; a crop of GT lies exactly over that of LQ.
     """
-    height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
-    top = int(plan.top * (height - lq_size + 1)) * factor
-    left = int(plan.left * (width - lq_size + 1)) * factor
+    top, left = (place * factor for place in placement.corner(lq_size))
     view = pixels[top : top + lq_size * factor, left : left + lq_size * factor]
-    if plan.hflip:
+    if placement.plan.hflip:
         view = view[:, ::-1]
-    if plan.vflip:
+    if placement.plan.vflip:
         view = view[::-1]
-    return view.swapaxes(0, 1) if plan.transpose else view
+    return view.swapaxes(0, 1) if placement.plan.transpose else view
 
 
 def pad_to(pixels: Pixels, side: int) -> Pixels:

@@ -1,14 +1,13 @@
-"""Batches for training, endless and reproducible, and whole images for validation.
+"""The parts that training and validation read with: the stream of requests, reading in workers, whole images.
 
-Which samples a batch holds, where they are cropped and how they are augmented are pure functions of the seed and the
-position in the stream, so that the number of workers, prefetching and an interruption change nothing.
+Which sample has which place in the stream, where it is cropped and how it is augmented are pure functions of the seed
+and the place, so that the number of workers, prefetching and an interruption change nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,9 +19,8 @@ from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.seeds import hash_seed
 
-log = logging.getLogger(__name__)
-
 ReadErrors = Literal["error", "skip"]
+StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 class RequestDataset(Protocol):
@@ -40,10 +38,10 @@ class WorkerError(DataError):
 
 
 class RequestSampler(Sampler[list[SampleRequest]]):
-    """Endless batches of requests, from the position `start` of a stream that depends on the seed only.
+    """Endless lists of requests, from the position `start` of a stream that depends on the seed only.
 
     Position k is place k % n of the permutation of epoch k // n, where n is `samples_per_epoch`. `batch_size` and
-    `lq_size` are read for each batch anew: assigning them changes the requests from then on, and never the order.
+    `lq_size` are read for each list anew: assigning them changes the requests from then on, and never the order.
 
     Args:
         length: elements of the dataset.
@@ -52,10 +50,19 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         seed: of the run.
         enlarge_ratio: how many times an epoch visits each element, each time with another crop.
         start: samples of the stream that are left out because they were consumed before.
+        unit_size: asked for the length of each list, 0 for an empty one; without it a list is a batch.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, lq_size: int, seed: int, enlarge_ratio: int = 1, start: int = 0
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        lq_size: int,
+        seed: int,
+        enlarge_ratio: int = 1,
+        start: int = 0,
+        unit_size: Callable[[], int] | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.lq_size = lq_size
@@ -63,14 +70,15 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         self.samples_per_epoch = length * enlarge_ratio
         self._length = length
         self._seed = seed
+        self._unit_size = unit_size
         self._permutation: tuple[int, list[int]] = (-1, [])
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
         position = self.start
         while True:
-            batch_size = self.batch_size
-            yield [self.request(position + offset) for offset in range(batch_size)]
-            position += batch_size
+            length = self.batch_size if self._unit_size is None else self._unit_size()
+            yield [self.request(position + offset) for offset in range(length)]
+            position += length
 
     def request(self, position: int) -> SampleRequest:
         """The request at a position of the stream, with the present `lq_size`."""
@@ -82,117 +90,6 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         return SampleRequest(index % self._length, self.lq_size, hash_seed(self._seed, epoch, index))
 
 
-class TrainLoader:
-    """Iterating yields a `Batch` for ever; batches run across the ends of epochs.
-
-    What was prefetched but not handed out does not count: a loader made with the `samples_consumed` of another goes on
-    exactly behind the last batch that the other one yielded.
-
-    Args:
-        dataset: what is read. A `PairedImageDataset` should have been told the largest crop (`require_lq_size`).
-        batch_size: samples of a batch.
-        lq_size: side of the LQ crops in pixels.
-        seed: of the run.
-        num_workers: reading processes; 0 reads in this one. The batches are the same.
-        enlarge_ratio: how many times an epoch visits each element.
-        read_errors: an unreadable image is an error, or is replaced by the next readable one ("skip").
-        pin_memory: put batches in page-locked memory, for faster copies to a CUDA device.
-        prefetch_factor: batches that each worker reads ahead.
-        samples_consumed: where in the stream to begin.
-
-    Raises:
-        DataError: if the dataset is empty.
-    """
-
-    def __init__(
-        self,
-        dataset: RequestDataset,
-        *,
-        batch_size: int,
-        lq_size: int,
-        seed: int,
-        num_workers: int,
-        enlarge_ratio: int = 1,
-        read_errors: ReadErrors = "error",
-        pin_memory: bool = False,
-        prefetch_factor: int = 2,
-        samples_consumed: int = 0,
-    ) -> None:
-        if not len(dataset):
-            raise DataError("the dataset for training is empty")
-        self.sampler = RequestSampler(
-            len(dataset), batch_size=batch_size, lq_size=lq_size, seed=seed, enlarge_ratio=enlarge_ratio
-        )
-        self.samples_consumed = samples_consumed
-        self.replaced_total = 0
-        self._seed = seed
-        self._reported: set[str] = set()
-        self._batches: Iterator[Batch | _Failure] | None = None
-        skip = read_errors == "skip"
-        advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
-        reader = _BatchReader(dataset, skip, advice)
-        self._loader = _data_loader(reader, self.sampler, num_workers, pin_memory, prefetch_factor)
-
-    @property
-    def samples_per_epoch(self) -> int:
-        """Samples of an epoch: length of the dataset times `enlarge_ratio`."""
-        return self.sampler.samples_per_epoch
-
-    @property
-    def epoch(self) -> float:
-        """How often the dataset was gone through, with the part of the present epoch."""
-        return self.samples_consumed / self.samples_per_epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        """The next batch.
-
-        Raises:
-            DataError: if an image cannot be read (with "skip": if none can).
-            WorkerError: if a worker process has ended.
-        """
-        if self._batches is None:
-            self.sampler.start = self.samples_consumed
-            self._batches = iter(self._loader)
-        batch = _unwrap(_next_or_explain(self._batches))
-        self.samples_consumed += len(batch)
-        self.replaced_total += len(batch.replaced)
-        for reason in batch.replaced:
-            if reason not in self._reported:
-                self._reported.add(reason)
-                log.warning("an unreadable image is replaced by the next one (read_errors: skip): %s", reason)
-        return batch
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps."""
-        return {
-            "samples_consumed": self.samples_consumed,
-            "samples_per_epoch": self.samples_per_epoch,
-            "seed": self._seed,
-            "replaced_total": self.replaced_total,
-        }
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the samples that were consumed when the state was saved."""
-        self.close()
-        self.samples_consumed = state["samples_consumed"]
-        self.replaced_total = state["replaced_total"]
-        if state["samples_per_epoch"] != self.samples_per_epoch:
-            log.warning(
-                "an epoch has %d samples now and had %d before: the order of the images is another one from here on",
-                self.samples_per_epoch,
-                state["samples_per_epoch"],
-            )
-        if state["seed"] != self._seed:
-            log.warning("the seed is %d now and was %d before: other order, other crops", self._seed, state["seed"])
-
-    def close(self) -> None:
-        """End the workers. What was prefetched is dropped; a further batch starts new workers."""
-        self._batches = None  # the last reference: the iterator ends its processes when it goes
-
-
 def eval_batches(dataset: RequestDataset, num_workers: int, pin_memory: bool = False) -> Iterator[Batch]:
     """Whole images, one by one and in order, as batches of 1.
 
@@ -202,12 +99,14 @@ def eval_batches(dataset: RequestDataset, num_workers: int, pin_memory: bool = F
     """
     requests = [[SampleRequest(index, None, 0)] for index in range(len(dataset))]
     workers = min(num_workers, len(requests))
-    batches = iter(_data_loader(_BatchReader(dataset), requests, workers, pin_memory, 2))
+    batches = iter(open_loader(BatchReader(dataset), requests, workers, pin_memory, 2))
     try:
         for _ in requests:
-            yield _unwrap(_next_or_explain(batches))
+            batch = receive(batches)
+            assert batch is not None
+            yield batch
     finally:
-        del batches  # the frame may live on in a traceback, and with it the workers
+        end_workers(batches)
 
 
 def explain_worker_death(error: BaseException) -> WorkerError | None:
@@ -226,14 +125,20 @@ def explain_worker_death(error: BaseException) -> WorkerError | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class Failure:
     """An error on its way from a worker. As an exception it would arrive with the worker's traceback as its message."""
 
     message: str
 
 
-class _BatchReader:
-    """The dataset as the DataLoader sees it: reads a whole list of requests at once."""
+class BatchReader:
+    """The dataset as the DataLoader sees it: reads a whole list of requests at once.
+
+    Args:
+        dataset: what is read.
+        skip: replace an image that cannot be read by the next readable one.
+        advice: ends the message of an error.
+    """
 
     def __init__(self, dataset: RequestDataset, skip: bool = False, advice: str = "") -> None:
         self._dataset = dataset
@@ -243,11 +148,14 @@ class _BatchReader:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, requests: Sequence[SampleRequest]) -> Batch | _Failure:
+    def __getitems__(self, requests: Sequence[SampleRequest]) -> Batch | Failure | None:
+        """The samples of the requests; None for no requests."""
+        if not requests:
+            return None
         try:
             return collate([self._read(request) for request in requests])
         except DataError as error:
-            return _Failure(str(error) + self._advice)
+            return Failure(str(error) + self._advice)
 
     def _read(self, request: SampleRequest) -> Sample:
         if not self._skip:
@@ -266,9 +174,15 @@ class _BatchReader:
         raise DataError(f"none of the {len(self)} images can be read; the first error: {reason}")
 
 
-def _data_loader(
-    reader: _BatchReader, requests: Any, num_workers: int, pin_memory: bool, prefetch_factor: int
+def open_loader(
+    reader: BatchReader,
+    requests: Any,
+    num_workers: int,
+    pin_memory: bool,
+    prefetch_factor: int,
+    start_method: StartMethod | None = None,
 ) -> DataLoader[Any]:
+    """A DataLoader that reads lists of requests. `prefetch_factor` lists wait for each worker, or are being read."""
     return DataLoader(
         reader,  # pyright: ignore[reportArgumentType]  # a DataLoader needs __getitems__ only
         batch_sampler=requests,
@@ -277,8 +191,34 @@ def _data_loader(
         pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=_start_worker,
         prefetch_factor=prefetch_factor if num_workers else None,
+        multiprocessing_context=start_method if num_workers else None,
         generator=torch.Generator(),  # torch draws a seed for its workers: not from the generator the network uses
     )
+
+
+def receive(batches: Iterator[Batch | Failure | None]) -> Batch | None:
+    """The next batch that an `open_loader` made, None where nothing was asked for.
+
+    Raises:
+        DataError: if an image could not be read.
+        WorkerError: if a worker process has ended.
+    """
+    received = _next_or_explain(batches)
+    # Its traceback would keep the iterator, and with it the workers.
+    del batches
+    if isinstance(received, Failure):
+        raise DataError(received.message)
+    return received
+
+
+def end_workers(batches: object) -> None:
+    """End the processes behind an iterator of `open_loader`, also while a traceback still holds the iterator.
+
+    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever.
+    """
+    shut_down = getattr(batches, "_shutdown_workers", None)  # torch's own, which its destructor calls; without workers
+    if shut_down is not None:  # there is none
+        shut_down()
 
 
 def _same(batch: Any) -> Any:
@@ -292,7 +232,7 @@ def _start_worker(_worker_id: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _next_or_explain(batches: Iterator[Batch | _Failure]) -> Batch | _Failure:
+def _next_or_explain(batches: Iterator[Batch | Failure | None]) -> Batch | Failure | None:
     try:
         return next(batches)
     except RuntimeError as error:
@@ -302,10 +242,3 @@ def _next_or_explain(batches: Iterator[Batch | _Failure]) -> Batch | _Failure:
     # Not `from error`: its traceback would keep the iterator, and with it the other workers, alive after `close`.
     del batches
     raise explained
-
-
-def _unwrap(received: Batch | _Failure) -> Batch:
-    """Apart from `_next_or_explain`, so that the traceback of the error does not keep the workers alive."""
-    if isinstance(received, _Failure):
-        raise DataError(received.message)
-    return received

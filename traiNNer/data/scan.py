@@ -93,8 +93,23 @@ class Problems:
 
 
 def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
-    """The folders of a `dataroot` option, which is one folder or a list of them."""
-    return [Path(root).expanduser() for root in ([dataroot] if isinstance(dataroot, str) else dataroot)]
+    """The folders of a `dataroot` option, which is one folder or a list of them.
+
+    Raises:
+        DataError: for an empty name, one that is too long, or the home of a user who does not exist.
+    """
+    roots: list[Path] = []
+    for name in [dataroot] if isinstance(dataroot, str) else dataroot:
+        try:
+            root = Path(name).expanduser()
+            root.is_dir()
+        except (RuntimeError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"dataroot '{name}': {reason}; name a folder of images") from error
+        if not name.strip():
+            raise DataError("a dataroot is an empty name; name a folder of images")
+        roots.append(root)
+    return roots
 
 
 def scan_folder(root: Path) -> list[ScannedImage]:

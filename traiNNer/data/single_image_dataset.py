@@ -63,6 +63,9 @@ class SingleImageDataset(Dataset[Sample]):
             "for); use type: PairedImageDataset with dataroot_gt and dataroot_lq"
         )
 
+    def require_gt_side(self, side: int, what: str) -> None:
+        """Nothing to refuse: there is no GT."""
+
     def summary(self) -> str:
         """One line: how many images, their sizes, what is unusual."""
         headers = [image.header for image in self._images]

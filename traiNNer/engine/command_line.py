@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import time
 import traceback
@@ -14,19 +16,34 @@ from traiNNer.utils.device import Runtime, choose_device, configure_backends
 from traiNNer.utils.errors import OptionsError, TraiNNerError
 
 log = logging.getLogger(__name__)
+STDOUT = 1
+_WRONG_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)  # of files: mistakes of the user, not trouble of the machine
 
 
 def run_plainly(action: Callable[[], int]) -> int:
-    """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1 for a bug."""
+    """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1 for the rest."""
     try:
-        return action()
+        code = action()
+        if sys.stdout is not None:  # it is when the shell closed it
+            sys.stdout.flush()
+        return code
     except TraiNNerError as error:
         sys.stderr.write(f"\n{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted before anything was trained; nothing to save\n")
+        sys.stderr.write("\ninterrupted; what was saved before stays as it is\n")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader, such as `| head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # else Python complains when it ends
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"\n{where}{error.strerror or error}\n")
+        return 2 if error.errno in _WRONG_NAMES else 1
+    except MemoryError as error:
+        sys.stderr.write(
+            f"\nnot enough main memory: {error}; lower lq_size, batch_size_per_gpu or num_worker_per_gpu\n"
+        )
         return 1
     except Exception:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
         traceback.print_exc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -34,5 +35,6 @@ class Interrupts:
             os._exit(EXIT_INTERRUPTED)
         self.requested = True
         name = signal.Signals(number).name
-        sys.stderr.write(f"\n{name}: finishing this step and saving; once more ends at once without saving\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"\n{name}: finishing this step and saving; once more ends at once without saving\n")
+            sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from rich.console import Console
@@ -24,8 +25,15 @@ class _FileHandler(logging.FileHandler):
         sys.stderr.write(f"cannot write the log file {self.baseFilename}: {error}; it ends here\n")
 
 
+class _StartOfLog(MemoryHandler):
+    """What was said before the run had a folder, kept for its log file."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+
+
 def setup_logging() -> None:
-    """Send messages from INFO up to the terminal (standard error)."""
+    """Send messages from INFO up to the terminal (standard error), and keep them for `log_to_file`."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -37,6 +45,7 @@ def setup_logging() -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S"))
     root.addHandler(handler)
+    root.addHandler(_StartOfLog())
     root.setLevel(logging.WARNING)
     logging.getLogger("traiNNer").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
@@ -44,11 +53,16 @@ def setup_logging() -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Write messages to `path` as well, appending."""
+    """Write messages to `path` as well, appending, those since `setup_logging` included."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _FileHandler(path, encoding="utf-8")
+    handler = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    for start in [h for h in root.handlers if isinstance(h, _StartOfLog)]:
+        root.removeHandler(start)
+        start.setTarget(handler)
+        start.flush()
 
 
 def print_table(table: Table) -> None:

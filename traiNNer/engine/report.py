@@ -82,9 +82,9 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> T
     table = Table(title=f"bicubic and the network on {comparison.network.dataset}", title_justify="left")
     table.add_column("image")
     for label, metric in metrics.items():
-        unit = f" [{metric.unit}]" if metric.unit else ""
+        unit = f" ({metric.unit})" if metric.unit else ""
         for who in ("bicubic", "network", "gain"):
-            table.add_column(f"{label} {who}{unit if who != 'gain' else ''}".replace("[", "("), justify="right")
+            table.add_column(f"{label} {who}{unit}", justify="right")
     pairs = list(zip(comparison.bicubic.images, comparison.network.images, strict=True))
     for bicubic, network in pairs:
         table.add_row(network.name, *_cells(bicubic.scores, network.scores))
@@ -124,7 +124,7 @@ def _row(name: str, pictures: dict[str, Tensor], bicubic: ImageScore, network: I
 
 def _caption(title: str, score: ImageScore) -> str:
     label, value = next(iter(score.scores.items()), ("", 0.0))
-    return f"{title}  {value:.2f} {label.upper()}" if label else title
+    return f"{title}: {label.upper()} {value:.2f}" if label else title
 
 
 def _draw_sheet(rows: list[_Row]) -> Image.Image:

@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from traiNNer.data import TrainLoader
+from traiNNer.data import DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.data.demo import make_demo_dataset
 from traiNNer.engine.runs import RunFolders
 from traiNNer.engine.tracker import Tracker
-from traiNNer.engine.validation import Validator, build_metrics
+from traiNNer.engine.validation import Validator, build_metrics, require_sizes
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
 
@@ -19,16 +19,25 @@ MOST_WORKERS = 8
 DEMO_ROOT = Path("datasets/demo")
 
 
+def data_roots(options: DatasetOptions) -> list[Path]:
+    """The folders that a section names."""
+    given = [value for key, value in options.params.items() if key.startswith("dataroot")]
+    return [Path(root) for value in given for root in (value if isinstance(value, list) else [value])]
+
+
+def all_data_roots(options: TrainingOptions) -> list[Path]:
+    """The folders that a run reads."""
+    sections = [options.datasets.train, *options.datasets.evaluated.values()]
+    return [root for section in sections for root in data_roots(section)]
+
+
 def open_dataset(options: DatasetOptions, scale: int) -> Any:
     """The dataset that a section names, its headers read. The demo's photographs are made on first use.
 
     Raises:
         DataError: listing everything that is wrong with its files.
     """
-    roots = [root for value in options.params.values() for root in (value if isinstance(value, list) else [value])]
-    if any(isinstance(root, str) and DEMO_ROOT in Path(root).parents for root in roots) and make_demo_dataset(
-        DEMO_ROOT
-    ):
+    if any(DEMO_ROOT in root.parents for root in data_roots(options)) and make_demo_dataset(DEMO_ROOT):
         log.info("made the demo's photographs in %s", DEMO_ROOT)
     return options.entry(scale=scale, **options.params)
 
@@ -42,6 +51,9 @@ def open_datasets(options: TrainingOptions) -> tuple[Any, dict[str, Any]]:
     if options.val.val_enabled:
         for key, section in options.datasets.evaluated.items():
             val_sets[section.name or key] = open_dataset(section, options.scale)
+        metrics = build_metrics(options.val.metrics, options.scale)
+        for val_set in val_sets.values():
+            require_sizes(val_set, metrics)
     return train_set, val_sets
 
 
@@ -53,10 +65,12 @@ def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
     return min(2, cores - 1) if runtime.device.type == "cpu" else min(MOST_WORKERS, cores)
 
 
-def build_loader(options: TrainingOptions, runtime: Runtime, train_set: Any) -> TrainLoader:
+def build_loader(
+    options: TrainingOptions, runtime: Runtime, train_set: DynamicDatasetWrapper
+) -> DynamicDataLoaderWrapper:
     """The endless batches of the training set."""
     train = options.datasets.train
-    return TrainLoader(
+    return DynamicDataLoaderWrapper(
         train_set,
         batch_size=train.batch_size_per_gpu,
         lq_size=train.lq_size,

@@ -17,7 +17,16 @@ from traiNNer.data import eval_batches
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.plan import plural
 from traiNNer.engine.progress import ProgressBar
-from traiNNer.engine.validation import ImageScore, Metric, ValidationResult, build_metrics, image_name, judge
+from traiNNer.engine.validation import (
+    ImageScore,
+    Metric,
+    ValidationResult,
+    build_metrics,
+    free_name,
+    image_name,
+    judge,
+    require_sizes,
+)
 from traiNNer.ops.color import to_uint8
 from traiNNer.ops.tiling import tiled_forward
 from traiNNer.options.schema import TestOptions
@@ -92,8 +101,9 @@ def test_dataset(name: str, dataset: Any, upscaler: Upscaler, options: TestOptio
     """Upscale every image of a dataset into `folder`, and print a table of scores where there is GT."""
     log.info("%s: %s", name, dataset.summary())
     metrics = build_metrics(options.val.metrics, upscaler.scale)
+    require_sizes(dataset, metrics)
     images: list[ImageScore] = []
-    written: set[Path] = set()
+    written: set[str] = set()
     start = time.perf_counter()
     bar = ProgressBar(len(dataset), 0)
     try:
@@ -101,7 +111,7 @@ def test_dataset(name: str, dataset: Any, upscaler: Upscaler, options: TestOptio
             batch_cpu = batch.to("cpu")
             sr = upscaler(batch_cpu.lq).clamp(0, 1)
             if options.val.save_img:
-                path = _free_name(folder / f"{image_name(batch)}.png", written)
+                path = folder / f"{free_name(image_name(batch), written)}.png"
                 write_image(path, to_uint8(sr[0]).permute(1, 2, 0).numpy())
             if batch_cpu.gt is not None:
                 images.append(ImageScore(image_name(batch), judge(sr, batch_cpu.gt, metrics)))
@@ -114,16 +124,6 @@ def test_dataset(name: str, dataset: Any, upscaler: Upscaler, options: TestOptio
     log.info("%s: %s in %.1f s%s", name, plural(len(dataset), "image"), seconds, saved)
     if images and metrics:
         print_table(_score_table(ValidationResult(name, images), metrics))
-
-
-def _free_name(path: Path, written: set[Path]) -> Path:
-    """`path`, or with a number where this run wrote that name already (a.png and sub/a.png)."""
-    candidate, number = path, 1
-    while candidate in written:
-        number += 1
-        candidate = path.with_stem(f"{path.stem}_{number}")
-    written.add(candidate)
-    return candidate
 
 
 def _score_table(result: ValidationResult, metrics: dict[str, Metric]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ class Tracker:
     def __init__(self, folder: Path | None, first_step: int = 0) -> None:
         self._folder = folder
         self._writer: Any = None
+        self._said = False
+        self._former_hook = threading.excepthook
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
+            threading.excepthook = self._thread_ended
             purge = first_step if first_step > 1 else None
             self._writer = self._guarded(lambda: SummaryWriter(str(folder), purge_step=purge))
 
@@ -55,16 +59,26 @@ class Tracker:
     def close(self) -> None:
         """Write out and end; a disk that is full by now is only said."""
         writer, self._writer = self._writer, None
-        if writer is not None:
-            try:
-                writer.close()
-            except OSError as error:
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except OSError as error:
+            if not self._said:
                 log.warning("cannot write the TensorBoard curves in %s: %s", self._folder, error.strerror or error)
+        finally:
+            threading.excepthook = self._former_hook
+
+    def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread ends with a traceback when the disk is full; the next call here raises the same."""
+        if not isinstance(args.exc_value, OSError):
+            self._former_hook(args)
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
         except OSError as error:
+            self._said = True
             raise DiskError(
                 f"cannot write the TensorBoard curves in {self._folder}: {error.strerror or error}; make room, choose "
                 "another folder with path.tb_root, or switch them off with logger.use_tb_logger: false"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from traiNNer.data import Batch, TrainLoader
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
+from traiNNer.engine.memory_fit import MemoryFit
 from traiNNer.engine.plan import best_metric
 from traiNNer.engine.progress import ProgressBar, Stopwatch, duration
 from traiNNer.engine.tracker import Tracker
@@ -29,6 +30,7 @@ class Trainer:
         tracker: curves.
         validator: None when validation is off.
         interrupts: Ctrl-C and SIGTERM.
+        fit: fits the sizes to the memory; None leaves them as they are.
     """
 
     model: BaseModel
@@ -37,6 +39,7 @@ class Trainer:
     tracker: Tracker
     validator: Validator | None
     interrupts: Interrupts
+    fit: MemoryFit | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def run(self) -> int:
@@ -44,11 +47,17 @@ class Trainer:
         options, model = self.model.options, self.model
         total = options.train.total_iter
         batches = iter(self.loader)
+        if self.fit is not None:
+            self.fit.start()
         bar = ProgressBar(total, model.iteration)
         try:
             while model.iteration < total:
                 step = self._read(batches, options.datasets.train.accum_iter)
+                if self.fit is not None:
+                    self.fit.before_step()
                 model.train_step(step)
+                if self.fit is not None:
+                    self.fit.after_step(step)
                 self.stopwatch.count(sum(map(len, step)), sum(batch.pixels for batch in step))
                 bar.advance()
                 if self._due(options.logger.print_freq):
@@ -83,11 +92,13 @@ class Trainer:
         rates = model.learning_rates
         batch, lq_size = model.received[0], model.received[-1]
         remaining = duration((total - model.iteration) / max(speed.iterations_per_s, 1e-9))
+        memory = {} if self.fit is None else self.fit.note(lq_size, batch)
+        used = "" if self.fit is None else f"  VRAM {self.fit.used_pct:.1f} %"
         bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
         log.info(
-            "%d/%d  %s  lr %s  lq_size %d  batch %d  %.2f it/s  %.1f samples/s  data wait %.0f %%  left %s",
+            "%d/%d  %s  lr %s  lq_size %d  batch %d%s  %.2f it/s  %.1f samples/s  data wait %.0f %%  left %s",
             model.iteration, total, "  ".join(f"{label} {value:.5f}" for label, value in losses.items()),
-            ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch,
+            ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch, used,
             speed.iterations_per_s, speed.samples_per_s, speed.data_wait_pct, remaining,
         )  # fmt: skip
         self.tracker.scalars(
@@ -103,7 +114,9 @@ class Trainer:
                 "progress/samples": self.loader.samples_consumed,
                 "progress/epoch": self.loader.samples_consumed / self.loader.samples_per_epoch,
                 "progress/nonfinite_steps": model.guard.total,
-            },
+                "dynamic/oom_total": model.out_of_memory_total,
+            }
+            | memory,
             model.iteration,
         )
 
@@ -121,6 +134,15 @@ class Trainer:
             self.checkpoints.save_if_best(self.model, label, result.means[label], better)
 
     def _save(self) -> None:
+        model = self.model
+        model.guard.flush()
+        unfinished = model.iteration < model.options.train.total_iter and not self.interrupts.requested
+        if model.guard.in_a_row and unfinished:
+            log.warning(
+                "not saved at %d: the last %d steps were not finite, and the checkpoint before stays the last",
+                model.iteration, model.guard.in_a_row,
+            )  # fmt: skip
+            return
         with self.stopwatch.outside():
             self.checkpoints.save(self.model, self.loader)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +32,11 @@ class Metric(Protocol):
 
     better: Literal["higher", "lower"]
     unit: str
+
+    @property
+    def min_side(self) -> int:
+        """Pixels that each side of an image must have at least."""
+        ...
 
     def __call__(self, sr: Tensor, gt: Tensor) -> float: ...
 
@@ -63,9 +68,29 @@ def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str,
     return {label: metric.entry(scale=scale, **metric.params) for label, metric in options.items()}
 
 
+def require_sizes(dataset: Any, metrics: Mapping[str, Metric]) -> None:
+    """Refuse images that are too small for a metric now, and not at the first validation.
+
+    Raises:
+        DataError: naming them.
+    """
+    for label, metric in metrics.items():
+        dataset.require_gt_side(metric.min_side, f"val.metrics.{label} (its window and the cropped border)")
+
+
 def image_name(batch: Batch) -> str:
-    """The name of a batch of one image: its file's name without suffix."""
-    return Path(batch.lq_paths[0]).stem
+    """The name of a batch of one image: its file's name without suffix, fit for TensorBoard and tables."""
+    return Path(batch.lq_paths[0]).stem.encode("utf-8", "xmlcharrefreplace").decode()
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, or with a number where it is taken (a.png and sub/a.png); it is taken from then on."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate
 
 
 def judge(sr: Tensor, gt: Tensor, metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -79,7 +104,8 @@ def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:
     pictures = [enlarged, sr] if gt is None else [enlarged, sr, gt]
     height, width = min(STRIP_SIDE, sr.shape[-2]), min(STRIP_SIDE, sr.shape[-1])
     top, left = (sr.shape[-2] - height) // 2, (sr.shape[-1] - width) // 2
-    return torch.cat([p[0, :, top : top + height, left : left + width].clamp(0, 1).cpu() for p in pictures], dim=-1)
+    middles = [p[0, :, top : top + height, left : left + width] for p in pictures]
+    return torch.cat([middle.nan_to_num().clamp(0, 1).cpu() for middle in middles], dim=-1)
 
 
 class Validator:
@@ -125,10 +151,12 @@ class Validator:
         for name, dataset in self.datasets.items():
             start = time.perf_counter()
             images: list[ImageScore] = []
+            names: set[str] = set()
             for index, batch in enumerate(eval_batches(dataset, self._num_workers[name])):
                 if should_stop():
                     return None
-                images.append(self._one(upscale, batch, name, index, iteration))
+                own_name = free_name(image_name(batch), names)
+                images.append(self._one(upscale, batch, name, own_name, iteration, shown=index < self._tb_images))
             result = ValidationResult(name, images)
             results.append(result)
             self._tracker.scalars({f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration)
@@ -144,15 +172,16 @@ class Validator:
         parts = (f"{label} {value:.4f} {self.metrics[label].unit}".rstrip() for label, value in scores.items())
         return ", ".join(parts)
 
-    def _one(self, upscale: Upscale, batch: Batch, dataset: str, index: int, iteration: int) -> ImageScore:
+    def _one(
+        self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
+    ) -> ImageScore:
         on_device = batch.to(self._device)
         sr = upscale(on_device.lq).clamp(0, 1)
         gt = on_device.gt
-        name = image_name(batch)
         scores = {} if gt is None else judge(sr, gt, self.metrics)
         if self._save_to is not None:
             path = self._save_to / dataset / f"{name}_{iteration}.png"
             write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
-        if index < self._tb_images:
+        if shown:
             self._tracker.image(f"{dataset}/{name}", strip(on_device.lq, sr, gt), iteration)
         return ImageScore(name, scores)

@@ -27,6 +27,7 @@ class _FidelityMetric:
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     unit: ClassVar[str] = ""
+    window: ClassVar[int] = 1
 
     def __init__(self, *, scale: int, crop_border: int | None = None, test_y_channel: bool = False) -> None:
         if crop_border is not None and crop_border < 0:
@@ -34,12 +35,19 @@ class _FidelityMetric:
         self.border = scale if crop_border is None else crop_border
         self.test_y_channel = test_y_channel
 
+    @property
+    def min_side(self) -> int:
+        """Pixels that each side of an image must have at least."""
+        return self.window + 2 * self.border
+
     def _prepare(self, image: Tensor) -> Tensor:
         """One image without its border, (C, H, W) in float64, of one channel if only Y is measured."""
         if image.ndim == 4 and image.shape[0] == 1:
             image = image[0]
         if image.ndim != 3:
             raise DataError(f"metrics take one image, (C, H, W) or (1, C, H, W), got shape {tuple(image.shape)}")
+        if image.device.type == "mps":  # it has no double precision
+            image = image.cpu()
         image = crop(image.double(), self.border)
         return rgb_to_y(image) if self.test_y_channel else image
 
@@ -97,6 +105,8 @@ class SSIM(_FidelityMetric):
     Raises:
         OptionsError: if crop_border is negative.
     """
+
+    window = WINDOW
 
     def __call__(self, sr: Tensor, gt: Tensor) -> float:
         """SSIM of one image.

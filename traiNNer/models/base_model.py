@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from traiNNer.archs.loading import load_weights
-from traiNNer.data import Batch
+from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.nonfinite import NonFiniteGuard
+from traiNNer.models.recovery import Rewind, release_memory, smaller_chunks
 from traiNNer.ops.tiling import tiled_forward
 from traiNNer.optim import build_scheduler
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
+SMALLEST_RETRY = 16
+"""Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need some room."""
 
 
 @dataclass
@@ -51,13 +56,12 @@ class LossRecord:
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
-    def add(self, label: str, loss: Tensor, weight: float) -> None:
-        """Add one chunk's loss; the chunks of a step have weights that sum to one."""
-        value = loss.detach() * weight
-        self._sums[label] = self._sums[label] + value if label in self._sums else value
+    def add(self, label: str, loss: Tensor) -> None:
+        """Add the loss of a step."""
+        self._sums[label] = self._sums[label] + loss if label in self._sums else loss
 
     def count_step(self) -> None:
-        """Say that all chunks of a step were added."""
+        """Say that the losses of all phases of a step were added."""
         self._steps += 1
 
     def read(self) -> dict[str, float]:
@@ -86,6 +90,10 @@ class BaseModel(ABC):
         self.iteration = 0
         self.received: tuple[int, ...] = ()
         """Shape of the tensor that entered the generator last: what is reported is what was received."""
+        self._dataloader: DynamicDataLoaderWrapper | None = None
+        self._dataset: DynamicDatasetWrapper | None = None
+        self.out_of_memory_total = 0
+        self.out_of_memory_in_step = False
         self.losses = LossRecord()
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype is torch.float16)
         self.guard = NonFiniteGuard(limit=options.train.max_nonfinite_steps, scaled=self.scaler.is_enabled())
@@ -105,6 +113,22 @@ class BaseModel(ABC):
     def networks(self) -> dict[str, nn.Module]:
         """Every network whose weights a checkpoint holds, by the stem of its file's name."""
 
+    def set_dynamic_wrappers(self, dataloader: DynamicDataLoaderWrapper, dataset: DynamicDatasetWrapper) -> None:
+        """Hand over the parts whose sizes `recover_from_oom` changes."""
+        self._dataloader, self._dataset = dataloader, dataset
+
+    def recover_from_oom(self, batch_size: int, lq_size: int) -> None:
+        """Go on with batches of `batch_size` patches of `lq_size` LQ pixels, from the next one on.
+
+        The samples of the step that ran out of memory were already used, in smaller chunks: none is lost or repeated.
+        """
+        assert self._dataloader is not None, "set_dynamic_wrappers comes first"
+        assert self._dataset is not None
+        self._dataset.lq_size = lq_size
+        self._dataloader.set_lq_size(lq_size)
+        self._dataloader.set_batch_size(batch_size)
+        release_memory(self.runtime.device)
+
     def train_step(self, batches: Sequence[Batch]) -> None:
         """One iteration: every phase accumulates over `batches`, then changes its weights.
 
@@ -112,8 +136,9 @@ class BaseModel(ABC):
         """
         self.iteration += 1
         on_device = [self._to_device(batch) for batch in batches]
+        self.out_of_memory_in_step = False
         for phase in self.phases:
-            self.accumulate(phase, on_device)
+            self._accumulate_or_retry(phase, on_device)
             self.apply(phase, on_device)
         self.losses.count_step()
         self.after_step()
@@ -122,9 +147,50 @@ class BaseModel(ABC):
         runtime = self.runtime
         return batch.to(runtime.device, channels_last=runtime.channels_last, non_blocking=runtime.device.type == "cuda")
 
-    def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> None:
-        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes."""
+    def _accumulate_or_retry(self, phase: Phase, batches: Sequence[Batch]) -> None:
+        """Accumulate over `batches`; when memory runs out, over the same samples again in smaller chunks.
+
+        Raises:
+            TrainingError: if a single sample of the smallest size does not fit.
+        """
+        spec = self.options.network_g.entry
+        chunks: list[Batch] | None = list(batches)
+        size = chunks[0].lq_size
+        while chunks is not None:
+            rewind = Rewind(self.networks.values(), self.runtime.device)
+            try:
+                losses = self.accumulate(phase, chunks)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                said = str(error).strip().splitlines()[0]
+            else:
+                for label, loss in losses.items():
+                    self.losses.add(label, loss)
+                return
+            # The except block is left, so nothing holds the frames of the failed attempt and their activations.
+            self.out_of_memory_total += 1
+            self.out_of_memory_in_step = True
+            phase.optimizer.zero_grad(set_to_none=True)
+            rewind.restore()
+            release_memory(self.runtime.device)
+            largest = max(len(chunk) for chunk in chunks)
+            size = chunks[0].lq_size
+            chunks = smaller_chunks(chunks, max(spec.min_size, SMALLEST_RETRY), spec.size_multiple)
+            log.warning(
+                "out of memory in the %s at %d x %d px: the same samples are tried again in smaller chunks (%s)",
+                phase.name, largest, size, said[:200],
+            )  # fmt: skip
+        raise TrainingError(
+            f"one sample of {size} px LQ does not fit into the memory of {self.runtime.device} in the {phase.name}. "
+            "Set use_amp: true, choose a smaller network, or end other programs that use the memory. "
+            "The last checkpoint is good."
+        )
+
+    def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> dict[str, Tensor]:
+        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean losses by label."""
         phase.optimizer.zero_grad(set_to_none=True)
+        means: dict[str, Tensor] = {}
         pixels = sum(chunk.pixels for chunk in chunks)
         for chunk in chunks:
             weight = chunk.pixels / pixels
@@ -132,7 +198,9 @@ class BaseModel(ABC):
             total = sum(losses.values(), start=torch.zeros((), device=self.runtime.device))
             self.scaler.scale(total * weight).backward()
             for label, loss in losses.items():
-                self.losses.add(label, loss, weight)
+                mean = loss.detach() * weight
+                means[label] = means[label] + mean if label in means else mean
+        return means
 
     def apply(self, phase: Phase, chunks: Sequence[Batch]) -> None:
         """Change the weights by the accumulated gradients, unless these are not finite."""
@@ -151,7 +219,13 @@ class BaseModel(ABC):
         for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
             group["lr"] = rate
         if phase.scheduler is not None:
-            phase.scheduler.step()
+            try:
+                phase.scheduler.step()
+            except ValueError as error:  # OneCycleLR beyond its end, after a resume with a larger total_iter
+                raise OptionsError(
+                    f"{type(phase.scheduler).__name__} cannot go on at iteration {self.iteration}: {error}. It keeps "
+                    "the length that the run was started with; start anew with path.pretrain_network_g for a longer one"
+                ) from error
 
     def _warmup_factor(self) -> float:
         warmup = self.options.train.warmup_iter

@@ -23,13 +23,11 @@ class SRModel(BaseModel):
     Args:
         options: the checked options.
         runtime: device and precision.
-        network: the network to train; None builds the one that the options name.
+        network: the network to train, as `network_g` describes it.
     """
 
-    def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module | None = None) -> None:
+    def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         super().__init__(options, runtime)
-        if network is None:
-            network = cast(nn.Module, options.network_g.entry(scale=options.scale, **options.network_g.params))
         self.net_g = network.to(runtime.device, memory_format=runtime.memory_format).train()  # pyright: ignore[reportCallIssue]
         self.ema_g = self.make_ema(self.net_g)
         self._forward_g = torch.compile(self.net_g) if runtime.compile else self.net_g

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import OPTIMIZERS
 
 NAMES = (
@@ -27,10 +28,16 @@ def build_optimizer(
     """The optimizer `name` over the parameters that want gradients.
 
     It is the fused version where torch has one for the optimizer and the device, unless the options choose one.
+
+    Raises:
+        OptionsError: for values that the optimizer refuses.
     """
     cls = OPTIMIZERS[name]
     trained = [p for p in parameters if p.requires_grad]
     choices = {"foreach", "fused", "capturable", "differentiable"}
     if "fused" in inspect.signature(cls).parameters and device.type in FUSED_ON and not choices & options.keys():
         options = {**options, "fused": True}
-    return cls(trained, **options)
+    try:
+        return cls(trained, **options)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise OptionsError(f"optimizer {name}: {error}; see --explain train.optim_g.{name}") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import SCHEDULERS
 
 
@@ -66,5 +68,22 @@ for _spec in (
 def build_scheduler(
     name: str, optimizer: torch.optim.Optimizer, total_iter: int, options: dict[str, Any]
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The scheduler `name`, to be stepped once an iteration."""
-    return SCHEDULERS[name](optimizer, total_iter, **options)
+    """The scheduler `name`, to be stepped once an iteration.
+
+    Raises:
+        OptionsError: for values that the scheduler refuses, at once or at its first step.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the rehearsal steps a scheduler whose optimizer never does
+            known = inspect.signature(type(optimizer)).parameters
+            settings = {key: value for key, value in optimizer.defaults.items() if key in known}
+            rehearsal = type(optimizer)([torch.zeros(1, requires_grad=True)], **settings)
+            tried = SCHEDULERS[name](rehearsal, total_iter, **options)
+            tried.step()
+        length = getattr(tried, "total_steps", total_iter)  # OneCycleLR alone refuses to go beyond its end
+        if length < total_iter:
+            raise ValueError(f"it ends after {length} steps and the run has {total_iter} (train.total_iter)")
+        return SCHEDULERS[name](optimizer, total_iter, **options)
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise OptionsError(f"scheduler {name}: {error}; see --explain train.scheduler.{name}") from error

@@ -26,6 +26,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         protected_namespaces=(),
         hide_input_in_errors=True,
@@ -87,13 +88,13 @@ class Component(Section):
         return cls.model_construct(_fields_set=None, **declared, **extras)
 
 
-def restate(error: Any, own_names: tuple[str, ...] = ()) -> InitErrorDetails:
-    """Re-state one of pydantic's errors so that it can be raised again from inside a validator."""
+def restate(error: Any, own_names: tuple[str, ...] = (), at: tuple[str, ...] = ()) -> InitErrorDetails:
+    """Re-state one of pydantic's errors, below the key `at`, so that it can be raised again inside a validator."""
     context = {"message": error["msg"]} | dict(error.get("ctx") or {})
     if own_names and "allowed" in context:
         context["allowed"] = [*own_names, *context["allowed"]]
     return InitErrorDetails(
-        type=PydanticCustomError(error["type"], "{message}", context), loc=error["loc"], input=error["input"]
+        type=PydanticCustomError(error["type"], "{message}", context), loc=(*at, *error["loc"]), input=error["input"]
     )
 
 
@@ -135,7 +136,9 @@ def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
         if not required and parameter.default is None:
             annotation = annotation | None if annotation is not Any else annotation
         fields[parameter.name] = (annotation, ... if required else parameter.default)
-    config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), arbitrary_types_allowed=True)
+    config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), arbitrary_types_allowed=True
+    )
     return create_model(getattr(entry, "__name__", "Parameters"), __config__=config, **fields)
 
 

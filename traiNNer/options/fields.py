@@ -62,7 +62,7 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
     extra = _extra_section(model) if not issubclass(model, Component) else None
     if extra is not None:
         label = f"{prefix}{getattr(model, 'prefixes', ('<label>',))[0]}*"
-        yield label, FieldInfo(annotation=extra, description=extra.__doc__)
+        yield label, FieldInfo(annotation=extra, default=None, description=extra.__doc__)
         yield from walk(extra, f"{label}.")
 
 
@@ -105,6 +105,6 @@ def limits_text(info: FieldInfo) -> str:
         f"{text} {getattr(rule, name)}" + (" item" if name == "min_length" else "")
         for rule in info.metadata
         for name, text in words.items()
-        if getattr(rule, name, None) is not None
+        if getattr(rule, name, None) is not None and not (name == "min_length" and not is_collection(info.annotation))
     ]
     return ", ".join(dict.fromkeys(found))

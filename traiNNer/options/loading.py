@@ -47,7 +47,11 @@ def load_options(
 def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOptions:
     """Check raw values against the schema; see `load_options`."""
     try:
-        return model.model_validate_json(json.dumps(raw.values, default=str))
+        text = json.dumps(raw.values, default=str)
+    except (ValueError, RecursionError):  # by --set; a file's anchors were followed when it was read
+        raise OptionsError(f"{path}: a value holds itself (an anchor inside --set?)") from None
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
         problems = _problems(model, raw, error, path)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -85,7 +89,7 @@ def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, p
     """One line for each place that is wrong, in the order of the file."""
     by_key: dict[KeyPath, list[dict[str, Any]]] = {}
     for detail in error.errors():
-        by_key.setdefault(_real_path(raw, detail["loc"]), []).append(dict(detail))
+        by_key.setdefault(_real_path(model, raw, detail["loc"]), []).append(dict(detail))
     lines: list[tuple[str, int, str]] = []
     for key, details in by_key.items():
         position = raw.position(key)
@@ -96,12 +100,16 @@ def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, p
 
 def _describe(model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: list[dict[str, Any]]) -> str:
     """What is wrong at `loc`: key, value, what is allowed, nearest name."""
-    key, shown = ".".join(map(str, loc)) or "(top level)", _shown(raw_value(raw, loc))
+    given = raw_value(raw, loc)
+    shown = _shown(errors[0].get("input") if given is None else given)
+    key = ".".join(map(str, loc)) or "(top level)"
     kind, context = errors[0]["type"], errors[0].get("ctx") or {}
     if kind == "missing":
         section = section_at(model, loc[:-1])
         info = section.model_fields.get(str(loc[-1])) if section else None
-        return f"{key} is missing: {(info and info.description) or context.get('doc') or 'required'}"
+        reason = context.get("message", "Field required")
+        about = reason if reason != "Field required" else (info and info.description) or "required"
+        return f"{key} is missing: {about}"
     if kind == "extra_forbidden":
         return f"unknown key {key}{_suggest_key(model, loc, context.get('allowed'))}"
     if kind == "unknown_type":
@@ -110,18 +118,19 @@ def _describe(model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: lis
     return f"{key} = {shown}: {' or '.join(expectations).replace(' or expected ', ' or ')}"
 
 
-def _real_path(raw: RawOptions, loc: tuple[str | int, ...]) -> KeyPath:
+def _real_path(model: type[BaseModel], raw: RawOptions, loc: tuple[str | int, ...]) -> KeyPath:
     """pydantic's location without the names of union members and validators that it puts in between."""
     path: list[str | int] = []
     node: Any = raw.values
     for place, step in enumerate(loc):
-        if isinstance(node, dict) and (step in node or place == len(loc) - 1 or not _is_union_tag(step)):
+        missing = section_at(model, path) is not None and (place == len(loc) - 1 or not _is_union_tag(step))
+        if isinstance(node, dict) and (step in node or missing):
             path.append(step)
             node = node.get(step)
-        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+        elif isinstance(node, list) and isinstance(step, int):
             path.append(step)
-            node = node[step]
-        elif node is None:  # below a section that was left out
+            node = node[step] if step < len(node) else None
+        elif node is None and section_at(model, path) is not None:  # below a section that was left out
             path.append(step)
     return tuple(path)
 
@@ -158,6 +167,8 @@ EXPECTATIONS = {
     "model_type": "expected a section (`key: value` lines)",
     "model_attributes_type": "expected a section (`key: value` lines)",
     "section_type": "expected a section with `type: name`",
+    "string_too_short": "expected some text",
+    "finite_number": "expected a finite number",
 }
 
 
@@ -190,6 +201,7 @@ def _suggest_key(model: type[BaseModel], loc: KeyPath, allowed: Any) -> str:
     names = list(allowed or (section.model_fields if section else ()))
     key = str(loc[-1])
     near = difflib.get_close_matches(key, names, n=2, cutoff=0.65)
+    near = near or [name for name in names if len(key) > 3 and name.startswith(key)][:2]
     if near:
         return f"; did you mean {' or '.join(near)}?"
     elsewhere = [k for k in all_keys(model) if normalize(k.rpartition(".")[2]) == normalize(key)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,12 @@ from pydantic_core import PydanticUndefined
 
 from traiNNer.options.components import Component, parameter_fields
 from traiNNer.options.fields import inner_sections, is_collection, limits_text, section_at, type_text, walk
-from traiNNer.options.schema import TestOptions, TrainingOptions
+from traiNNer.options.schema import TestOptions, TrainingAutomations, TrainingOptions
 from traiNNer.utils.errors import OptionsError
-from traiNNer.utils.registry import UnknownNameError
+from traiNNer.utils.registry import AUTOMATIONS, UnknownNameError
+
+NAMED = (Component, TrainingAutomations)
+INJECTED = TrainingAutomations.injected
 
 
 def default_text(info: FieldInfo) -> str:
@@ -38,11 +42,12 @@ def explain_key(key: str) -> str:
     Raises:
         OptionsError: if there is no such key, naming the nearest ones.
     """
-    steps = key.strip().split(".")
+    plain = re.sub(r"\[\d*\]|\.\d+(?=\.|$)|\.<label>", "", key.strip())  # places in lists, labels
+    steps = plain.split(".")
     for model in (TrainingOptions, TestOptions):
         section: type[BaseModel] | None = model
         for place, step in enumerate(steps):
-            if section is not None and issubclass(section, Component) and step not in section.model_fields:
+            if section is not None and issubclass(section, NAMED) and step not in section.model_fields:
                 return _explain_component(section, steps, place)
             if section is None or (step not in section.model_fields and section_at(model, steps[: place + 1]) is None):
                 break
@@ -85,7 +90,7 @@ def _explain_field(key: str, section: type[BaseModel], step: str, inner: type[Ba
     return "\n".join(lines)
 
 
-def _explain_component(section: type[Component], steps: list[str], place: int) -> str:
+def _explain_component(section: type[Component] | type[TrainingAutomations], steps: list[str], place: int) -> str:
     try:
         name = section.registry.canonical(steps[place])
     except UnknownNameError as error:
@@ -93,7 +98,8 @@ def _explain_component(section: type[Component], steps: list[str], place: int) -
     fields = parameter_fields(section.registry[name], section.injected)
     where = ".".join(steps[:place])
     if place == len(steps) - 1:
-        lines = [f"{where}: {{type: {name}}}", f"  {_summary(section.registry[name])}", "  Its parameters:"]
+        head = f"{where}: {{type: {name}}}" if issubclass(section, Component) else f"{where}.{name}"
+        lines = [head, f"  {_summary(section.registry[name])}", "  Its parameters:"]
         return "\n".join(lines + (_rows(fields) or ["    none"]))
     wanted = steps[place + 1]
     if wanted not in fields:
@@ -140,7 +146,7 @@ def options_page() -> str:
             parts.append(f"| `{key}` | {kind} | {default_text(info)} | {info.description or ''} |")
         parts.append("")
     parts += ["## Parameters of the types", ""]
-    for section in _own_components():
+    for section in (*_own_components(), TrainingAutomations):
         for name, entry in section.registry.items():
             fields = parameter_fields(entry, section.injected)
             parts += [f"### {section.registry.kind} `{name}`", "", _summary(entry), ""]
@@ -181,6 +187,11 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
                 for key, info in parameter_fields(entry, section.injected).items():
                     about = {"description": f"{info.description or ''} ({entry_name})".strip()}
                     definition["properties"].setdefault(key, about)
+    for name, entry in AUTOMATIONS.items():
+        if "TrainingAutomations" in schema.get("$defs", {}):
+            about = {key: {"description": i.description or ""} for key, i in parameter_fields(entry, INJECTED).items()}
+            definition = {"type": "object", "additionalProperties": False, "properties": about}
+            schema["$defs"]["TrainingAutomations"]["properties"][name] = definition
     schema["properties"]["extends"] = {
         "description": "Options files below this one, relative to its folder.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from traiNNer.options.components import Component, Section, restate
-from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS
+from traiNNer.options.components import Component, Section, check_parameters, restate
+from traiNNer.utils.registry import ARCHS, AUTOMATIONS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, Registry
 
 
 def _integral(value: Any) -> Any:
@@ -19,7 +19,7 @@ def _integral(value: Any) -> Any:
 
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
-Roots = str | list[str]
+FOLDER_NAME = r"^[\w][\w .+-]*$"
 
 
 class NetworkOptions(Component):
@@ -49,7 +49,7 @@ class OptimizerOptions(Component):
     """One of torch.optim's optimizers and its arguments."""
 
     registry = OPTIMIZERS
-    injected = frozenset({"params"})
+    injected = frozenset({"params", "capturable", "differentiable"})
 
     type: str
     """Name of the optimizer, for example AdamW."""
@@ -72,7 +72,7 @@ class MetricOptions(Component):
     injected = frozenset({"scale"})
 
     type: str
-    """Name of the metric: psnr or ssim."""
+    """Name of the metric, for example psnr or ssim."""
 
 
 class DatasetOptions(Component):
@@ -83,24 +83,24 @@ class DatasetOptions(Component):
 
     type: str
     """Dataset class, for example PairedImageDataset."""
-    name: str | None = None
+    name: str | None = Field(default=None, min_length=1, max_length=100, pattern=FOLDER_NAME)
     """Name in messages, in TensorBoard and of result folders. Left out: the section's key."""
     num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
     """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at most 2 without."""
-    read_errors: Literal["error", "skip"] = "error"
-    """An unreadable image stops the run, or is replaced by the next readable one, counted and reported."""
 
 
 class TrainDatasetOptions(DatasetOptions):
     """The dataset to train on."""
 
+    read_errors: Literal["error", "skip"] = "error"
+    """An unreadable image stops the run, or is replaced by the next readable one, counted and reported."""
     lq_size: Positive = 64
     """Side of the square training patch in LQ pixels; on the GT side it is lq_size * scale."""
     batch_size_per_gpu: Positive = 8
     """Patches in a batch."""
     accum_iter: Positive = 1
     """Batches whose gradients are summed before the weights change; one iteration reads all of them."""
-    dataset_enlarge_ratio: Positive = 1
+    dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
     """How often each image is seen in an epoch, each time with another crop."""
 
 
@@ -129,6 +129,16 @@ class _DatasetsBase(Section):
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return checked
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        taken: dict[str, str] = {}
+        for key, section in self.evaluated.items():
+            name = section.name or key
+            if name in taken:
+                _raise_at([(key, "name")], f"{taken[name]} has that name too; each set needs its own", given=name)
+            taken[name] = key
+        return self
 
     @property
     def evaluated(self) -> dict[str, DatasetOptions]:
@@ -161,17 +171,17 @@ class TestDatasets(_DatasetsBase):
 class PathOptions(Section):
     """Files that come in, folders that go out. Relative paths start where the command runs."""
 
-    pretrain_network_g: str | None = None
+    pretrain_network_g: str | None = Field(default=None, min_length=1)
     """Weights to start from (.safetensors or .pth), ours or any that spandrel reads."""
     strict_load_g: bool = True
     """Every weight must fit. false takes what fits and reports the rest."""
-    resume_state: str | None = None
+    resume_state: str | None = Field(default=None, min_length=1)
     """A .state file in training_states to go on from. --auto_resume finds the newest one itself."""
-    experiments_root: str = "experiments"
+    experiments_root: str = Field(default="experiments", min_length=1)
     """Folder of the runs: experiments_root/<name>/{models,training_states,log,visualization}."""
-    tb_root: str = "tb_logger"
+    tb_root: str = Field(default="tb_logger", min_length=1)
     """Folder of the TensorBoard curves: tb_root/<name>."""
-    results_root: str = "results"
+    results_root: str = Field(default="results", min_length=1)
     """Folder that test.py writes to: results_root/<name>/<dataset>."""
 
 
@@ -252,10 +262,59 @@ class LoggerOptions(Section):
     """Label of the metric that decides which weights are kept as best. Left out: the first metric."""
 
 
+class TrainingAutomations(Section):
+    """What changes how a run goes while it goes: one section for each automation."""
+
+    model_config = ConfigDict(extra="allow")
+
+    registry: ClassVar[Registry[Any]] = AUTOMATIONS
+    injected: ClassVar[frozenset[str]] = frozenset({"bounds", "start", "total", "prior"})
+    """Arguments of automations that the program fills in."""
+
+    enabled: bool = False
+    """Switch for all automations."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
+        if not isinstance(data, dict):
+            return handler(data)
+        errors: list[InitErrorDetails] = []
+        sections: dict[str, Any] = {}
+        for key, value in data.items():
+            if key in cls.model_fields:
+                sections[key] = value
+            elif key not in AUTOMATIONS:
+                allowed = [*cls.model_fields, *AUTOMATIONS]
+                errors.append(_error((key,), "unknown key", value, "extra_forbidden", allowed=allowed))
+            elif not isinstance(value, dict):
+                errors.append(_error((key,), "expected a section (`key: value` lines)", value))
+            else:
+                name = AUTOMATIONS.canonical(key)
+                try:
+                    sections[name] = check_parameters(AUTOMATIONS[name], value, cls.injected)
+                except ValidationError as error:
+                    errors += [restate(e, at=(key,)) for e in error.errors()]
+        try:
+            checked = handler(sections)
+        except ValidationError as error:
+            errors += [restate(e) for e in error.errors()]
+            checked = None
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return checked
+
+    @property
+    def active(self) -> dict[str, dict[str, Any]]:
+        """The parameters of the automations that take part, by name."""
+        given: dict[str, dict[str, Any]] = dict(self.__pydantic_extra__ or {}) if self.enabled else {}
+        return {name: parameters for name, parameters in given.items() if parameters.get("enabled", True)}
+
+
 class _Runtime(Section):
     """What training and testing have in common."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w][\w .+-]*$")
+    name: str = Field(min_length=1, max_length=200, pattern=FOLDER_NAME)
     """Name of the run, and of its folders."""
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """auto: one GPU if there is one (CUDA, ROCm or Apple's MPS), else the CPU. 0: the CPU."""
@@ -298,6 +357,11 @@ class TrainingOptions(_Runtime):
     """The network to train."""
     train: TrainOptions
     """Optimization."""
+    vram_limit_gib: float | None = Field(default=None, gt=0)
+    """Memory that the automations fit the run to: on a GPU a cap on the card, on a CPU the process's budget. Left out:
+    the whole card, or half of the main memory that is available."""
+    training_automations: TrainingAutomations = Field(default_factory=TrainingAutomations)
+    """Automations, for example DynamicBatchAndPatchSizeOptimizer: {enabled: true}."""
     val: ValOptions = Field(default_factory=ValOptions)
     """Validation and tiling."""
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
@@ -315,6 +379,15 @@ class TrainingOptions(_Runtime):
             nearest = max(-(-spec.min_size // multiple), round(lq_size / multiple)) * multiple
             message = f"{kind} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is {nearest}"
             errors.append(_error(("datasets", "train", "lq_size"), message, lq_size))
+        if self.datasets.train.batch_size_per_gpu < spec.min_batch:
+            message = f"{kind} needs at least {spec.min_batch}"
+            errors.append(
+                _error(("datasets", "train", "batch_size_per_gpu"), message, self.datasets.train.batch_size_per_gpu)
+            )
+        tile = -(-max(self.val.tile_size, spec.min_size) // spec.size_multiple) * spec.size_multiple
+        if self.val.tile_size and self.val.tile_overlap > tile - spec.size_multiple:
+            message = f"{kind} in tiles of {tile} needs {tile - spec.size_multiple} or less"
+            errors.append(_error(("val", "tile_overlap"), message, self.val.tile_overlap))
         if self.use_amp and not (spec.bf16 if self.amp_bf16 else spec.fp16):
             precision, other = ("bf16", "fp16") if self.amp_bf16 else ("fp16", "bf16")
             usable = spec.fp16 if self.amp_bf16 else spec.bf16

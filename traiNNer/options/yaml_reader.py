@@ -17,6 +17,10 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
 
 KeyPath = tuple[str | int, ...]
+MOST_DIGITS = 300
+"""Of a whole number. Python would compute for hours on 1e999999999."""
+MOST_KEYS = 100_000
+"""Keys and list items of a file; a few lines of anchors can make billions of them."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,46 @@ _Loader.add_implicit_resolver(
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node)).replace("_", "")
-    if "x" in text:
-        return int(text, 16)
-    mantissa, _, exponent = text.lower().partition("e")
-    return int(mantissa) * 10 ** int(exponent or 0)
+    text = str(loader.construct_scalar(node)).replace("_", "").lower()
+    mantissa, _, exponent = ("", "", "") if "x" in text else text.partition("e")
+    try:
+        if len(text) > MOST_DIGITS or int(exponent or 0) > MOST_DIGITS:
+            raise _not_valid(node, f"a number of more than {MOST_DIGITS} digits")
+        return int(mantissa) * 10 ** int(exponent or 0) if mantissa else int(text, 16)
+    except ValueError:  # an explicit !!int before something else
+        raise _not_valid(node, f"'{text}' is not a whole number") from None
+
+
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    try:
+        return loader.construct_yaml_float(node)
+    except ValueError:
+        raise _not_valid(node, f"'{node.value}' is not a number") from None
+
+
+def _construct_bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    try:
+        return loader.construct_yaml_bool(node)
+    except KeyError:
+        raise _not_valid(node, f"'{node.value}' is not true or false") from None
+
+
+def _construct_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):  # no file can be called so
+        raise _not_valid(node, "a text with a NUL or half of a surrogate pair")
+    return text
+
+
+def _not_valid(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
+_Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
 
 
 def parse_scalar(text: str) -> Any:
@@ -119,8 +155,9 @@ def _read_one(path: Path) -> RawOptions:
         raise OptionsError(f"there is no options file {path}{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise OptionsError(f"cannot read the options file {path}: {error}") from error
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise OptionsError(f"{path}: the file is empty")
@@ -129,6 +166,8 @@ def _read_one(path: Path) -> RawOptions:
         positions: dict[KeyPath, Position] = {}
         _locate(loader, node, (), str(path), positions)
         return RawOptions(loader.construct_document(node), positions)
+    except RecursionError:
+        raise OptionsError(f"{path}: nested too deeply (does an anchor hold itself?)") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -136,11 +175,14 @@ def _read_one(path: Path) -> RawOptions:
     except yaml.YAMLError as error:
         raise OptionsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _locate(loader: _Loader, node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position]) -> None:
     """Note the line of every key and item below `node`; refuse keys that stand twice."""
+    if len(positions) > MOST_KEYS:
+        raise OptionsError(f"{file}: more than {MOST_KEYS} keys and items (do anchors hold anchors many times?)")
     if isinstance(node, yaml.MappingNode):
         first_lines: dict[str, int] = {}
         merged_keys = [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]
@@ -186,7 +228,7 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
         OptionsError: if the assignment has no `=`, or its path goes through a plain value or past a list's end.
     """
     path_text, equals, value_text = assignment.partition("=")
-    if not equals or not path_text.strip():
+    if not equals or not all(key.strip() for key in path_text.split(".")):
         raise OptionsError(f"--set {assignment}: expected KEY=VALUE, for example --set train.total_iter=1000")
     keys = path_text.strip().split(".")
     node: Any = raw.values

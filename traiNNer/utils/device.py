@@ -85,7 +85,8 @@ def configure_backends(*, deterministic: bool, fast_matmul: bool) -> None:
     """torch's global switches: deterministic kernels, TensorFloat-32, cuDNN's search for the fastest kernel."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 1.2 s
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_float32_matmul_precision("high" if fast_matmul else "highest")

@@ -35,7 +35,8 @@ def write_atomic(path: Path, data: bytes) -> None:
                 temporary.unlink(missing_ok=True)
         raise DiskError(
             f"cannot write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
-            "What was saved before is untouched; make room or choose another folder, then continue with --auto_resume."
+            "What was saved before is untouched; make room or choose another folder, then start again (train.py with "
+            "--auto_resume)."
         ) from error
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 def normalize(name: str) -> str:
@@ -56,9 +57,14 @@ class Registry(Generic[T]):
         self._entries[name] = entry
         return entry
 
-    def register(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
+    def register(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[E], E]:
         """Decorator form of `add`."""
-        return lambda entry: self.add(name, entry, aliases)
+
+        def decorate(entry: E) -> E:
+            self.add(name, cast(T, entry), aliases)
+            return entry
+
+        return decorate
 
     def _fill(self) -> None:
         if self._package is not None:
@@ -106,3 +112,4 @@ LOSSES: Registry[Any] = Registry("loss", "traiNNer.losses")
 METRICS: Registry[Any] = Registry("metric", "traiNNer.metrics")
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "traiNNer.optim")
 SCHEDULERS: Registry[Any] = Registry("scheduler", "traiNNer.optim")
+AUTOMATIONS: Registry[Any] = Registry("automation", "traiNNer.automations")

@@ -1,0 +1,431 @@
+#!/usr/bin/env python3
+"""Control laws that fit a training run to the memory, beside each other on random simulated cards.
+
+Each card is a formula (`CardModel`): size, weights, activations per pixel, the network's window (sometimes unknown to
+the controller), global attention, borders, a second phase, noise, workspaces that only some shapes take, fragmentation
+that differs from shape to shape, and what other programs hold, which on some cards wanders and on some jumps. A run is
+800 steps. Use at the end is that of a step without noise at the last shape; it has landed when that is within the band.
+Cards on which no shape at all lies in the band at the end, because one sample or one rung is too coarse, because the
+largest shape is too small or the smallest too large, are counted apart.
+
+The neighbours' laws are written after their published behaviour: the trials that they make, what they do when memory
+runs out, and when they stop. All but the additive rule move the batch only, at the lq_size of the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from traiNNer.automations import (
+    CardModel,
+    DynamicBatchAndPatchSizeOptimizer,
+    NothingSmallerError,
+    Shape,
+    ShapeBounds,
+    SimulatedMemory,
+    SimulatedOutOfMemoryError,
+)
+
+GIB, MIB, KIB = 2**30, 2**20, 2**10
+STEPS = 800
+BAND, PEERS_BAND = (0.82, 0.86), (0.80, 0.85)
+MAX_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Case:
+    """A card, and what network, images and options allow on it."""
+
+    card: CardModel
+    bounds: ShapeBounds
+    start: Shape
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    shape: Shape
+    end: float = 0.0  # share of the memory at the last step
+    ooms: int = 0
+    moves: int = 0
+    moves_to_band: int | None = None
+    steps_to_band: int | None = None
+    gave_up: bool = False
+    errors: list[tuple[float, float]] = field(default_factory=list)  # (factor of pixels, relative error)
+    seconds: float = 0.0
+
+
+# -- the cards ---------------------------------------------------------------------------------------------------------
+
+
+def log_uniform(chance: random.Random, low: float, high: float) -> float:
+    return math.exp(chance.uniform(math.log(low), math.log(high)))
+
+
+def others(chance: random.Random, total: int) -> Callable[[int], float]:
+    """What CUDA's context and other programs hold at a step: constant, wandering, or jumping once."""
+    base = chance.uniform(0.3, 0.8) * GIB
+    if total <= 24 * GIB and chance.random() < 0.5:  # a desktop
+        base += chance.uniform(0.1, 0.08 * total / GIB) * GIB
+    kind = chance.random()
+    if kind < 0.5:
+        return lambda _step: base
+    if kind < 0.8:
+        path = [0.0]
+        for _ in range(STEPS // 20 + 1):
+            path.append(max(-0.01, min(0.01, path[-1] + chance.uniform(-0.003, 0.003))))
+        return lambda step: base + path[min(step // 20, len(path) - 1)] * total
+    begin = chance.randrange(30, STEPS - 200)
+    end = begin + chance.choice([60, 150, STEPS])
+    size = chance.uniform(0.01, 0.06) * total
+    return lambda step: base + (size if begin <= step < end else 0.0)
+
+
+def draw(seed: int) -> Case:
+    """A random card and setting."""
+    chance = random.Random(seed)
+    total = chance.choice([6, 8, 10, 11, 12, 16, 24, 32, 48, 80]) * GIB
+    persistent = log_uniform(chance, 30 * MIB, min(6 * GIB, 0.3 * total))
+    per_pixel = log_uniform(chance, 4 * KIB, 768 * KIB)
+    window = chance.choices([1, 4, 8, 16, 32], [45, 10, 20, 20, 5])[0]
+    known = window if chance.random() < 0.9 else 1
+    frames = chance.choice([5, 7]) if chance.random() < 0.1 else 1
+    second = None
+    if chance.random() < 0.2:
+        steeper = chance.uniform(1.05, 1.5)
+        crossing = chance.uniform(0.15, 0.8) * total / per_pixel  # in pixels
+        second = (persistent - (steeper - 1) * per_pixel * crossing, steeper * per_pixel)
+    card = CardModel(
+        total=total,
+        persistent=persistent,
+        bytes_per_pixel=per_pixel,
+        window=window,
+        frames=frames,
+        attention=per_pixel * chance.uniform(0.05, 0.5) / 128**2 if chance.random() < 0.15 else 0.0,
+        border=per_pixel * chance.uniform(1, 8) if chance.random() < 0.2 else 0.0,
+        second_phase=second,
+        noise=chance.uniform(0.0, 0.004),
+        workspace_chance=chance.uniform(0.0, 0.5),
+        workspace_max=log_uniform(chance, 0.003, 0.04) * total,
+        fragmentation=chance.uniform(1.0, 1.08),
+        fragmentation_spread=chance.uniform(0.0, 0.015),
+        outside=others(chance, total),
+        seed=seed,
+    )
+    bounds = ShapeBounds(
+        min_lq_size=max(8, known),
+        max_lq_size=chance.choice([64, 96, 128, 192, 256, 384, 512, 678]),
+        size_multiple=known,
+        max_batch_size=MAX_BATCH,
+        frames=frames,
+        elements_per_pixel=64 * 4,
+    )
+    return Case(card, bounds, Shape(64, chance.choice([4, 8, 16])))
+
+
+def reachable(case: Case) -> str:
+    """ "yes", or why no admissible shape lies in the band at the end of a run."""
+    memory = SimulatedMemory(case.card, steps=STEPS)
+    optimizer = make_optimizer(case)
+    bounds = optimizer.bounds
+    if memory.share(bounds.smallest) > BAND[1]:
+        return "smallest shape too large"
+    largest = 0.0
+    for lq_size in reversed(bounds.ladder):
+        low, high = bounds.min_batch_size, bounds.largest_batch(lq_size)
+        largest = max(largest, memory.share(Shape(lq_size, high)) if high >= low else 0.0)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if memory.share(Shape(lq_size, middle)) <= BAND[1] else (low, middle - 1)
+        if any(BAND[0] <= memory.share(Shape(lq_size, b)) <= BAND[1] for b in range(max(1, low - 1), low + 2)):
+            return "yes"
+    return "largest shape too small" if largest < BAND[0] else "too coarse"
+
+
+# -- ours --------------------------------------------------------------------------------------------------------------
+
+
+def make_optimizer(case: Case) -> DynamicBatchAndPatchSizeOptimizer:
+    return DynamicBatchAndPatchSizeOptimizer(case.bounds, case.start, case.card.total, max_batch_size=MAX_BATCH)
+
+
+def ours(case: Case) -> Outcome:
+    """800 steps with the optimizer as a training loop uses it."""
+    memory, optimizer = SimulatedMemory(case.card), make_optimizer(case)
+    outcome = Outcome(optimizer.shape)
+    for step in range(1, STEPS + 1):
+        shape = optimizer.shape
+        memory.start_window()
+        try:
+            memory.step(shape)
+        except SimulatedOutOfMemoryError:
+            outcome.ooms += 1
+            try:
+                decision = optimizer.out_of_memory(shape)
+            except NothingSmallerError:
+                outcome.gave_up = True
+                break
+        else:
+            reading = memory.read()
+            began = time.perf_counter()
+            optimizer.record(shape, reading)
+            decision = optimizer.decide()
+            outcome.seconds += time.perf_counter() - began
+        note_band(outcome, memory, optimizer.shape if decision is None else shape, step)
+        if decision is not None:
+            outcome.moves += 1
+            if optimizer.model.count >= 4 and not optimizer.model.knows(decision.shape):
+                outcome.errors.append(
+                    abs(optimizer.model.predict(decision.shape).bytes / memory.needs(decision.shape)[1] - 1)
+                )
+    outcome.shape = optimizer.shape
+    outcome.end = memory.share(outcome.shape)
+    return outcome
+
+
+def ours_batch_only(case: Case) -> Outcome:
+    """The same, with lq_size fixed as it is for the neighbours."""
+    side = case.bounds.nearest(case.start).lq_size
+    bounds = ShapeBounds(
+        side, side, case.bounds.size_multiple, 1, MAX_BATCH, case.bounds.frames, case.bounds.elements_per_pixel
+    )
+    return ours(Case(case.card, bounds, case.start))
+
+
+# -- the neighbours ----------------------------------------------------------------------------------------------------
+
+
+class Trials:
+    """A training run seen by a law: `fits` trains a few steps, `train_on` the rest."""
+
+    def __init__(self, case: Case) -> None:
+        self.memory = SimulatedMemory(case.card)
+        self.side = case.bounds.nearest(case.start).lq_size
+        self.most = case.bounds.largest_batch(self.side)
+        self.outcome = Outcome(Shape(self.side, 1))
+
+    def fits(self, shape: Shape, steps: int = 3) -> bool:
+        """Train at a shape; False (and an OOM more) if it runs out."""
+        if self.outcome.shape != shape:
+            self.outcome.moves += 1
+        self.outcome.shape = shape
+        try:
+            for _ in range(steps):
+                self.memory.step(shape)
+                note_band(self.outcome, self.memory, shape, self.memory.steps)
+        except SimulatedOutOfMemoryError:
+            self.outcome.ooms += 1
+            return False
+        return True
+
+    def batch(self, batch_size: int) -> Shape:
+        return Shape(self.side, max(1, min(batch_size, self.most)))
+
+    def finish(self, shape: Shape, on_oom: Callable[[Shape], Shape | None]) -> Outcome:
+        """The rest of the run; `on_oom` says what follows a failure, None when the run ends there."""
+        while self.memory.steps < STEPS:
+            if self.fits(shape, min(25, STEPS - self.memory.steps)):
+                continue
+            following = on_oom(shape)
+            if following is None or following == shape:
+                self.outcome.gave_up = True
+                break
+            shape = following
+        self.memory.steps = STEPS
+        self.outcome.shape = shape
+        self.outcome.end = self.memory.share(shape)
+        return self.outcome
+
+
+def lightning_power(case: Case) -> Outcome:
+    """Doubles from 2 until it fails, takes the last that did not."""
+    run, batch = Trials(case), 2
+    while run.fits(run.batch(batch)) and batch < run.most:
+        batch *= 2
+    failed = run.outcome.ooms > 0
+    return run.finish(run.batch(batch // 2 if failed else batch), lambda _: None)
+
+
+def lightning_binsearch(case: Case) -> Outcome:
+    """Doubles until it fails, then bisects to the largest that fits."""
+    run, low, high = Trials(case), 1, 2
+    while run.fits(run.batch(high)) and high < run.most:
+        low, high = high, high * 2
+    if run.outcome.ooms == 0:
+        return run.finish(run.batch(high), lambda _: None)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if run.fits(run.batch(middle)) else (low, middle)
+    return run.finish(run.batch(low), lambda _: None)
+
+
+def accelerate(case: Case) -> Outcome:
+    """From 128, x 0.9 each time that it runs out; never grows."""
+    run = Trials(case)
+    return run.finish(
+        run.batch(128), lambda shape: run.batch(int(shape.batch_size * 0.9)) if shape.batch_size > 1 else None
+    )
+
+
+def auto_batch(case: Case) -> Outcome:
+    """Profiles batches 1 to 16, fits log(memory) over log(batch), solves for 60 % of what was free."""
+    run = Trials(case)
+    free = run.memory.total - run.memory.outside
+    points: list[tuple[float, float]] = []
+    for batch in (1, 2, 4, 8, 16):
+        if run.fits(run.batch(batch), 1):
+            points.append((math.log(batch), math.log(run.memory.needs(run.batch(batch))[0])))
+    if len(points) < 2:
+        return run.finish(run.batch(1), lambda _: None)
+    mean_x, mean_y = statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+    wanted = mean_x + (math.log(0.6 * free) - mean_y) / max(slope, 1e-3)
+    batch = int(math.exp(min(wanted, math.log(1024))))
+    return run.finish(run.batch(batch), lambda _: None)
+
+
+def composer(case: Case) -> Outcome:
+    """The whole batch of 256 as one microbatch, halved each time that it runs out; never grows."""
+    run = Trials(case)
+    return run.finish(run.batch(256), lambda shape: run.batch(shape.batch_size // 2) if shape.batch_size > 1 else None)
+
+
+def additive(case: Case) -> Outcome:
+    """Every 50 steps one rung of lq_size (then one sample) up or down, until within 80 to 85 %."""
+    run, bounds = Trials(case), case.bounds
+    ladder, shape = bounds.ladder, bounds.nearest(case.start)
+    while run.memory.steps < STEPS:
+        if run.fits(shape, min(50, STEPS - run.memory.steps)):
+            use, step = run.memory.share(shape), 0
+            step = 1 if use < PEERS_BAND[0] else -1 if use > PEERS_BAND[1] else 0
+        else:
+            step = -1
+        place = ladder.index(shape.lq_size)
+        if step and 0 <= place + step < len(ladder):
+            shape = Shape(ladder[place + step], min(shape.batch_size, bounds.largest_batch(ladder[place + step])))
+        elif step:
+            shape = Shape(shape.lq_size, max(1, min(shape.batch_size + step, bounds.largest_batch(shape.lq_size))))
+    return run.finish(shape, lambda _: None)
+
+
+def note_band(outcome: Outcome, memory: SimulatedMemory, shape: Shape, step: int) -> None:
+    if outcome.steps_to_band is None and BAND[0] <= memory.share(shape) <= BAND[1]:
+        outcome.steps_to_band, outcome.moves_to_band = step, outcome.moves
+
+
+LAWS: dict[str, Callable[[Case], Outcome]] = {
+    "ours": ours,
+    "ours, batch only": ours_batch_only,
+    "Lightning power": lightning_power,
+    "Lightning binsearch": lightning_binsearch,
+    "accelerate x0.9": accelerate,
+    "AutoBatch log-log 60 %": auto_batch,
+    "Composer halving": composer,
+    "additive, 1 rung / 50": additive,
+}
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else math.nan
+
+
+def row(name: str, outcomes: list[Outcome]) -> str:
+    count = len(outcomes)
+
+    def landing(band: tuple[float, float]) -> float:
+        return 100 * sum(band[0] <= o.end <= band[1] for o in outcomes) / count
+
+    ends = [100 * min(o.end, 1.0) for o in outcomes]
+    steps: list[float] = [o.steps_to_band for o in outcomes if o.steps_to_band is not None]
+    moves: list[float] = [o.moves_to_band for o in outcomes if o.moves_to_band is not None]
+    above = 100 * sum(o.end > 1.0 or o.gave_up for o in outcomes) / count
+    ooms, moved = statistics.fmean(o.ooms for o in outcomes), statistics.fmean(o.moves for o in outcomes)
+    return (
+        f"{name:<24}{landing(BAND):>8.1f}{landing(PEERS_BAND):>8.1f}{statistics.fmean(ends):>8.1f}"
+        f"{ooms:>8.3f}{above:>8.1f}{moved:>8.1f}{percentile(moves, 0.5):>7.0f}{percentile(moves, 0.95):>6.0f}"
+        f"{percentile(steps, 0.5):>8.0f}{percentile(steps, 0.95):>6.0f}{100 * len(steps) / count:>9.1f}"
+    )
+
+
+def report_ours(outcomes: list[Outcome]) -> Iterator[str]:
+    errors = [100 * error for o in outcomes for _, error in o.errors]
+    near = [100 * error for o in outcomes for factor, error in o.errors if factor <= 2]
+    within = [o for o in outcomes if o.steps_to_band is not None]
+    good = sum((o.moves_to_band or 0) <= 8 and (o.steps_to_band or 0) <= 150 for o in within)
+    yield (
+        f"ours: prediction error after four shapes: median {percentile(errors, 0.5):.2f} %, p95 "
+        f"{percentile(errors, 0.95):.2f} % ({len(errors)} moves); to at most twice what was measured: median "
+        f"{percentile(near, 0.5):.2f} %, p95 {percentile(near, 0.95):.2f} % ({len(near)} moves)"
+    )
+    yield f"ours: target reached within 8 moves and 150 steps: {100 * good / len(outcomes):.1f} %"
+    cost_us = 1e6 * sum(o.seconds for o in outcomes) / len(outcomes) / STEPS
+    yield f"ours: controller cost: {cost_us:.1f} microseconds a step"
+
+
+def report_hard(cases: list[Case], reasons: list[str]) -> Iterator[str]:
+    """What ours does on the cards where no shape is in the band."""
+    for reason in sorted(set(reasons) - {"yes"}):
+        outcomes = [ours(case) for case, own in zip(cases, reasons, strict=True) if own == reason]
+        yield (
+            f"ours where the band is out of reach, {reason} ({len(outcomes)} cards): use "
+            f"{100 * statistics.fmean(min(o.end, 1) for o in outcomes):.1f} %, "
+            f"OOMs {statistics.fmean(o.ooms for o in outcomes):.3f}, ends above the memory "
+            f"{sum(o.end > 1 and not o.gave_up for o in outcomes)}, said error {sum(o.gave_up for o in outcomes)}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cards", type=int, default=2000, help="random cards (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="first card (default: 0)")
+    parser.add_argument("--laws", nargs="*", choices=list(LAWS), default=list(LAWS), help="laws to run (default: all)")
+    parser.add_argument("--misses", type=int, default=0, help="print so many of our runs that missed the band")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    cases = [draw(arguments.seed + number) for number in range(arguments.cards)]
+    reasons = [reachable(case) for case in cases]
+    fair = [case for case, reason in zip(cases, reasons, strict=True) if reason == "yes"]
+    print(
+        f"{len(cases)} cards of 6 to 80 GiB, {STEPS} steps each; {len(fair)} with a shape between 82 and 86 %",
+        *(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons) - {"yes"})),
+        sep=", ",
+    )
+    print(
+        f"\n{'':<24}{'82-86%':>8}{'80-85%':>8}{'use %':>8}{'OOMs':>8}{'above%':>8}{'moves':>8}"
+        f"{'moves to':>9}{'p95':>4}{'steps to':>9}{'p95':>5}{'arrived%':>9}"
+    )
+    notes: list[str] = []
+    for name in arguments.laws:
+        outcomes = [LAWS[name](case) for case in fair]
+        print(row(name, outcomes), flush=True)
+        if name == "ours":
+            notes += report_ours(outcomes)
+            notes += report_hard(cases, reasons)
+            missed = [(c, o) for c, o in zip(fair, outcomes, strict=True) if not BAND[0] <= o.end <= BAND[1]]
+            notes += [f"missed: card {c.card.seed}: {o.end:.1%} at {o.shape}" for c, o in missed[: arguments.misses]]
+    print(
+        "\nuse, landing and 'above' (the end is above the memory, or the run died there) are those of the last step;\n"
+        "moves: in all; moves and steps to the band: median and p95 among the runs that arrived there",
+        *notes,
+        f"{time.perf_counter() - began:.0f} s",
+        sep="\n",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Readings, what running out looks like, and the backends: real on the CPU, with a stand-in driver for CUDA."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from traiNNer.automations import CpuMemory, CudaMemory, MemoryReading, is_out_of_memory
+from traiNNer.automations.cpu_memory import LinuxProbe, SamplingProbe, available_bytes
+from traiNNer.utils.errors import OptionsError
+
+MIB, GIB = 2**20, 2**30
+
+
+def test_readings() -> None:
+    reading = MemoryReading(1, 60, 20, 100)
+    assert reading.used_share == 0.8
+    merged = MemoryReading.merged([reading, MemoryReading(5, 10, 30, 90, 2)])
+    assert merged == MemoryReading(5, 60, 30, 90, 2)
+
+
+def real_failure() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4294967296 bytes."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        real_failure(),
+    ],
+)
+def test_out_of_memory(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+    wrapped = RuntimeError("the compiled function failed")
+    wrapped.__cause__ = error
+    assert is_out_of_memory(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed."),
+        RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"),
+        MemoryError("Caught MemoryError in DataLoader worker process 0."),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+        ValueError("out of memory"),
+        KeyboardInterrupt(),
+        None,
+    ],
+)
+def test_not_out_of_memory(error: BaseException | None) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_a_tensor_on_the_cpu_is_in_the_peak() -> None:
+    memory = CpuMemory(64 * GIB)
+    memory.start_window()
+    before = memory.read().allocated_peak
+    tensor = torch.ones(96 * MIB // 4)
+    held = memory.read().allocated_peak
+    del tensor
+    after = memory.read()
+    assert held - before >= 90 * MIB
+    assert after.allocated_peak >= held - MIB  # the peak stays
+    assert after.reserved_peak == after.allocated_peak
+    assert after.outside == 0
+    memory.release()
+    memory.start_window()
+    assert memory.read().allocated_peak - before < 30 * MIB  # and is forgotten
+
+
+def test_the_budget_is_checked_and_described() -> None:
+    with pytest.raises(OptionsError, match=r"budget of 0.00 GiB is below the .* that the process holds before"):
+        CpuMemory(1 * MIB)
+    assert "data-loading workers come on top" in CpuMemory(64 * GIB).describe()
+    chosen = CpuMemory()
+    assert "50% of what is available" in chosen.describe()
+    assert chosen.total < available_bytes() * 1.5
+
+
+def test_systems_without_a_resettable_peak_are_sampled() -> None:
+    sizes = iter([100, 300, 200])
+    info = SimpleNamespace(rss=100)
+
+    class Process:
+        def memory_info(self) -> SimpleNamespace:
+            info.rss = next(sizes, info.rss)
+            return info
+
+    probe = SamplingProbe(SimpleNamespace(Process=Process))
+    probe.close()
+    memory = CpuMemory(1000, probe)
+    for _ in range(5):
+        memory.read()
+    assert memory.read().allocated_peak == 300
+    memory.start_window()
+    assert memory.read().allocated_peak == 200
+    assert "looked at every 5 ms" in memory.describe()
+
+
+def test_a_kernel_that_does_not_reset_peaks_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\n")
+    with pytest.raises(OSError, match="VmRSS"):
+        LinuxProbe(tmp_path)
+    with pytest.raises(OSError, match="missing"):
+        LinuxProbe(tmp_path / "missing")
+
+
+def fake_root(root: Path, cgroup: str, files: dict[str, str]) -> Path:
+    files = {"proc/meminfo": "MemTotal: 999 kB\nMemAvailable: 8388608 kB\n", "proc/self/cgroup": cgroup} | files
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_the_limits_of_containers_count(tmp_path: Path) -> None:
+    assert available_bytes(fake_root(tmp_path / "none", "0::/\n", {})) == 8 * GIB
+    two = {
+        "sys/fs/cgroup/a/memory.max": f"{4 * GIB}\n",
+        "sys/fs/cgroup/a/memory.current": f"{2 * GIB}\n",
+        "sys/fs/cgroup/a/memory.stat": f"anon 5\ninactive_file {1 * GIB}\n",
+        "sys/fs/cgroup/a/b/memory.max": "max\n",
+        "sys/fs/cgroup/a/b/memory.current": "1\n",
+        "sys/fs/cgroup/a/b/memory.stat": "inactive_file 0\n",
+    }
+    assert available_bytes(fake_root(tmp_path / "two", "0::/a/b\n", two)) == 3 * GIB
+    one = {
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{1 * GIB}\n",
+        "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 0\n",
+    }
+    assert available_bytes(fake_root(tmp_path / "one", "9:cpu:/\n8:memory:/gone\n", one)) == 1 * GIB
+
+
+class FakeCuda:
+    """The calls of torch.cuda that are used, over numbers."""
+
+    card, free, reserved, fraction = 24 * GIB, 20 * GIB, 3 * GIB, 1.0
+    retries = 0
+
+    def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+        return self.free, self.card
+
+    def memory_stats(self, device: torch.device) -> dict[str, int]:
+        return {
+            "allocated_bytes.all.peak": 5 * GIB,
+            "reserved_bytes.all.peak": 6 * GIB,
+            "reserved_bytes.all.current": self.reserved,
+            "num_alloc_retries": self.retries,
+        }
+
+    def reset_peak_memory_stats(self, device: torch.device) -> None:
+        """Nothing to reset."""
+
+    def set_per_process_memory_fraction(self, fraction: float, device: torch.device) -> None:
+        self.fraction = fraction
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    for name in ("mem_get_info", "memory_stats", "reset_peak_memory_stats", "set_per_process_memory_fraction"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    return fake
+
+
+def test_cuda_counts_what_others_hold(cuda: FakeCuda) -> None:
+    memory = CudaMemory(torch.device("cuda", 0))
+    assert memory.read() == MemoryReading(5 * GIB, 6 * GIB, 1 * GIB, 24 * GIB, 0)
+    cuda.retries = 2
+    assert memory.read().alloc_retries == 2
+    memory.start_window()
+    assert memory.read().alloc_retries == 0
+    assert "not named (no NVML: pip install nvidia-ml-py)" in memory.describe()
+
+
+def test_a_limit_makes_the_card_a_smaller_one(cuda: FakeCuda) -> None:
+    memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
+    assert memory.total == 8 * GIB
+    assert cuda.fraction == pytest.approx((8 - 0.5) / 24)
+    assert memory.read().outside == GIB // 2  # its context; there is room for what others hold beside the limit
+    cuda.free = 1 * GIB  # others take 19.5 GiB of 24: 4.5 are left of the 8
+    assert memory.read().outside == pytest.approx(GIB // 2 + 3.5 * GIB)
+    with pytest.raises(OptionsError, match=r"25.00 GiB is above what the card has, 24.00 GiB"):
+        CudaMemory(torch.device("cuda", 0), 25 * GIB)
+    with pytest.raises(OptionsError, match="below CUDA's own context"):
+        CudaMemory(torch.device("cuda", 0), GIB // 4)
+
+
+def test_nvml_names_the_others(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    class NVMLError(Exception):
+        pass
+
+    others = [SimpleNamespace(pid=1, usedGpuMemory=2 * GIB), SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB)]
+    library = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: others,
+        nvmlDeviceGetGraphicsRunningProcesses=lambda handle: [],
+        nvmlSystemGetProcessName=lambda pid: b"/usr/bin/game",
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc"))
+    memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
+    assert "also on the card: game (pid 1, 2.00 GiB)" in memory.describe()
+    assert memory.read().outside == 1 * GIB  # the context as NVML counts it: 4 GiB less the 3 reserved

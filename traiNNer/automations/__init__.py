@@ -1,0 +1,34 @@
+"""What changes how a run goes. Importing this package registers the automations in `AUTOMATIONS`, one module each."""
+
+from traiNNer.automations.base import Automation, Decision, StepReport
+from traiNNer.automations.cpu_memory import CpuMemory
+from traiNNer.automations.cuda_memory import CudaMemory
+from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
+    DynamicBatchAndPatchSizeOptimizer,
+    NothingSmallerError,
+)
+from traiNNer.automations.memory import MemoryBackend, MemoryReading
+from traiNNer.automations.memory_model import MemoryModel, Prediction
+from traiNNer.automations.shape import Shape, ShapeBounds
+from traiNNer.automations.simulated_memory import CardModel, SimulatedMemory, SimulatedOutOfMemoryError
+from traiNNer.utils.out_of_memory import is_out_of_memory
+
+__all__ = [
+    "Automation",
+    "CardModel",
+    "CpuMemory",
+    "CudaMemory",
+    "Decision",
+    "DynamicBatchAndPatchSizeOptimizer",
+    "MemoryBackend",
+    "MemoryModel",
+    "MemoryReading",
+    "NothingSmallerError",
+    "Prediction",
+    "Shape",
+    "ShapeBounds",
+    "SimulatedMemory",
+    "SimulatedOutOfMemoryError",
+    "StepReport",
+    "is_out_of_memory",
+]

@@ -1,0 +1,233 @@
+"""Resident memory of the training process against a budget: the GPU's game, played on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+from traiNNer.automations.memory import MemoryReading, gib
+from traiNNer.utils.errors import OptionsError, TrainingError
+
+DEFAULT_SHARE = 0.5
+"""Of what is available when no budget is set."""
+_SAMPLE_S = 0.005
+
+
+class ResidentProbe(Protocol):
+    """Resident memory of this process."""
+
+    def reset(self) -> None:
+        """Forget the peak."""
+        ...
+
+    def read(self) -> tuple[int, int]:
+        """(now, peak since reset), bytes."""
+        ...
+
+    def trim(self) -> None:
+        """Give freed memory back to the system."""
+        ...
+
+
+class LinuxProbe:
+    """The kernel's own account of the peak, in /proc.
+
+    Args:
+        process: the process's folder there.
+
+    Raises:
+        OSError: where the kernel does not let the peak be reset.
+    """
+
+    def __init__(self, process: Path = Path("/proc/self")) -> None:
+        self._status, self._clear = process / "status", process / "clear_refs"
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+        self.reset()
+        self.read()
+
+    def reset(self) -> None:
+        """5 in clear_refs sets the peak to what is resident now."""
+        self._clear.write_text("5")
+
+    def read(self) -> tuple[int, int]:
+        """VmRSS and VmHWM."""
+        sizes: dict[str, int] = {}
+        for line in self._status.read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                sizes[name] = int(rest.split()[0]) * 1024
+        try:
+            return sizes["VmRSS"], sizes["VmHWM"]
+        except KeyError as error:
+            raise OSError(f"{self._status} has no {error}") from error
+
+    def trim(self) -> None:
+        """glibc keeps freed memory until it is asked; musl has nothing to ask."""
+        if self._trim is not None:
+            self._trim(0)
+
+
+class SamplingProbe:
+    """For systems whose peak cannot be reset: a thread looks every few milliseconds.
+
+    Args:
+        psutil: the module.
+    """
+
+    def __init__(self, psutil: Any) -> None:
+        self._process = psutil.Process()
+        self._peak = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        threading.Thread(target=self._watch, name="resident-memory", daemon=True).start()
+
+    def reset(self) -> None:
+        """The peak begins at what is resident now."""
+        with self._lock:
+            self._peak = int(self._process.memory_info().rss)
+
+    def read(self) -> tuple[int, int]:
+        """The resident memory, and the largest seen."""
+        return self._look()
+
+    def trim(self) -> None:
+        """These systems give freed memory back by themselves."""
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    def _look(self) -> tuple[int, int]:
+        now = int(self._process.memory_info().rss)
+        with self._lock:
+            self._peak = max(self._peak, now)
+            return now, self._peak
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            self._look()
+
+
+class CpuMemory:
+    """Resident memory of this process against a budget. The memory of data-loading workers is not in it.
+
+    Args:
+        budget_bytes: what the process may take. None: half of what is available, a container's limit included.
+        probe: how resident memory is read; None chooses.
+
+    Raises:
+        OptionsError: if the budget is below what the process takes already.
+    """
+
+    def __init__(self, budget_bytes: int | None = None, probe: ResidentProbe | None = None) -> None:
+        self._probe = choose_probe() if probe is None else probe
+        resident, _ = self._probe.read()
+        self._chosen = budget_bytes is None
+        self._total = int((available_bytes() + resident) * DEFAULT_SHARE) if budget_bytes is None else budget_bytes
+        if self._total <= resident:
+            raise OptionsError(
+                f"the memory budget of {gib(self._total)} is below the {gib(resident)} that the process holds before "
+                "the first step; raise it"
+            )
+
+    @property
+    def total(self) -> int:
+        """The budget in bytes."""
+        return self._total
+
+    def start_window(self) -> None:
+        """Trim the heap and forget the peak: what was freed before the window is not part of it."""
+        self._probe.trim()
+        self._probe.reset()
+
+    def read(self) -> MemoryReading:
+        """The peak of the resident memory, as allocated and as reserved: the system does not tell them apart."""
+        _, peak = self._probe.read()
+        return MemoryReading(peak, peak, 0, self._total)
+
+    def release(self) -> None:
+        """Give freed memory back to the system."""
+        self._probe.trim()
+
+    def describe(self) -> str:
+        """The budget and what it is counted in."""
+        origin = f"{DEFAULT_SHARE:.0%} of what is available" if self._chosen else "as set"
+        how = "" if isinstance(self._probe, LinuxProbe) else f", looked at every {_SAMPLE_S * 1000:.0f} ms"
+        return (
+            f"{gib(self._total)} of main memory ({origin}) for the training process's resident memory{how}; "
+            "data-loading workers come on top"
+        )
+
+
+def choose_probe() -> ResidentProbe:
+    """The kernel's peak where it can be reset, else sampling through psutil.
+
+    Raises:
+        TrainingError: if there is neither.
+    """
+    try:
+        return LinuxProbe()
+    except OSError:
+        try:
+            return SamplingProbe(importlib.import_module("psutil"))
+        except ImportError as error:
+            message = "measuring memory on this system needs psutil: pip install psutil"
+            raise TrainingError(message) from error
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """What can be had without swapping, the limits of the control groups included.
+
+    Raises:
+        TrainingError: if the system does not tell.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        try:
+            available = int(importlib.import_module("psutil").virtual_memory().available)
+        except ImportError as error:
+            message = "cannot tell how much memory is available; set vram_limit_gib, or pip install psutil"
+            raise TrainingError(message) from error
+    return min([available, *_cgroup_rooms(root)])
+
+
+def _cgroup_rooms(root: Path) -> list[int]:
+    """What each control group around this process still allows, versions 1 and 2."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    rooms: list[int] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        inner = base / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            room = _room(folder, *names)
+            rooms += [] if room is None else [room]
+            if folder == base:
+                break
+    return rooms
+
+
+def _room(folder: Path, limit_name: str, usage_name: str) -> int | None:
+    """Limit less use of one group, page cache not counted as use; None where there is no limit."""
+    try:
+        limit = int((folder / limit_name).read_text())  # "max" is no number
+        usage = int((folder / usage_name).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+    return max(0, limit - (usage - cache))

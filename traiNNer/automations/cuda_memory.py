@@ -1,0 +1,147 @@
+"""Memory of a CUDA or ROCm device, as PyTorch's caching allocator and the driver see it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from traiNNer.automations.memory import GIB, MemoryReading, gib
+from traiNNer.utils.errors import OptionsError
+
+log = logging.getLogger(__name__)
+
+ASSUMED_CONTEXT_BYTES = GIB // 2
+"""A CUDA context with cuDNN and cuBLAS loaded takes 0.3 to 0.6 GiB; used where NVML cannot tell."""
+
+
+class CudaMemory:
+    """Peaks from the caching allocator, everything else from the driver.
+
+    With a limit, the card plays one of `limit_bytes`: the process cannot reserve more than that less its own context,
+    and other programs count only as far as they leave less free than the limit.
+
+    Args:
+        device: the card; its context must exist, or comes to exist.
+        limit_bytes: the most that this process may use, CUDA's context included. None: the whole card.
+
+    Raises:
+        OptionsError: if the limit is above the card or below what the process holds already.
+    """
+
+    def __init__(self, device: torch.device, limit_bytes: int | None = None) -> None:
+        self.device = device
+        self._nvml = open_nvml(device)
+        self._limited = limit_bytes is not None
+        free, self._card = torch.cuda.mem_get_info(device)
+        stats = torch.cuda.memory_stats(device)
+        self._context = self._own_context(self._card - free, stats.get("reserved_bytes.all.current", 0))
+        self._total = self._card if limit_bytes is None else self._cap(limit_bytes)
+        self._retries = stats.get("num_alloc_retries", 0)
+
+    @property
+    def total(self) -> int:
+        """Bytes of the card, or the limit."""
+        return self._total
+
+    def start_window(self) -> None:
+        """Reset the allocator's peaks."""
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._retries = torch.cuda.memory_stats(self.device).get("num_alloc_retries", 0)
+
+    def read(self) -> MemoryReading:
+        """One look at the allocator's counters and one at the driver's; no synchronisation."""
+        stats = torch.cuda.memory_stats(self.device)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        reserved = stats.get("reserved_bytes.all.current", 0)
+        outside = max(0, self._card - free - reserved)
+        if self._limited:
+            others = max(0, outside - self._context)
+            outside = self._context + max(0, self._total - (self._card - others))
+        return MemoryReading(
+            stats.get("allocated_bytes.all.peak", 0),
+            stats.get("reserved_bytes.all.peak", 0),
+            outside,
+            self._total,
+            stats.get("num_alloc_retries", 0) - self._retries,
+        )
+
+    def release(self) -> None:
+        """Give the allocator's unused segments back to the driver."""
+        torch.cuda.empty_cache()
+
+    def describe(self) -> str:
+        """The card, the limit, and who else is on it."""
+        limit = f", limited to {gib(self._total)}" if self._limited else ""
+        return f"{gib(self._card)} of GPU memory{limit}; {self.other_processes()}"
+
+    def other_processes(self) -> str:
+        """The other programs on the card and what they hold, or why that is not known."""
+        if self._nvml is None:
+            return "other programs are counted but not named (no NVML: pip install nvidia-ml-py)"
+        names = [
+            f"{self._nvml.name(process.pid)} (pid {process.pid}, {gib(process.usedGpuMemory or 0)})"
+            for process in self._nvml.processes()
+            if process.pid != os.getpid()
+        ]
+        return f"also on the card: {', '.join(names)}" if names else "no other program is on the card"
+
+    def _own_context(self, used: int, reserved: int) -> int:
+        own = None
+        if self._nvml is not None:
+            own = next((p.usedGpuMemory for p in self._nvml.processes() if p.pid == os.getpid()), None)
+        if own is None:  # another name space of process ids, or no NVML
+            return max(0, min(used - reserved, ASSUMED_CONTEXT_BYTES))
+        return max(0, own - reserved)
+
+    def _cap(self, limit: int) -> int:
+        if limit > self._card:
+            raise OptionsError(f"the memory limit of {gib(limit)} is above what the card has, {gib(self._card)}")
+        if limit <= self._context:
+            raise OptionsError(f"the memory limit of {gib(limit)} is below CUDA's own context, {gib(self._context)}")
+        torch.cuda.set_per_process_memory_fraction((limit - self._context) / self._card, self.device)
+        return limit
+
+
+class _Nvml:
+    """The little of NVML that is used here."""
+
+    def __init__(self, library: Any, handle: Any) -> None:
+        self._library, self._handle = library, handle
+
+    def processes(self) -> list[Any]:
+        """Programs with memory on the card: objects with `pid` and `usedGpuMemory` (bytes or None)."""
+        try:
+            found = list(self._library.nvmlDeviceGetComputeRunningProcesses(self._handle))
+            return found + list(self._library.nvmlDeviceGetGraphicsRunningProcesses(self._handle))
+        except self._library.NVMLError as error:
+            log.debug("NVML does not list the processes: %s", error)
+            return []
+
+    def name(self, pid: int) -> str:
+        """File name of a program."""
+        try:
+            name = self._library.nvmlSystemGetProcessName(pid)
+        except self._library.NVMLError:
+            return "a program"
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        return text.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def open_nvml(device: torch.device) -> _Nvml | None:
+    """NVML's view of the card that torch calls `device`; None, with a line in the log, where there is no such thing."""
+    try:
+        import pynvml  # pyright: ignore[reportMissingImports] (optional)
+    except ImportError:
+        log.debug("pynvml is not installed")
+        return None
+    try:
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    except (pynvml.NVMLError, AttributeError) as error:
+        log.info("NVML does not know this card (%s); other programs on it are not named", error)
+        return None
+    return _Nvml(pynvml, handle)

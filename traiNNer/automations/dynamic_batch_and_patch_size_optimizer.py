@@ -1,0 +1,416 @@
+"""Grows lq_size and then the batch until a stated share of the memory is used, and shrinks them before it runs out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from traiNNer.automations.base import Automation, Decision, StepReport
+from traiNNer.automations.memory import MemoryReading, gib
+from traiNNer.automations.memory_model import MemoryModel
+from traiNNer.automations.shape import Shape, ShapeBounds
+from traiNNer.automations.shape_search import Estimate, Goal, ShapeSearch
+from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.registry import AUTOMATIONS
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2
+"""Windows in a row that must be outside the band before a run that has arrived moves again."""
+BAN_WINDOWS = 25
+"""Windows for which a size that failed is not tried again; twice as many at each further failure."""
+HOLD_WINDOWS = 25
+"""Windows without growth after moves went up and down; twice as many at each further time."""
+REVERSALS = 3
+"""Changes of direction within the last moves that count as going up and down."""
+REVERSAL_MEMORY = 60
+"""Windows after which a move no longer counts for that."""
+FAR, FAR_TARGET = 2.0, 0.75
+"""A move to more than FAR times the largest measured size aims at this share of the target: first look, then land."""
+SMALL = 1.35
+"""A move to no more than SMALL times the largest measured size may risk half of what is above the limit."""
+CLOSE = 0.6
+"""Share of the target from which on the search stays near the present lq_size."""
+OUTSIDE_MEMORY = 3
+"""Windows whose largest `outside` is reckoned with."""
+
+
+class NothingSmallerError(TrainingError):
+    """The smallest shape does not fit. The message names the measured bytes and the levers."""
+
+
+@dataclass
+class _Ban:
+    lq_size: int
+    batch_size: int
+    until: int  # window
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.lq_size, self.batch_size)
+
+
+@AUTOMATIONS.register("DynamicBatchAndPatchSizeOptimizer", aliases=("DynamicBatchSizeOptimizer",))
+class DynamicBatchAndPatchSizeOptimizer(Automation):
+    """Fits the batch to the memory: lq_size first, then the batch; the other way round when it has to shrink.
+
+    A run begins at the smallest shape, so that the optimizer's state comes to exist where it cannot hurt, grows by
+    bounded factors while little is known, and then goes where the memory model says that the target is reached. It has
+    arrived while use is within the band: from `target - 0.5 * margin` to `target + 0.15 * margin`. Use above
+    `target + margin` is an emergency and shrinks two rungs at once; no shape is chosen whose prediction, with its
+    uncertainty, reaches that. All is a function of what was recorded: no clock, no random numbers.
+
+    Args:
+        bounds: the shapes that network, images and dataset allow.
+        start: the lq_size and batch_size of the options: lq_size grows at this batch.
+        total: bytes of the device, or the limit.
+        prior: (persistent bytes, bytes per padded LQ pixel) from a planner, or None.
+        enabled: whether the automation takes part in the run.
+        target_vram_usage: share of the memory to use, between 0 and 1.
+        safety_margin: share above the target that is kept free for what cannot be predicted; sets the width of the
+            band around the target too. target_vram_usage + safety_margin must stay below 1.
+        min_batch_size: smallest batch. Left out: what the network can be trained on.
+        max_batch_size: largest batch.
+        min_lq_size: smallest side in LQ pixels, on the network's grid. Left out: half the dataset's lq_size, or what
+            the network needs.
+        max_lq_size: largest side in LQ pixels, on the network's grid. Left out: what the images allow.
+        adjustment_frequency: measured steps between looks at the memory; the first step at a new shape is not one.
+        vram_history_size: shapes whose memory is remembered.
+    """
+
+    def __init__(
+        self,
+        bounds: ShapeBounds,
+        start: Shape,
+        total: int,
+        prior: tuple[float, float] | None = None,
+        *,
+        enabled: bool = True,
+        target_vram_usage: Annotated[float, Field(gt=0, lt=1)] = 0.85,
+        safety_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05,
+        min_batch_size: Annotated[int, Field(ge=1)] | None = None,
+        max_batch_size: Annotated[int, Field(ge=1)] = 256,
+        min_lq_size: Annotated[int, Field(ge=1)] | None = None,
+        max_lq_size: Annotated[int, Field(ge=1)] | None = None,
+        adjustment_frequency: Annotated[int, Field(ge=1)] = 4,
+        vram_history_size: Annotated[int, Field(ge=4)] = 64,
+    ) -> None:
+        super().__init__(enabled=enabled)
+        if not 0 < target_vram_usage < 1:
+            raise OptionsError(f"target_vram_usage is {target_vram_usage}; expected a share between 0 and 1")
+        if not 0 < safety_margin < 1 - target_vram_usage or safety_margin >= target_vram_usage:
+            raise OptionsError(
+                f"safety_margin is {safety_margin}; with target_vram_usage {target_vram_usage} expected above 0 and "
+                f"below {min(1 - target_vram_usage, target_vram_usage):.2f}"
+            )
+        if min_lq_size is None and min_lq_default(bounds, start) > bounds.min_lq_size:
+            min_lq_size = min_lq_default(bounds, start)
+            if max_lq_size is not None:
+                min_lq_size = min(min_lq_size, max(bounds.min_lq_size, max_lq_size))
+        self.bounds = bounds.narrowed(
+            min_lq_size=min_lq_size,
+            max_lq_size=max_lq_size,
+            min_batch_size=min_batch_size,
+            max_batch_size=max_batch_size,
+        )
+        self.start = self.bounds.nearest(start)
+        self.total = total
+        self.target, self.margin = target_vram_usage, safety_margin
+        self.limit = self.target + self.margin
+        self.band = (self.target - 0.5 * self.margin, self.target + 0.15 * self.margin)
+        self.frequency = adjustment_frequency
+        self.model = MemoryModel(bounds.size_multiple, bounds.frames, vram_history_size, prior)
+        self.shape = self.bounds.smallest
+        self.oom_total = 0
+        self.windows = 0
+        self._search = ShapeSearch(self.bounds, self.start, self._estimate, self.model.pixels)
+        self._readings: list[MemoryReading] = []
+        self._entered: Shape | None = None  # shape of the last recorded step
+        self._last: MemoryReading | None = None  # of the last window
+        self._due = False
+        self._outside: deque[int] = deque(maxlen=OUTSIDE_MEMORY)
+        self._beyond = 0  # windows in a row outside the band
+        self._arrived = False
+        self._moves: list[tuple[int, int]] = []  # (window, direction)
+        self._bans: list[_Ban] = []
+        self._held_until = self._holds = 0
+        self._look_again = self._fruitless = self._outside_then = 0  # searches that found nothing are not repeated
+        self._rests: str | None = None  # the reason to stay that was logged last
+
+    # -- what the loop calls ---------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Target, bounds and start."""
+        ladder, bounds = self.bounds.ladder, self.bounds
+        return (
+            f"{self.target:.0%} of {gib(self.total)}: lq_size {ladder[0]} ({bounds.min_lq_due_to}) to {ladder[-1]} "
+            f"({bounds.max_lq_due_to}), batch {bounds.min_batch_size} to {bounds.max_batch_size} "
+            f"({bounds.max_batch_due_to}), beginning with {self.shape}"
+        )
+
+    def before_training(self) -> Shape:
+        """The smallest shape, or the one that a checkpoint proved."""
+        return self.shape
+
+    def after_step(self, report: StepReport) -> Decision | None:
+        """Record, and decide when a window is full."""
+        if report.reading is None:
+            return None
+        self.record(report.shape, report.reading, settled=report.settled)
+        return self.decide()
+
+    def after_out_of_memory(self, shape: Shape) -> Decision:
+        """See `out_of_memory`."""
+        return self.out_of_memory(shape)
+
+    def scalars(self) -> dict[str, float]:
+        """The curves of vram/ and dynamic/ that the controller knows; sizes come from the tensors, not from here."""
+        points = {"vram/target_pct": 100 * self.target, "dynamic/oom_total": float(self.oom_total)}
+        if self.model.count:
+            points["vram/predicted_pct"] = 100 * self._estimate(self.shape).expected
+        if self._last is not None:
+            points |= {
+                "vram/used_pct": 100 * self._last.used_share,
+                "vram/peak_allocated_gib": self._last.allocated_peak / 2**30,
+                "vram/peak_reserved_gib": self._last.reserved_peak / 2**30,
+                "vram/outside_gib": self._last.outside / 2**30,
+            }
+        return points
+
+    def record(self, shape: Shape, reading: MemoryReading, *, settled: bool = True) -> None:
+        """Take in one step: the shape that entered the network and the peaks of that step.
+
+        The first step at a new shape is not measured: it carries searches for kernels and first allocations. Nor is
+        one that is not `settled`. A step in an emergency ends its window at once.
+        """
+        if shape != self._entered:
+            self._entered = shape
+            self._readings.clear()
+            return
+        if not settled:
+            return
+        self._readings.append(reading)
+        if len(self._readings) < self.frequency and not self._alarming(reading):
+            return
+        self._last = sorted(self._readings, key=lambda r: r.used_share)[len(self._readings) // 2]
+        if self._alarming(reading):
+            self._last = reading
+        self._readings.clear()
+        self.total = self._last.total
+        self.windows += 1
+        self._outside.append(self._last.outside)
+        self.model.observe(shape, self._last)
+        self._due = shape == self.shape
+
+    def decide(self) -> Decision | None:
+        """What the last full window asks for; None to stay. A decision counts as carried out."""
+        if not self._due or self._last is None:
+            return None
+        self._due = False
+        used, (low, high) = self._last.used_share, self.band
+        if self._alarming(self._last):
+            return self._shrink(f"{used:.1%} used, above the limit of {self.limit:.0%}", rungs=2)
+        if low <= used <= high:
+            self._arrived, self._beyond = True, 0
+            return self._rest(f"target reached with {used:.1%} at {self.shape}")
+        self._beyond += 1
+        if self._arrived and self._beyond < PATIENCE:
+            return None
+        if used < low:
+            return self._grow(used)
+        if self.windows < self._held_until:
+            return self._rest(f"{used:.1%} used, above the target, but moves went up and down: holding {self.shape}")
+        return self._shrink(f"{used:.1%} used, above the target of {self.target:.0%}", rungs=1)
+
+    def out_of_memory(self, shape: Shape) -> Decision:
+        """A step at `shape` did not fit: ban its size, for longer each time, and go at least two rungs down.
+
+        Raises:
+            NothingSmallerError: if `shape` is the smallest there is.
+        """
+        self.oom_total += 1
+        until = self.windows + BAN_WINDOWS * 2 ** min(10, self.oom_total - 1)
+        self._bans.append(_Ban(shape.lq_size, shape.batch_size, until))
+        self.model.observe_failure(shape, self.total - max(self._outside, default=0))
+        smaller = self._after_failure(shape)
+        self._entered = None
+        self._readings.clear()
+        return self._move(smaller, f"out of memory at {shape}")
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+
+    def _alarming(self, reading: MemoryReading) -> bool:
+        return reading.used_share > self.limit or reading.alloc_retries > 0
+
+    def _estimate(self, shape: Shape) -> Estimate:
+        prediction = self.model.predict(shape)
+        outside = max(self._outside, default=0)
+        return Estimate((outside + prediction.bytes) / self.total, (outside + prediction.upper) / self.total)
+
+    def _goal(self, *, growing: bool) -> Goal:
+        """Where to aim: a little below the target, for noise moves use both ways and the band ends just above it."""
+        most = self._banned_from()
+        if growing:
+            most = min(most, self.model.largest * 2.0 ** min(self.model.count, 30))
+        low, high, ceiling = (self.target + part * self.margin for part in (-0.45, -0.05, 0.13))
+        return Goal(low, high, ceiling, self.limit if growing else math.inf, most)
+
+    def _grow(self, used: float) -> Decision | None:
+        if self.windows < self._held_until:
+            return self._rest(f"{used:.1%} used, but moves went up and down: holding {self.shape}")
+        if self.windows < self._look_again and abs(self._outside[-1] - self._outside_then) < 0.004 * self.total:
+            return None
+        better = self._fill(self._goal(growing=True), used)
+        if better is None or not self._worth_it(better, used):
+            self._fruitless += 1
+            self._look_again = self.windows + 2 ** min(5, self._fruitless)
+            self._outside_then = self._outside[-1]
+            return self._rest(f"{used:.1%} used: {self._why_not_more()}")
+        factor = self.model.pixels(better) / self.model.pixels(self.shape)
+        return self._move(better, f"{used:.1%} used, {factor:.1f} x the pixels")
+
+    def _worth_it(self, shape: Shape, used: float) -> bool:
+        """Far below the target more pixels, whatever the model expects of them; else what comes closer to it."""
+        if used < CLOSE * self.target and self.model.pixels(shape) > self.model.pixels(self.shape):
+            return True
+        center = self.target - 0.2 * self.margin
+        return abs(self._estimate(shape).expected - center) < abs(used - center) - 0.003
+
+    def _fill(self, goal: Goal, used: float = 0.0) -> Shape | None:
+        """Where the target is reached, or the way there while it is far or the margin too wide."""
+        close = used >= CLOSE * self.target
+        anywhere = replace(goal, limit=math.inf, max_pixels=self._banned_from())
+        toward = self._search.fill(anywhere, self.shape if close else None)
+        if toward is None:
+            return None
+        near = replace(goal, max_pixels=min(goal.max_pixels, FAR * self.model.largest))
+        far = replace(goal, high=FAR_TARGET * self.target, ceiling=FAR_TARGET * self.target)
+        small = replace(near, max_pixels=min(near.max_pixels, SMALL * self.model.largest))
+        small = replace(small, limit=0.5 + 0.5 * self.limit)
+        if any(self._search.fits(toward, replace(part, high=part.ceiling)) for part in (near, far, small)):
+            return toward
+        steps = [self._search.climb(toward, self.shape, part) for part in (near, far)]
+        return max((step for step in steps if step is not None), key=self.model.pixels, default=None)
+
+    def _banned_from(self) -> float:
+        """The most padded pixels that no ban forbids."""
+        self._bans = [ban for ban in self._bans if ban.until > self.windows]
+        return min((self.model.pixels(ban.shape) - 1 for ban in self._bans), default=math.inf)
+
+    def _why_not_more(self) -> str:
+        ceiling = self.bounds.ceiling(self.shape)
+        if ceiling:
+            return f"no more is possible ({', '.join(ceiling)})"
+        if self._bans:
+            windows = min(ban.until for ban in self._bans) - self.windows
+            return f"the next size ran out of memory and is not tried again for {windows} windows"
+        return f"the next size would overshoot the target of {self.target:.0%}"
+
+    def _shrink(self, reason: str, rungs: int) -> Decision | None:
+        smaller = self._search.shrink(self.shape, self._goal(growing=False), rungs) or self._next_below(self.shape)
+        if smaller is None:
+            return self._rest(f"{reason}, but {self.shape} is the smallest shape")
+        used = self._last.used_share if self._last is not None else 1.0
+        if rungs == 1 and not self._worth_it(smaller, used):
+            return self._rest(f"{reason}; the next smaller shape is further from it")
+        return self._move(smaller, reason)
+
+    def _next_below(self, shape: Shape) -> Shape | None:
+        """Half the batch, or the next smaller lq_size: for when the model knows nothing that fits."""
+        if shape.batch_size > self.bounds.min_batch_size:
+            return Shape(shape.lq_size, max(self.bounds.min_batch_size, shape.batch_size // 2))
+        below = [side for side in self.bounds.ladder if side < shape.lq_size]
+        smaller = [side for side in below if side * side * 2 <= shape.lq_size**2]
+        return Shape((smaller or below[:1])[-1], shape.batch_size) if below else None
+
+    def _after_failure(self, shape: Shape) -> Shape:
+        found = self._search.shrink(shape, self._goal(growing=False), rungs=2) if self.model.count else None
+        found = found or self._next_below(shape)
+        if found is None:
+            measured = f"; {gib(self._last.reserved_peak)} were in use at the last step" if self._last else ""
+            raise NothingSmallerError(
+                f"out of memory at the smallest shape, {shape}, on {gib(self.total)} of which "
+                f"{gib(max(self._outside, default=0))} are taken by others{measured}. What helps: use_amp: true, "
+                "gradient checkpointing, a smaller network, a lower min_lq_size or min_batch_size, closing "
+                "other programs"
+            )
+        return found
+
+    def _move(self, shape: Shape, reason: str) -> Decision:
+        grows = self.model.pixels(shape) > self.model.pixels(self.shape)
+        known = self.model.count > 0 or self.model.prior is not None
+        decision = Decision(shape, reason, self._estimate(shape).expected if known else 0.0)
+        self.shape, self._beyond, self._rests, self._due = shape, 0, None, False
+        self._look_again = self._fruitless = 0
+        self._moves.append((self.windows, 1 if grows else -1))
+        self._moves = self._moves[-8:]
+        recent = [direction for window, direction in self._moves if self.windows - window <= REVERSAL_MEMORY]
+        if sum(a != b for a, b in itertools.pairwise(recent)) >= REVERSALS:
+            self._held_until = self.windows + HOLD_WINDOWS * 2 ** min(10, self._holds)
+            self._holds += 1
+            self._moves.clear()
+        return decision
+
+    def _rest(self, reason: str) -> None:
+        """Stay, and say why when that is new."""
+        kind = reason.partition("%")[2]
+        if kind != self._rests:
+            self._rests = kind
+            log.info("%s", reason)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decisions rest on, as numbers, strings, lists and dictionaries."""
+        return {
+            "shape": [self.shape.lq_size, self.shape.batch_size],
+            "total": self.total,
+            "model": self.model.state_dict(),
+            "windows": self.windows,
+            "outside": list(self._outside),
+            "arrived": self._arrived,
+            "moves": [list(move) for move in self._moves],
+            "bans": [asdict(ban) for ban in self._bans],
+            "held_until": self._held_until,
+            "holds": self._holds,
+            "oom_total": self.oom_total,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at the proven shape; with other memory or other bounds, where the model says that the target is."""
+        self.model.load_state_dict(state["model"])
+        self.windows, self.oom_total = int(state["windows"]), int(state["oom_total"])
+        self._outside = deque(state["outside"], maxlen=OUTSIDE_MEMORY)
+        self._arrived, self._holds = bool(state["arrived"]), int(state["holds"])
+        self._held_until = int(state["held_until"])
+        self._moves = [(int(window), int(direction)) for window, direction in state["moves"]]
+        self._bans = [_Ban(int(ban["lq_size"]), int(ban["batch_size"]), int(ban["until"])) for ban in state["bans"]]
+        proven = Shape(*state["shape"])
+        same_memory = abs(state["total"] - self.total) <= 0.01 * self.total
+        if same_memory and self.bounds.contains(proven):
+            self.shape = proven
+            return
+        if not same_memory:
+            self._bans.clear()
+            self._held_until = 0
+        self._arrived = False
+        self._moves.clear()
+        resolved = self._fill(self._goal(growing=True)) if self.model.count else None
+        self.shape = resolved or self.bounds.smallest
+        log.info(
+            "resumed %s on %s; the checkpoint had %s on %s",
+            self.shape, gib(self.total), proven, gib(state["total"]),
+        )  # fmt: skip
+
+
+def min_lq_default(bounds: ShapeBounds, start: Shape) -> int:
+    """Half the lq_size of the options, on the grid, and at least what the network needs."""
+    multiple = bounds.size_multiple
+    return max(bounds.min_lq_size, min(start.lq_size, bounds.max_lq_size) // 2 // multiple * multiple)

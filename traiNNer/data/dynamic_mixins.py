@@ -1,0 +1,253 @@
+"""The contract of a dataset that crops what the request names: images, and clips with one crop for all frames."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from traiNNer.data.crop import Placement, SmallImages, cut, draw_plan, pad_to
+from traiNNer.data.describe import count
+from traiNNer.data.sample import Sample, SampleRequest, stack
+from traiNNer.data.scan import Problems
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import Pixels, image_to_tensor
+
+log = logging.getLogger(__name__)
+
+Element = TypeVar("Element")
+FramePair = tuple[Pixels, Pixels]
+
+
+class _PairedDynamicMixin(ABC, Generic[Element]):
+    """What images and clips share: the policy for small ones, and the crop of a pair of frames.
+
+    The size of the crop is nowhere but in the request. The class sets the attributes, then calls `use_elements`.
+
+    Attributes:
+        scale: GT pixels for each LQ pixel, per side.
+        use_hflip: see `draw_plan`.
+        use_rot: see `draw_plan`.
+        small_images: images smaller than the patch; error lists them, skip leaves them out, pad mirrors their edges.
+        noun: what an element is called in messages.
+    """
+
+    scale: int
+    use_hflip: bool
+    use_rot: bool
+    small_images: SmallImages
+    noun = "pair"
+
+    @abstractmethod
+    def lq_extent(self, element: Element) -> tuple[int, int]:
+        """Height and width of the element's LQ in pixels, without reading it."""
+
+    @abstractmethod
+    def name_paths(self, element: Element) -> tuple[str, str]:
+        """Where LQ and GT come from, for messages and for the sample."""
+
+    @abstractmethod
+    def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
+        """LQ and GT tensors of the request, and where the crop lies."""
+
+    def use_elements(self, elements: list[Element]) -> None:
+        """Take these as all that there is."""
+        self._all_elements = elements
+        self._elements = elements
+
+    @property
+    def elements(self) -> list[Element]:
+        """What is read: all but those that are left out as too small."""
+        return self._elements
+
+    @property
+    def left_out(self) -> int:
+        """How many are left out as too small."""
+        return len(self._all_elements) - len(self._elements)
+
+    @property
+    def smallest_side(self) -> int:
+        """The shortest side of any LQ image, in pixels: the largest crop that every image has."""
+        return min(map(self._side, self._elements))
+
+    @property
+    def largest_lq_size(self) -> int:
+        """The largest crop in LQ pixels that the elements allow: see `largest_lq_size_of`."""
+        return self.largest_lq_size_of(None)
+
+    def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
+        """The largest crop in LQ pixels that the named elements (None: all) allow.
+
+        It is the shortest side of the smallest image; with `small_images: pad` that of the largest one, because beyond
+        it every patch would be mirrored edges.
+        """
+        sides = map(self._side, self._chosen(indices))
+        return max(sides) if self.small_images == "pad" else min(sides)
+
+    def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
+        """Prepare for training with crops of up to `lq_size` pixels: apply `small_images`.
+
+        Call it before the dataset goes to a loader; its length may change. Reading whole images does not need it.
+
+        Args:
+            lq_size: side of the largest crop in LQ pixels.
+            indices: the elements that are used, where others use this dataset by index; None is all. Its length does
+                not change then.
+
+        Raises:
+            DataError: if images are smaller and the policy is error, or if skipping leaves nothing.
+        """
+        if indices is None:
+            self._elements = self._all_elements
+        small = [element for element in self._chosen(indices) if self._side(element) < lq_size]
+        if not small:
+            return
+        number = count(len(small), self.noun)
+        if self.small_images == "pad":
+            log.info("%s smaller than the patch of %d: their edges are mirrored", number, lq_size)
+            return
+        if self.small_images == "error" or indices is not None:
+            raise self._too_small(small, lq_size)
+        if len(small) == len(self._all_elements):
+            raise DataError(
+                f"all {len(small)} LQ images are smaller than the patch of {lq_size}x{lq_size} (lq_size), and "
+                f"small_images: skip leaves none; choose lq_size {max(map(self._side, small))} or less, or "
+                "small_images: pad"
+            )
+        self._elements = [element for element in self._all_elements if self._side(element) >= lq_size]
+        log.info("%s left out: smaller than the patch of %d", number, lq_size)
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def __getitem__(self, index: SampleRequest) -> Sample:
+        """Read the element of a request: lq (..., 3, h, w) and gt (..., 3, h * scale, w * scale).
+
+        Both are uint8 or float32 in [0, 1]; of clips the first dimension is time.
+
+        Raises:
+            DataError: if a file cannot be read, has changed since it was checked, or is smaller than the crop.
+        """
+        element = self._elements[index.index]
+        lq, gt, placement = self._read(element, index)
+        known = None if index.lq_size is None else placement
+        return Sample(lq, gt, index.index, *self.name_paths(element), placement=known)
+
+    def _place(self, element: Element, lq: Pixels, request: SampleRequest) -> Placement:
+        """Draw where the crop lies.
+
+        Raises:
+            DataError: if the image is smaller than the crop and is not to be padded.
+        """
+        height, width = lq.shape[:2]
+        if request.lq_size is not None and min(height, width) < request.lq_size and self.small_images != "pad":
+            raise self._too_small([element], request.lq_size)
+        return Placement(draw_plan(request.seed, self.use_hflip, self.use_rot), height, width)
+
+    def _cut_pair(self, pair: FramePair, request: SampleRequest, place: Placement) -> tuple[Tensor, Tensor]:
+        """The crop of an LQ and a GT frame, each (3, h, w)."""
+        lq, gt = pair
+        if request.lq_size is not None:
+            lq, gt = (
+                cut(pad_to(pixels, request.lq_size * factor), place, request.lq_size, factor)
+                for pixels, factor in ((lq, 1), (gt, self.scale))
+            )
+        return image_to_tensor(lq), image_to_tensor(gt)
+
+    def _check_pair(self, element: Element, pair: FramePair) -> None:
+        """Compare the sizes of an LQ and a GT frame.
+
+        Raises:
+            DataError: if they do not agree.
+        """
+        lq, gt = pair
+        if gt.shape[:2] != (lq.shape[0] * self.scale, lq.shape[1] * self.scale):
+            lq_path, gt_path = self.name_paths(element)
+            raise DataError(
+                f"{gt_path} is {gt.shape[1]}x{gt.shape[0]} and {lq_path} is {lq.shape[1]}x{lq.shape[0]}: not "
+                f"{self.scale} times as large any more; were the files changed while the program runs?"
+            )
+
+    def _chosen(self, indices: Sequence[int] | None) -> list[Element]:
+        return self._elements if indices is None else [self._elements[index] for index in indices]
+
+    def _side(self, element: Element) -> int:
+        return min(self.lq_extent(element))
+
+    def _too_small(self, elements: list[Element], lq_size: int) -> DataError:
+        """Naming the files and the levers."""
+        problems = Problems()
+        kind = (
+            f"LQ image smaller than the patch of {lq_size}x{lq_size} (lq_size); choose lq_size "
+            f"{min(map(self._side, elements))} or less, or set small_images: skip (leave them out) or pad (mirror "
+            "their edges) in the dataset's section"
+        )
+        for element in elements:
+            height, width = self.lq_extent(element)
+            problems.add(kind, f"{self.name_paths(element)[0]} is {width}x{height}")
+        return problems.error()
+
+
+class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
+    """Makes a dataset of image pairs crop what the request names.
+
+    The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and gives `lq_extent`,
+    `name_paths` and `read_pair`.
+    """
+
+    @abstractmethod
+    def read_pair(self, element: Element) -> FramePair:
+        """Read LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+
+    def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
+        pair = self.read_pair(element)
+        self._check_pair(element, pair)
+        placement = self._place(element, pair[0], request)
+        return *self._cut_pair(pair, request, placement), placement
+
+
+class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
+    """Makes a dataset of clips crop what the request names, at one place and in one orientation for all frames.
+
+    A sample is lq (T, 3, h, w) and gt (T, 3, h * scale, w * scale). The class sets `scale`, `use_hflip`, `use_rot` and
+    `small_images`, calls `use_elements`, and gives `lq_extent`, `name_paths` and `read_frames`.
+    """
+
+    noun = "clip"
+
+    @abstractmethod
+    def read_frames(self, element: Element) -> Iterable[FramePair]:
+        """Read the frames in order: LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16, one by one.
+
+        Each is cropped before the next is read, so that a clip is never in memory as a whole.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+
+    def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
+        placement: Placement | None = None
+        lqs: list[Tensor] = []
+        gts: list[Tensor] = []
+        for pair in self.read_frames(element):
+            self._check_pair(element, pair)
+            placement = placement or self._place(element, pair[0], request)
+            if pair[0].shape[:2] != (placement.height, placement.width):
+                height, width = pair[0].shape[:2]
+                raise DataError(
+                    f"{self.name_paths(element)[0]}: frame {len(lqs) + 1} is {width}x{height} and the first one is "
+                    f"{placement.width}x{placement.height}; the frames of a clip are equally large"
+                )
+            lq, gt = self._cut_pair(pair, request, placement)
+            lqs.append(lq)
+            gts.append(gt)
+        if placement is None:
+            raise DataError(f"{self.name_paths(element)[0]}: the clip has no frames")
+        return stack(lqs), stack(gts), placement

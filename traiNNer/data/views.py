@@ -1,0 +1,80 @@
+"""Looking through torch's Subset and ConcatDataset, whose own indexing takes plain integers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+from torch.utils.data import ConcatDataset, Subset
+
+from traiNNer.data.sample import Sample, SampleRequest
+
+
+@runtime_checkable
+class SizedDataset(Protocol):
+    """A dataset that crops to the size a request names."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: SampleRequest, /) -> Sample: ...
+
+    def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
+        """Prepare for crops of up to `lq_size` pixels of the named elements (None: of all, whose number may change)."""
+        ...
+
+    def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
+        """The largest crop in LQ pixels that the named elements (None: all) allow."""
+        ...
+
+
+def leaves(dataset: object, indices: Sequence[int] | None = None) -> Iterator[tuple[object, Sequence[int] | None]]:
+    """The datasets below all Subsets and ConcatDatasets, and which of their elements are used (None: all).
+
+    Args:
+        dataset: any dataset.
+        indices: which of its elements; None for all.
+    """
+    if isinstance(dataset, Subset):
+        inner = cast("Sequence[int]", dataset.indices)
+        yield from leaves(
+            dataset.dataset, [inner[index] for index in (range(len(inner)) if indices is None else indices)]
+        )
+    elif isinstance(dataset, ConcatDataset):
+        first = 0
+        for part in dataset.datasets:
+            end = first + view_length(part)
+            own = None if indices is None else [index - first for index in indices if first <= index < end]
+            if own is None or own:
+                yield from leaves(part, own)
+            first = end
+    else:
+        yield dataset, indices
+
+
+def view_length(dataset: object) -> int:
+    """The number of elements; of a ConcatDataset as its parts are now, not as they were when it was made."""
+    if isinstance(dataset, ConcatDataset):
+        return sum(view_length(part) for part in dataset.datasets)
+    return len(cast("Any", dataset))
+
+
+def locate(dataset: object, index: int) -> tuple[object, int]:
+    """The dataset below all Subsets and ConcatDatasets that has the element, and its index there.
+
+    Raises:
+        IndexError: if there is no such element.
+    """
+    if not 0 <= index < view_length(dataset):
+        raise IndexError(f"there is no element {index} among {view_length(dataset)}")
+    while True:
+        if isinstance(dataset, Subset):
+            index = cast("Sequence[int]", dataset.indices)[index]
+            dataset = dataset.dataset
+        elif isinstance(dataset, ConcatDataset):
+            for part in dataset.datasets:
+                if index < view_length(part):
+                    dataset = part
+                    break
+                index -= view_length(part)
+        else:
+            return dataset, index

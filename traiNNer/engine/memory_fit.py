@@ -1,0 +1,136 @@
+"""Between the loop and the automation that fits the run to the memory: measures steps, carries out decisions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from traiNNer.automations import (
+    Automation,
+    CpuMemory,
+    CudaMemory,
+    Decision,
+    MemoryBackend,
+    Shape,
+    ShapeBounds,
+    StepReport,
+)
+from traiNNer.data import Batch, DynamicDatasetWrapper
+from traiNNer.engine.tracker import Tracker
+from traiNNer.models import BaseModel
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.device import Runtime
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.registry import AUTOMATIONS
+
+log = logging.getLogger(__name__)
+FEATURES = 64
+"""Channels that a network's largest tensor is reckoned to have at the size of GT, for the bound of 2**31 elements."""
+
+
+def build_automation(
+    options: TrainingOptions, runtime: Runtime, dataset: DynamicDatasetWrapper
+) -> tuple[Automation, MemoryBackend] | None:
+    """The automation that the options switch on and the memory it watches; None without one.
+
+    Raises:
+        OptionsError: for bounds that images or network cannot serve, or a device whose memory cannot be watched.
+    """
+    active = options.training_automations.active
+    if not active:
+        if options.vram_limit_gib is not None:
+            log.warning("vram_limit_gib has no effect: training_automations is not enabled")
+        return None
+    memory = open_memory(runtime, options.vram_limit_gib)
+    name, parameters = next(iter(active.items()))
+    spec, train = options.network_g.entry, options.datasets.train
+    multiple = spec.size_multiple
+    bounds = ShapeBounds(
+        min_lq_size=-(-max(spec.min_size, multiple) // multiple) * multiple,
+        max_lq_size=max(dataset.largest_lq_size // multiple * multiple, train.lq_size),
+        size_multiple=multiple,
+        min_batch_size=spec.min_batch,
+        elements_per_pixel=FEATURES * options.scale**2,
+    )
+    automation = AUTOMATIONS[name](bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters)
+    log.info("%s: %s\n%s", name, automation.describe(), memory.describe())
+    return automation, memory
+
+
+def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend:
+    """The memory of the device that the run computes on.
+
+    Raises:
+        OptionsError: for a device whose memory cannot be watched, or a limit that is out of its range.
+    """
+    limit = None if limit_gib is None else int(limit_gib * 2**30)
+    if runtime.device.type == "cuda":
+        return CudaMemory(runtime.device, limit)
+    if runtime.device.type == "cpu":
+        return CpuMemory(limit)
+    raise OptionsError(f"training_automations: the memory of {runtime.device} cannot be watched; set enabled: false")
+
+
+@dataclass
+class MemoryFit:
+    """Measures every step and changes the sizes when the automation says so.
+
+    Attributes:
+        automation: decides.
+        memory: is measured.
+        model: trains, and knows what entered its network.
+        tracker: takes the decisions as text.
+    """
+
+    automation: Automation
+    memory: MemoryBackend
+    model: BaseModel
+    tracker: Tracker
+    used_pct: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin at the shape that the automation wants."""
+        shape = self.automation.before_training()
+        if shape is not None:
+            self.model.recover_from_oom(shape.batch_size, shape.lq_size)
+            log.info("begins with %s", shape)
+
+    def before_step(self) -> None:
+        """Forget the peaks before the step."""
+        self.memory.start_window()
+
+    def after_step(self, step: Sequence[Batch]) -> None:
+        """Take in what the step took, and carry out what is decided for the next one."""
+        model = self.model
+        if model.out_of_memory_in_step:
+            failed = Shape(step[0].lq_size, max(len(batch) for batch in step))
+            self._carry_out(self.automation.after_out_of_memory(failed))
+            return
+        reading = self.memory.read()
+        self.used_pct = 100 * reading.used_share
+        shape = Shape(model.received[-1], model.received[0])
+        self._carry_out(self.automation.after_step(StepReport(model.iteration, shape, reading)))
+
+    def note(self, lq_size: int, batch_size: int) -> dict[str, float]:
+        """The curves of the memory at this iteration; they are kept for the picture at the end as well."""
+        scalars = self.automation.scalars()
+        point = {"iteration": float(self.model.iteration), "lq_size": float(lq_size), "batch_size": float(batch_size)}
+        self.history.append(point | scalars)
+        return scalars
+
+    def _carry_out(self, decision: Decision | None) -> None:
+        if decision is None:
+            return
+        shape = decision.shape
+        text = f"lq_size {self.model.received[-1]}, batch {self.model.received[0]} -> {decision}"
+        log.info("%s", text)
+        self.tracker.text("dynamic/decisions", text, self.model.iteration)
+        self.memory.release()
+        self.model.recover_from_oom(shape.batch_size, shape.lq_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.automation.state_dict()

@@ -1,0 +1,37 @@
+"""What running out of memory looks like, whichever library says it."""
+
+from __future__ import annotations
+
+import torch
+
+# What the libraries say, in lower case. Seen in torch 2.8 to 2.15.
+_MESSAGES = (
+    "out of memory",
+    "defaultcpuallocator: can't allocate memory",
+    "defaultcpuallocator: not enough memory",
+    "cublas_status_alloc_failed",
+    "cusolver_status_alloc_failed",
+    "cusparse_status_alloc_failed",
+    "cufft_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "device_allocation_failed",
+    "std::bad_alloc",
+)
+_OF_OTHERS = ("dataloader worker",)
+"""The message is about another process, whose memory a smaller batch on the device does not help."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, says that the device's or the process's memory was not enough."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        if any(words in text for words in _OF_OTHERS):
+            return False
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(words in text for words in _MESSAGES):
+            return True
+        error = error.__cause__
+    return False
