@@ -77,9 +77,11 @@ def train(arguments: argparse.Namespace) -> int:
         build_validator,
         choose_workers,
         open_datasets,
+        share_cores,
     )
     from traiNNer.engine.tracker import Tracker
     from traiNNer.engine.trainer import Trainer
+    from traiNNer.engine.vram_picture import save_vram_picture
     from traiNNer.models import SRModel
     from traiNNer.options.loading import load_options, options_text
     from traiNNer.options.schema import TrainingOptions
@@ -101,9 +103,9 @@ def train(arguments: argparse.Namespace) -> int:
         train_set, val_sets = open_datasets(options)
     with timed("built the network"):
         network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
-    plan = training_plan(
-        options, runtime, network, train_set, val_sets, folders, choose_workers(options.datasets.train, runtime)
-    )
+    num_workers = choose_workers(options.datasets.train, runtime)
+    share_cores(runtime, num_workers)
+    plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
     if arguments.check and resume_from is None and options.path.pretrain_network_g is None:
         print(format_plan(plan))
         return 0
@@ -137,6 +139,8 @@ def train(arguments: argparse.Namespace) -> int:
         try:
             fit = MemoryFit(automation, memory, model, tracker) if automation and memory else None
             code = Trainer(model, loader, checkpoints, tracker, validator, interrupts, fit).run()
+            if fit is not None and fit.history:
+                save_vram_picture(folders.root / "vram.png", fit.history, f"{options.name} on {runtime.device}")
         finally:
             tracker.close()
     if code == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ CARD = CardModel(total=24 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB)
 SHAPES = [Shape(32, 1), Shape(32, 4), Shape(64, 4), Shape(96, 4), Shape(128, 4)]
 
 
-def taught(card: CardModel, shapes: list[Shape], **arguments: int) -> tuple[MemoryModel, SimulatedMemory]:
+def taught(card: CardModel, shapes: list[Shape], **arguments: Any) -> tuple[MemoryModel, SimulatedMemory]:
     model, memory = MemoryModel(**arguments), SimulatedMemory(card)
     for shape in shapes:
         observe(model, memory, shape)

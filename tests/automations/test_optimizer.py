@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,8 +32,8 @@ START = Shape(64, 8)
 INJECTED = frozenset({"bounds", "start", "total", "prior"})
 
 
-def make(card: CardModel = CARD, bounds: ShapeBounds = BOUNDS, **options: float) -> DynamicBatchAndPatchSizeOptimizer:
-    return DynamicBatchAndPatchSizeOptimizer(bounds, START, card.total, **options)  # pyright: ignore[reportArgumentType]
+def make(card: CardModel = CARD, bounds: ShapeBounds = BOUNDS, **options: Any) -> DynamicBatchAndPatchSizeOptimizer:
+    return DynamicBatchAndPatchSizeOptimizer(bounds, START, card.total, **options)
 
 
 def drive(
@@ -78,7 +80,7 @@ def test_it_begins_small_and_grows_by_bounded_factors() -> None:
     optimizer = make()
     assert optimizer.before_training() == Shape(32, 1)
     shapes = [optimizer.shape, *(shape for _, shape in drive(optimizer, SimulatedMemory(CARD), 40))]
-    for number, (old, new) in enumerate(zip(shapes[:3], shapes[1:4], strict=True), start=1):
+    for number, (old, new) in enumerate(itertools.pairwise(shapes), start=1):
         assert new.pixels() <= old.pixels() * 2**number
 
 
@@ -284,7 +286,7 @@ def test_a_prior_is_taken_and_given_up() -> None:
         ({"max_lq_size": 8}, "max_lq_size is 8, below the smallest lq_size, 16"),
     ],
 )
-def test_bad_options(options: dict[str, float], message: str) -> None:
+def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=message):
         make(**options)
 

@@ -100,6 +100,7 @@ def test_reports_agree_with_what_entered_the_network(
     assert 0.82 <= witness.memory.share(last) <= 0.87
     assert witness.entered[0] < last
     assert len(witness.worker_pids) == 1, "no worker was restarted"
+    assert Path("experiments/small/vram.png").read_bytes().startswith(b"\x89PNG")
     log = Path("experiments/small/log/train.log").read_text()
     assert f"lq_size {last.lq_size}  batch {last.batch_size}  VRAM " in log
 

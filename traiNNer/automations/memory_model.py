@@ -186,7 +186,7 @@ class MemoryModel:
     def _least(self, fit: _Fit, pixels: int) -> float:
         """Bytes that a larger shape takes at least: what is there at no pixels is no more than the least ever seen."""
         factor = pixels / self.largest
-        if factor <= 1.0:
+        if factor <= 1.0 or fit.curvature != "none":
             return 1.0
         top = max(fit.points, key=lambda point: point.log_pixels).allocated
         return top + 0.95 * (top - min(point.allocated for point in fit.points)) * (factor - 1.0)
