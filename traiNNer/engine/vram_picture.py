@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def save_vram_picture(path: Path, history: Sequence[dict[str, float]], title: st
     )
     failed = [
         now["iteration"]
-        for before, now in zip(history, history[1:], strict=False)
+        for before, now in itertools.pairwise(history)
         if now.get("dynamic/oom_total", 0) > before.get("dynamic/oom_total", 0)
     ]
     for number, iteration in enumerate(failed):
