@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,39 +54,39 @@ def explain(key: str) -> int:
     return 0
 
 
+@dataclass
+class Job:
+    """What is known of a run before anything of it is loaded or written."""
+
+    options: Any
+    runtime: Any
+    folders: Any
+    resume_from: Path | None
+    train_set: Any
+    val_sets: dict[str, Any]
+    network: Any
+    plan: str
+
+
 def train(arguments: argparse.Namespace) -> int:
-    """Options, data, network, plan; then the loop; then the report."""
+    """Options, data, network, plan; with --check no more than that."""
+    job = prepare(arguments)
+    path, automations = job.options.path, job.options.training_automations
+    if arguments.check and job.resume_from is None and path.pretrain_network_g is None and not automations.active:
+        print(job.plan)
+        return 0
+    return run(arguments, job)
+
+
+def prepare(arguments: argparse.Namespace) -> Job:
+    """Read options and headers, build the network. Imports little, so that --check answers at once."""
     from traiNNer.archs import build_network
-    from traiNNer.data import DynamicDatasetWrapper
-    from traiNNer.engine.checkpoints import Checkpoints
     from traiNNer.engine.command_line import make_runtime, timed
-    from traiNNer.engine.interrupts import Interrupts
-    from traiNNer.engine.logs import log_to_file
-    from traiNNer.engine.memory_fit import MemoryFit, build_automation
     from traiNNer.engine.plan import format_plan, training_plan
-    from traiNNer.engine.runs import (
-        RunFolders,
-        archive_old_run,
-        claimed,
-        find_resume_state,
-        refuse_running,
-        set_aside_later_states,
-    )
-    from traiNNer.engine.setup import (
-        all_data_roots,
-        build_loader,
-        build_validator,
-        choose_workers,
-        open_datasets,
-        share_cores,
-    )
-    from traiNNer.engine.tracker import Tracker
-    from traiNNer.engine.trainer import Trainer
-    from traiNNer.engine.vram_picture import save_vram_picture
-    from traiNNer.models import SRModel
-    from traiNNer.options.loading import load_options, options_text
+    from traiNNer.engine.runs import RunFolders, find_resume_state, refuse_running
+    from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
+    from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TrainingOptions
-    from traiNNer.utils.files import write_atomic
     from traiNNer.utils.seeds import seed_everything
 
     options = load_options(TrainingOptions, arguments.opt, arguments.overrides, name=arguments.name)
@@ -105,47 +106,71 @@ def train(arguments: argparse.Namespace) -> int:
         network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
     num_workers = choose_workers(options.datasets.train, runtime)
     share_cores(runtime, num_workers)
-    plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
-    if arguments.check and resume_from is None and options.path.pretrain_network_g is None:
-        print(format_plan(plan))
-        return 0
+    plan = format_plan(training_plan(options, runtime, network, train_set, val_sets, folders, num_workers))
+    return Job(options, runtime, folders, resume_from, train_set, val_sets, network, plan)
 
-    model = SRModel(options, runtime, network)
+
+def run(arguments: argparse.Namespace, job: Job) -> int:
+    """Model, loader, checkpoints; then the loop; then the report."""
+    from traiNNer.data import DynamicDatasetWrapper
+    from traiNNer.engine.checkpoints import Checkpoints
+    from traiNNer.engine.interrupts import Interrupts
+    from traiNNer.engine.memory_fit import MemoryFit, build_automation
+    from traiNNer.engine.runs import claimed
+    from traiNNer.engine.setup import build_loader, build_validator
+    from traiNNer.engine.tracker import Tracker
+    from traiNNer.engine.trainer import Trainer
+    from traiNNer.engine.vram_picture import save_vram_picture
+    from traiNNer.models import SRModel
+
+    options, runtime, folders = job.options, job.runtime, job.folders
+    model = SRModel(options, runtime, job.network)
     checkpoints = Checkpoints(folders, options)
-    sized_set = DynamicDatasetWrapper(train_set, options.datasets.train.lq_size, options.scale)
-    loader = build_loader(options, runtime, sized_set)
-    model.set_dynamic_wrappers(loader, sized_set)
-    automation, memory = build_automation(options, runtime, sized_set) or (None, None)
+    dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
+    loader = build_loader(options, runtime, dataset)
+    model.set_dynamic_wrappers(loader, dataset)
+    automation, memory = build_automation(options, runtime, dataset) or (None, None)
     checkpoints.automation = automation
-    load_start(model, loader, checkpoints, resume_from, auto_resume=arguments.auto_resume)
+    load_start(model, loader, checkpoints, job.resume_from, auto_resume=arguments.auto_resume)
     if arguments.check:
-        print(format_plan(plan))
+        print(job.plan)
         return 0
 
+    open_folders(job)
+    tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
+    with claimed(folders), Interrupts() as interrupts:
+        validator = build_validator(options, runtime, job.val_sets, tracker, folders)
+        fit = MemoryFit(automation, memory, model, tracker) if automation and memory else None
+        try:
+            code = Trainer(model, loader, checkpoints, tracker, validator, interrupts, fit).run()
+        finally:
+            tracker.close()
+        if fit is not None and fit.history:
+            save_vram_picture(folders.root / "vram.png", fit.history, f"{options.name} on {runtime.device}")
+    if code == 0:
+        finish(model, job.val_sets, folders, checkpoints)
+    return code
+
+
+def open_folders(job: Job) -> None:
+    """Make room for the run, and write down what it is going to do."""
+    from traiNNer.engine.logs import log_to_file
+    from traiNNer.engine.runs import archive_old_run, set_aside_later_states
+    from traiNNer.engine.setup import all_data_roots
+    from traiNNer.options.loading import options_text
+    from traiNNer.utils.files import write_atomic
+
+    folders, resume_from = job.folders, job.resume_from
     if resume_from is not None and resume_from.parent.resolve() == folders.states.resolve():
         said = set_aside_later_states(folders, resume_from)
     else:
-        said = archive_old_run(folders, datetime.now(), all_data_roots(options))  # noqa: DTZ005
+        said = archive_old_run(folders, datetime.now(), all_data_roots(job.options))  # noqa: DTZ005
     folders.create()
     log_to_file(folders.log / "train.log")
     for sentence in said:
         log.info("%s", sentence)
-    log.info("the plan\n%s", format_plan(plan))
-    write_atomic(folders.root / "options.yml", options_text(options).encode())
-
-    tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
-    with claimed(folders), Interrupts() as interrupts:
-        validator = build_validator(options, runtime, val_sets, tracker, folders)
-        try:
-            fit = MemoryFit(automation, memory, model, tracker) if automation and memory else None
-            code = Trainer(model, loader, checkpoints, tracker, validator, interrupts, fit).run()
-            if fit is not None and fit.history:
-                save_vram_picture(folders.root / "vram.png", fit.history, f"{options.name} on {runtime.device}")
-        finally:
-            tracker.close()
-    if code == 0:
-        finish(model, val_sets, folders, checkpoints)
-    return code
+    log.info("the plan\n%s", job.plan)
+    write_atomic(folders.root / "options.yml", options_text(job.options).encode())
 
 
 def load_start(model: Any, loader: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> None:
