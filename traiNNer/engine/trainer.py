@@ -123,6 +123,8 @@ class Trainer:
     def _validate(self, validator: Validator) -> None:
         with self.stopwatch.outside():
             results = validator.run(self.model.upscale, self.model.iteration, lambda: self.interrupts.requested)
+            if self.fit is not None:
+                self.fit.memory.release()  # what whole images took is no part of the next step's peak
             if results:
                 self._keep_best(results[0], validator)
 

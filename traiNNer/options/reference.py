@@ -143,7 +143,7 @@ def options_page() -> str:
         for key, info in walk(model):
             limits = limits_text(info)
             kind = f"{type_text(info.annotation)}{f', {limits}' if limits else ''}"
-            parts.append(f"| `{key}` | {kind} | {default_text(info)} | {info.description or ''} |")
+            parts.append(f"| `{key}` | {kind} | {default_text(info)} | {' '.join((info.description or '').split())} |")
         parts.append("")
     parts += ["## Parameters of the types", ""]
     for section in (*_own_components(), TrainingAutomations):
