@@ -146,3 +146,14 @@ def test_a_reading_of_nothing_is_survived() -> None:
     for shape in SHAPES:
         model.observe(shape, MemoryReading(1, 1, 0, GIB))
     assert model.predict(Shape(160, 2)).bytes > 0
+
+
+def test_what_a_window_began_with_is_no_part_of_the_slope() -> None:
+    """A process that holds 14 of 24 GiB before its first step is not told that twice the pixels take 28."""
+    small, large = Shape(16, 1), Shape(16, 2)
+    step = 64 * KIB * small.pixels()
+    blind, told = MemoryModel(), MemoryModel()
+    blind.observe(small, MemoryReading(14 * GIB + step, 14 * GIB + step, 0, 24 * GIB))
+    told.observe(small, MemoryReading(14 * GIB + step, 14 * GIB + step, 0, 24 * GIB, baseline=14 * GIB))
+    assert blind.predict(large).bytes > 27 * GIB
+    assert told.predict(large).bytes == pytest.approx(14 * GIB + 2 * step)

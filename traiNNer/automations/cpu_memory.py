@@ -126,6 +126,7 @@ class CpuMemory:
     def __init__(self, budget_bytes: int | None = None, probe: ResidentProbe | None = None) -> None:
         self._probe = choose_probe() if probe is None else probe
         resident, _ = self._probe.read()
+        self._baseline = resident
         self._chosen = budget_bytes is None
         self._total = int((available_bytes() + resident) * DEFAULT_SHARE) if budget_bytes is None else budget_bytes
         if self._total <= resident:
@@ -143,11 +144,12 @@ class CpuMemory:
         """Trim the heap and forget the peak: what was freed before the window is not part of it."""
         self._probe.trim()
         self._probe.reset()
+        self._baseline, _ = self._probe.read()
 
     def read(self) -> MemoryReading:
         """The peak of the resident memory, as allocated and as reserved: the system does not tell them apart."""
         _, peak = self._probe.read()
-        return MemoryReading(peak, peak, 0, self._total)
+        return MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
 
     def release(self) -> None:
         """Give freed memory back to the system."""

@@ -40,6 +40,7 @@ class CudaMemory:
         self._context = self._own_context(self._card - free, stats.get("reserved_bytes.all.current", 0))
         self._total = self._card if limit_bytes is None else self._cap(limit_bytes)
         self._retries = stats.get("num_alloc_retries", 0)
+        self._baseline = stats.get("allocated_bytes.all.current", 0)
 
     @property
     def total(self) -> int:
@@ -49,7 +50,9 @@ class CudaMemory:
     def start_window(self) -> None:
         """Reset the allocator's peaks."""
         torch.cuda.reset_peak_memory_stats(self.device)
-        self._retries = torch.cuda.memory_stats(self.device).get("num_alloc_retries", 0)
+        stats = torch.cuda.memory_stats(self.device)
+        self._retries = stats.get("num_alloc_retries", 0)
+        self._baseline = stats.get("allocated_bytes.all.current", 0)
 
     def read(self) -> MemoryReading:
         """One look at the allocator's counters and one at the driver's; no synchronisation."""
@@ -66,6 +69,7 @@ class CudaMemory:
             outside,
             self._total,
             stats.get("num_alloc_retries", 0) - self._retries,
+            self._baseline,
         )
 
     def release(self) -> None:

@@ -36,6 +36,8 @@ FAR, FAR_TARGET = 2.0, 0.75
 """A move to more than FAR times the largest measured size aims at this share of the target: first look, then land."""
 SMALL = 1.35
 """A move to no more than SMALL times the largest measured size may risk half of what is above the limit."""
+FEW_SHAPES = 4
+"""Below so many measured shapes growth teaches something, however little of the memory it is expected to take."""
 CLOSE = 0.6
 """Share of the target from which on the search stays near the present lq_size."""
 OUTSIDE_MEMORY = 3
@@ -277,8 +279,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return self._move(better, f"{used:.1%} used, {factor:.1f} x the pixels")
 
     def _worth_it(self, shape: Shape, used: float) -> bool:
-        """Far below the target more pixels, whatever the model expects of them; else what comes closer to it."""
-        if used < CLOSE * self.target and self.model.pixels(shape) > self.model.pixels(self.shape):
+        """While little is known or far below the target any growth; else what comes closer to the target."""
+        unsure = self.model.count < FEW_SHAPES or used < CLOSE * self.target
+        if unsure and used < self.target and self.model.pixels(shape) > self.model.pixels(self.shape):
             return True
         center = self.target - 0.2 * self.margin
         return abs(self._estimate(shape).expected - center) < abs(used - center) - 0.003

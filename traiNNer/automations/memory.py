@@ -19,6 +19,7 @@ class MemoryReading:
         outside: what the process's allocator does not hold: CUDA's context, libraries, other programs.
         total: what there is, or the limit that was set.
         alloc_retries: times since the window began that the allocator had to empty its cache to go on.
+        baseline: what tensors took when the window began: weights, the optimizer's state, the process itself.
     """
 
     allocated_peak: int
@@ -26,6 +27,7 @@ class MemoryReading:
     outside: int
     total: int
     alloc_retries: int = 0
+    baseline: int = 0
 
     @property
     def used_share(self) -> float:
@@ -41,6 +43,7 @@ class MemoryReading:
             max(r.outside for r in readings),
             min(r.total for r in readings),
             max(r.alloc_retries for r in readings),
+            min(r.baseline for r in readings),
         )
 
 

@@ -123,6 +123,7 @@ class MemoryModel:
     history: int = 64
     prior: tuple[float, float] | None = None
     window: int = field(init=False)
+    _floor: int = 0  # bytes that are taken at no pixels, as far as is known
     _failed: list[tuple[int, int, int]] = field(default_factory=list)  # lq_size, batch_size, bytes that were too few
     _seen: dict[tuple[int, int], Observed] = field(default_factory=dict)
     _errors: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=6))
@@ -154,6 +155,7 @@ class MemoryModel:
     def observe(self, shape: Shape, reading: MemoryReading) -> None:
         """Take in the peaks of a window at one shape."""
         key = (shape.lq_size, shape.batch_size)
+        self._floor = reading.baseline
         if key != self._last:
             self._last, self._turn = key, self._turn + 1
         ratio = max(1.0, reading.reserved_peak / max(1, reading.allocated_peak))
@@ -320,11 +322,12 @@ class MemoryModel:
         return best
 
     def _proportional(self, observed: Observed) -> _Fit:
-        """With one size there is no slope. All in proportion is the most that an affine step can take."""
+        """With one size there is no slope. What a window did not begin with, in proportion, is the most it can be."""
         pixels = self._pixels_of(observed)
         if self.prior is not None:
             return _Fit(observed.allocated - self.prior[1] * pixels, self.prior[1], 0.0, "none", 0.02)
-        return _Fit(0.0, observed.allocated / pixels, 0.0, "none", 0.02)
+        floor = min(float(self._floor), observed.allocated)
+        return _Fit(floor, (observed.allocated - floor) / pixels, 0.0, "none", 0.02)
 
     def _regress(self, seen: list[Observed], curvature: Curvature) -> _Fit:
         """Weighted least squares on relative errors, then twice again with outliers held down (Huber's weights)."""
