@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -148,7 +147,7 @@ def test_a_resumed_run_starts_at_the_proven_shape(options: dict[str, Any], monke
 def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
     """The process's own resident memory, on whatever machine this is."""
     options["train"]["total_iter"] = 40
-    options["vram_limit_gib"] = 64.0 if os.environ.get("CI") else 32.0
+    options["vram_limit_gib"] = 64.0
     options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"max_batch_size": 3, "max_lq_size": 24}
     assert run(options) == 0
     log = Path("experiments/small/log/train.log").read_text()
@@ -163,6 +162,7 @@ def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
         ({"DynamicBatchSizeOptimizer": {"target": 0.9}}, r"did you mean target_vram_usage"),
         ({"DynamicBatchSizeOptimizer": {"target_vram_usage": 1.5}}, r"expected less than 1"),
         ({"DynamicBatchSizeOptimizer": 3}, r"expected a section"),
+        ({"DynamicBatchSizeOptimizer": {}, "DynamicBatchAndPatchSizeOptimizer": {}}, r"another name of DynamicBatch"),
         ({"DynamicBatchSizeOptimizer": {"min_batch_size": 9, "max_batch_size": 3}}, r"max_batch_size is 3, below"),
         ({"DynamicBatchSizeOptimizer": {"min_lq_size": 480, "max_lq_size": 640}}, r"the images"),
     ],

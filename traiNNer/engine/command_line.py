@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED
 from traiNNer.utils.device import Runtime, choose_device, configure_backends
 from traiNNer.utils.errors import OptionsError, TraiNNerError
+from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 STDOUT = 1
@@ -45,10 +46,30 @@ def run_plainly(action: Callable[[], int]) -> int:
             f"\nnot enough main memory: {error}; lower lq_size, batch_size_per_gpu or num_worker_per_gpu\n"
         )
         return 1
-    except Exception:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
+        explained = _explain(error)
+        if explained is not None:
+            sys.stderr.write(f"\n{explained}\n")
+            return 1
         traceback.print_exc()
         sys.stderr.write("\nThis is a bug in traiNNer, not in your options: please report it with the lines above.\n")
         return 1
+
+
+def _explain(error: Exception) -> str | None:
+    """A plain message for what torch raises when a machine is too small; None for anything else."""
+    from traiNNer.data import explain_worker_death
+
+    dead_worker = explain_worker_death(error)
+    if dead_worker is not None:
+        return str(dead_worker)
+    if is_out_of_memory(error):
+        said = str(error).strip().splitlines()[0]
+        return (
+            f"out of memory outside a training step ({said}); for validation and test.py set val.tile_size, else lower "
+            "lq_size or batch_size_per_gpu, or choose a smaller network. The last checkpoint is good."
+        )
+    return None
 
 
 @contextmanager

@@ -291,6 +291,8 @@ class TrainingAutomations(Section):
                 errors.append(_error((key,), "expected a section (`key: value` lines)", value))
             else:
                 name = AUTOMATIONS.canonical(key)
+                if name in sections:
+                    errors.append(_error((key,), f"another name of {name}, which stands here too", value))
                 try:
                     sections[name] = check_parameters(AUTOMATIONS[name], value, cls.injected)
                 except ValidationError as error:
