@@ -34,7 +34,7 @@ def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image."""
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.setup import open_dataset
-    from traiNNer.engine.testing import Upscaler, test_dataset
+    from traiNNer.engine.testing import TestedNetwork, test_dataset
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
 
@@ -44,13 +44,13 @@ def test(arguments: argparse.Namespace) -> int:
         use_channels_last=options.use_channels_last, use_compile=options.use_compile, fast_matmul=options.fast_matmul,
     )  # fmt: skip
     with timed("loaded the network"):
-        upscaler = Upscaler.load(options, runtime)
+        network = TestedNetwork.load(options, runtime)
     datasets = {
-        section.name or key: open_dataset(section, upscaler.scale)
+        section.name or key: open_dataset(section, network.scale)
         for key, section in options.datasets.evaluated.items()
     }
     for name, dataset in datasets.items():
-        test_dataset(name, dataset, upscaler, options, Path(options.path.results_root) / options.name / name)
+        test_dataset(name, dataset, network, options, Path(options.path.results_root) / options.name / name)
     return 0
 
 

@@ -195,7 +195,7 @@ def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: A
     if options.val.compare_bicubic:
         metrics = build_metrics(options.val.metrics, options.scale)
         for name, dataset in val_sets.items():
-            comparison = compare_with_bicubic(name, dataset, model.upscale, metrics, model.runtime.device)
+            comparison = compare_with_bicubic(name, dataset, model.upscale, metrics)
             sheet = folders.visualization / f"comparison_{name}.png"
             save_sheet(sheet, comparison.sheet)
             print_table(comparison_table(comparison, metrics))

@@ -19,9 +19,9 @@ from image_sets import MakePairs
 
 from traiNNer.data import (
     Batch,
+    DynamicDataLoaderWrapper,
     PairedImageDataset,
     RequestSampler,
-    TrainLoader,
     WorkerError,
     eval_batches,
     explain_worker_death,
@@ -37,9 +37,9 @@ def dataset(make_pairs: MakePairs) -> PairedImageDataset:
 
 
 @contextlib.contextmanager
-def loader(dataset: PairedImageDataset, num_workers: int = 0, **options: Any) -> Iterator[TrainLoader]:
+def loader(dataset: PairedImageDataset, num_workers: int = 0, **options: Any) -> Iterator[DynamicDataLoaderWrapper]:
     settings: dict[str, Any] = {"batch_size": 4, "lq_size": 16, "seed": 3} | options
-    made = TrainLoader(dataset, num_workers=num_workers, **settings)
+    made = DynamicDataLoaderWrapper(dataset, num_workers=num_workers, **settings)
     with contextlib.closing(made):
         yield made
 
@@ -244,7 +244,7 @@ def test_empty_dataset() -> None:
             raise IndexError(index)
 
     with pytest.raises(DataError, match="the dataset for training is empty"):
-        TrainLoader(Empty(), batch_size=1, lq_size=8, seed=0, num_workers=0)
+        DynamicDataLoaderWrapper(Empty(), batch_size=1, lq_size=8, seed=0, num_workers=0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

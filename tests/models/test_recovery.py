@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.test_sr_model import make_batch, make_model
+from traiNNer.data import Batch
+from traiNNer.models import SmallestTileError, SRModel, TileSettings, Upscaler
 from traiNNer.models.recovery import Rewind, smaller_chunks
+from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
@@ -54,7 +57,7 @@ def test_the_retried_gradients_equal_the_whole_batchs(where: str) -> None:
     plain.accumulate(plain.phases[0], [batch])
     wanted = [p.grad for p in plain.phases[0].parameters]
     model, scarce = scarce_model(2 * 64, where)
-    model._accumulate_or_retry(model.phases[0], [batch])
+    model._run(model.phases[0], [batch])
     for whole, parameter in zip(wanted, model.phases[0].parameters, strict=True):
         assert whole is not None
         assert parameter.grad is not None
@@ -103,7 +106,7 @@ def test_rewinding_restores_statistics_and_randomness() -> None:
         nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Dropout(0.5)
     ).train()
     image = torch.rand(2, 3, 8, 8)
-    rewind = Rewind([network], CPU)
+    rewind = Rewind([network], CPU, torch.optim.SGD(network.parameters()))
     before = copy.deepcopy(network.state_dict())
     first = network(image)
     assert not torch.equal(network.state_dict()["1.running_mean"], before["1.running_mean"])
@@ -138,3 +141,108 @@ def test_real_errors_are_told_apart(error: Callable[[], object], expected: bool)
 
 def test_a_killed_worker_is_no_lack_of_device_memory() -> None:
     assert not is_out_of_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. out of memory"))
+
+
+class ScarceOptimizer:
+    """Makes an optimizer's step fail while the phase's chunks are larger than `limit` samples."""
+
+    def __init__(self, model: SRModel, limit: int, *, after_first_state: bool = False) -> None:
+        self.model, self.limit, self.failures = model, limit, 0
+        self.after_first_state = after_first_state
+        self.largest = 0
+        optimizer = model.phases[0].optimizer
+        optimizer.register_step_pre_hook(self._fail)
+        losses = model.phases[0].losses
+
+        def counted(batch: Batch) -> dict[str, Tensor]:
+            self.largest = max(self.largest, len(batch))
+            return losses(batch)
+
+        model.phases[0].losses = counted
+
+    def _fail(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        largest, self.largest = self.largest, 0
+        if largest <= self.limit:
+            return
+        self.failures += 1
+        if self.after_first_state:  # as torch does it: moments come to exist one weight after the other
+            weight = optimizer.param_groups[0]["params"][0]
+            if weight not in optimizer.state:
+                optimizer.state[weight] = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight)}
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16])
+@pytest.mark.parametrize("optimizer", ["adamw", "nadam"])
+def test_a_failed_optimizer_step_ends_as_if_it_had_not(amp_dtype: torch.dtype | None, optimizer: str) -> None:
+    settings = {"ema_decay": 0.9, "optim_g": {"type": optimizer, "lr": 1e-3}, "warmup_iter": 3, "grad_clip": True}
+    runtime = Runtime(CPU, amp_dtype)
+    plain, model = make_model(runtime, **settings), make_model(runtime, **settings)
+    scarce = ScarceOptimizer(model, limit=2, after_first_state=True)
+    for seed in range(3):
+        plain.train_step([make_batch(4, seed=seed)])
+        model.train_step([make_batch(4, seed=seed)])
+    assert scarce.failures == model.out_of_memory_total == 3
+    assert model.scaler.state_dict() == plain.scaler.state_dict()
+    tolerance = 1e-5 if amp_dtype is None else 1e-3
+    for a, b in zip(model.net_g.parameters(), plain.net_g.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    rates = [group["lr"] for group in model.phases[0].optimizer.param_groups]
+    assert rates == [group["lr"] for group in plain.phases[0].optimizer.param_groups]
+    steps = {float(state["step"]) for state in model.phases[0].optimizer.state.values()}
+    assert steps == {3.0}
+
+
+def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
+    model = make_model(optim_g={"type": "nadam", "lr": 1e-3})
+    model.train_step([make_batch()])
+
+    def half_way(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        with torch.no_grad():
+            optimizer.param_groups[0]["params"][0].add_(1.0)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.phases[0].optimizer.register_step_pre_hook(half_way)
+    with pytest.raises(TrainingError, match=r"half-way through the step of NAdam: .* last checkpoint is good"):
+        model.train_step([make_batch()])
+
+
+@pytest.mark.parametrize("optim", [{"type": "nadam"}, {"type": "rmsprop"}, {"type": "adamw", "fused": False}])
+def test_a_step_is_seen_by_the_version_counters(optim: dict[str, object]) -> None:
+    """What Rewind relies on: torch counts every change, but those of fused kernels, which allocate nothing."""
+    model = make_model(optim_g=optim | {"lr": 1e-3})
+    optimizer = model.phases[0].optimizer
+    for _ in range(2):
+        rewind = Rewind([], CPU, optimizer)
+        model.accumulate(model.phases[0], [make_batch()])
+        rewind.restore()
+        optimizer.step()
+        with pytest.raises(TrainingError, match="half-way"):
+            rewind.restore()
+
+
+class ScarceEverywhere(nn.Module):
+    """Twice as large; fails on sides above `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.sides = limit, []
+
+    def forward(self, lq: Tensor) -> Tensor:
+        self.sides.append(max(lq.shape[-2:]))
+        if self.sides[-1] > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+        return nn.functional.interpolate(lq, scale_factor=2)
+
+
+def test_whole_images_lower_the_tile_and_nothing_else() -> None:
+    upscaler = Upscaler(Runtime(CPU), TileSettings(2, 8, 8, 0, 8))
+    network, image = ScarceEverywhere(64), torch.rand(1, 3, 150, 200)
+    torch.testing.assert_close(upscaler(network, image), nn.functional.interpolate(image, scale_factor=2))
+    assert network.sides[:2] == [200, 96]
+    assert upscaler.tile_size == 48, "and stays there"
+    network.sides.clear()
+    upscaler(network, image)
+    assert max(network.sides) == 48
+    with pytest.raises(SmallestTileError, match=r"tiles of 32 LQ pixels does not fit .* 9\.00 GiB"):
+        upscaler(ScarceEverywhere(16), image)

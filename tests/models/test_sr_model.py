@@ -245,3 +245,16 @@ def test_a_step_on_the_gpu_does_not_wait_for_the_device() -> None:
             model.train_step([pinned])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
+def test_the_rate_follows_the_samples_of_a_step(rule: str, factor: float) -> None:
+    model = make_model(lr_scaling=rule, scheduler={"type": "MultiStepLR", "milestones": [2], "gamma": 0.1})
+    used: list[float] = []
+    optimizer = model.phases[0].optimizer
+    optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
+    for samples in (8, 32, 8):  # 8 is the batch of the options
+        model.train_step([make_batch(samples // 2)] * 2)
+        assert model.samples_in_step == samples
+        assert model.received[0] == samples // 2
+    assert used == pytest.approx([0.1, 0.1 * factor, 0.01])

@@ -12,9 +12,6 @@ from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.single_image_dataset import SingleImageDataset
 from traiNNer.data.views import SizedDataset
 
-# A run of fixed sizes is one that never changes them.
-TrainLoader = DynamicDataLoaderWrapper
-
 __all__ = [
     "Batch",
     "DynamicDataLoaderWrapper",
@@ -28,7 +25,6 @@ __all__ = [
     "SampleRequest",
     "SingleImageDataset",
     "SizedDataset",
-    "TrainLoader",
     "WorkerError",
     "collate",
     "eval_batches",

@@ -246,7 +246,14 @@ class DynamicDataLoaderWrapper:
         return self
 
     def __next__(self) -> Batch:
+        """See `next_batch`."""
+        return self.next_batch()
+
+    def next_batch(self, at_most: int | None = None) -> Batch:
         """The next batch.
+
+        Args:
+            at_most: samples that are still wanted, where that may be less than a batch.
 
         Raises:
             DataError: if an image cannot be read (with "skip": if none can). The workers have ended then, and no
@@ -258,7 +265,7 @@ class DynamicDataLoaderWrapper:
         if self._batches is None:
             self._start()
         try:
-            samples = self._gather()
+            samples = self._gather(self.batch_size if at_most is None else min(self.batch_size, at_most))
         except DataError:
             self.close()
             raise
@@ -308,10 +315,10 @@ class DynamicDataLoaderWrapper:
     def _unit_size(self) -> int:
         return self._prefetch.ask(self.batch_size, self.lq_size)
 
-    def _gather(self) -> int:
-        """Receive until the next batch is there; how many samples it has. Nothing is handed out yet."""
+    def _gather(self, wanted: int) -> int:
+        """Receive until `wanted` samples are there; how many of one size there are. Nothing is handed out yet."""
         samples, lq_size = 0, 0
-        for place in range(self.batch_size + 1):
+        for place in range(wanted + 1):
             if place == len(self._prefetch.received):
                 self._receive()
             part = self._prefetch.received[place]
@@ -320,9 +327,9 @@ class DynamicDataLoaderWrapper:
                 return samples
             lq_size = part_size
             samples += len(part)
-            if samples >= self.batch_size:
+            if samples >= wanted:
                 break
-        return self.batch_size
+        return wanted
 
     def _receive(self) -> None:
         batch = None

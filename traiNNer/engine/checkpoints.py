@@ -23,7 +23,7 @@ from torch import nn
 import traiNNer
 from traiNNer.archs.loading import load_weights
 from traiNNer.automations import Automation
-from traiNNer.data import TrainLoader
+from traiNNer.data import DynamicDataLoaderWrapper
 from traiNNer.engine.runs import RunFolders
 from traiNNer.models import BaseModel
 from traiNNer.options.loading import changed_options, options_hash
@@ -74,7 +74,7 @@ class Checkpoints:
             "traiNNer": traiNNer.__version__,
         }
 
-    def save(self, model: BaseModel, loader: TrainLoader) -> None:
+    def save(self, model: BaseModel, loader: DynamicDataLoaderWrapper) -> None:
         """Write weights, then the state; then delete what is older than the last few.
 
         Raises:
@@ -142,7 +142,7 @@ class Checkpoints:
             for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
                 weights.unlink(missing_ok=True)
 
-    def load(self, path: Path, model: BaseModel, loader: TrainLoader) -> None:
+    def load(self, path: Path, model: BaseModel, loader: DynamicDataLoaderWrapper) -> None:
         """Put model, loader and the global random generators where they were when `path` was saved.
 
         Raises:

@@ -52,11 +52,17 @@ def build_automation(
         max_lq_size=max(dataset.largest_lq_size // multiple * multiple, train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,
+        **_samples_bound(options),
         elements_per_pixel=FEATURES * options.scale**2,
     )
     automation = AUTOMATIONS[name](bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters)
     log.info("%s: %s\n%s", name, automation.describe(), memory.describe())
     return automation, memory
+
+
+def _samples_bound(options: TrainingOptions) -> dict[str, Any]:
+    samples = options.train.effective_batch_size
+    return {} if samples is None else {"max_batch_size": samples, "max_batch_due_to": "effective_batch_size"}
 
 
 def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend:
@@ -125,11 +131,27 @@ class MemoryFit:
         if decision is None:
             return
         shape = decision.shape
-        text = f"lq_size {self.model.received[-1]}, batch {self.model.received[0]} -> {decision}"
+        before = Shape(self.model.received[-1], self.model.received[0])
+        text = f"{before} -> {decision}{self._what_changes(before.batch_size, shape.batch_size)}"
         log.info("%s", text)
         self.tracker.text("dynamic/decisions", text, self.model.iteration)
         self.memory.release()
         self.model.recover_from_oom(shape.batch_size, shape.lq_size)
+
+    def _what_changes(self, before: int, after: int) -> str:
+        """What another batch does to the samples of an iteration and to the learning rate."""
+        train, data = self.model.options.train, self.model.options.datasets.train
+        if before == after:
+            return ""
+        if train.effective_batch_size is not None:
+            passes = -(-train.effective_batch_size // after)
+            return f"; still {train.effective_batch_size} samples an iteration, in {passes}; learning rate unchanged"
+        ratio = after / data.batch_size_per_gpu
+        factor = {"none": 1.0, "sqrt": ratio**0.5, "linear": ratio}[train.lr_scaling]
+        rate = "unchanged" if train.lr_scaling == "none" else f"x {factor:.3g}"
+        return (
+            f"; {after * data.accum_iter} samples an iteration, learning rate {rate} (lr_scaling: {train.lr_scaling})"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

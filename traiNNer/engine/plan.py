@@ -33,9 +33,12 @@ def training_plan(
 ) -> dict[str, str]:
     """What will happen, by topic."""
     train, data, logger = options.train, options.datasets.train, options.logger
-    samples = data.batch_size_per_gpu * data.accum_iter
+    samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
     epochs = train.total_iter * samples / (len(train_set) * data.dataset_enlarge_ratio)
     accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
+    if train.effective_batch_size is not None:
+        accumulated = f", accumulated to {samples} an iteration,"
+    growing = "; the automation changes both" if options.training_automations.active else ""
     source = options.path.pretrain_network_g
     averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
     clipped = f", gradients clipped at {train.grad_clip_max_norm}" if train.grad_clip else ""
@@ -47,7 +50,7 @@ def training_plan(
         + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
         "batches": f"{data.batch_size_per_gpu}{accumulated} of {data.lq_size} px LQ "
-        f"({data.lq_size * options.scale} px GT), read "
+        f"({data.lq_size * options.scale} px GT){growing}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} samples"
         f" = {epochs:,.1f} epochs",

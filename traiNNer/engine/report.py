@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 from torch import Tensor
 
-from traiNNer.data import Batch, eval_batches
+from traiNNer.data import eval_batches
 from traiNNer.data.loader import RequestDataset
 from traiNNer.engine.validation import ImageScore, Metric, Upscale, ValidationResult, image_name, judge
 from traiNNer.ops.color import to_uint8
@@ -46,25 +46,24 @@ class _Row:
 
 
 def compare_with_bicubic(
-    name: str, dataset: RequestDataset, upscale: Upscale, metrics: Mapping[str, Metric], device: torch.device
+    name: str, dataset: RequestDataset, upscale: Upscale, metrics: Mapping[str, Metric]
 ) -> Comparison:
-    """Judge bicubic enlargement and the network on the same images.
+    """Judge bicubic enlargement and the network on the same images, which stay in main memory.
 
     Args:
         name: of the dataset.
         dataset: pairs, read whole.
         upscale: the network, from `(1, 3, H, W)` to `(1, 3, H * scale, W * scale)`.
         metrics: by label.
-        device: where to compute.
     """
     bicubic_scores: list[ImageScore] = []
     network_scores: list[ImageScore] = []
     rows: list[_Row] = []
     for batch in eval_batches(dataset, 0):
-        on_device: Batch = batch.to(device)
-        if on_device.gt is None:
+        images = batch.to("cpu")
+        if images.gt is None:
             continue
-        lq, gt = on_device.lq, on_device.gt
+        lq, gt = images.lq, images.gt
         height, width = gt.shape[-2:]
         bicubic = resize(lq, (height, width)).clamp(0, 1)
         sr = upscale(lq).clamp(0, 1)

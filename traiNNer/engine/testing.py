@@ -27,8 +27,8 @@ from traiNNer.engine.validation import (
     judge,
     require_sizes,
 )
+from traiNNer.models import TileSettings, Upscaler
 from traiNNer.ops.color import to_uint8
-from traiNNer.ops.tiling import tiled_forward
 from traiNNer.options.schema import TestOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError
@@ -38,19 +38,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Upscaler:
-    """A network in evaluation mode and what is needed to feed it."""
+class TestedNetwork:
+    """A network in evaluation mode and what runs it over images."""
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
 
     network: nn.Module
-    scale: int
-    size_multiple: int
-    min_size: int
-    runtime: Runtime
-    tile_size: int
-    tile_overlap: int
+    upscaler: Upscaler
+
+    @property
+    def scale(self) -> int:
+        """Factor between input and output sides."""
+        return self.upscaler.settings.scale
 
     @classmethod
-    def load(cls, options: TestOptions, runtime: Runtime) -> Upscaler:
+    def load(cls, options: TestOptions, runtime: Runtime) -> TestedNetwork:
         """Read the checkpoint that the options name.
 
         Raises:
@@ -75,32 +77,18 @@ class Upscaler:
         log.info("%s: %s x%d, %s", path, name, scale, runtime)
         network = network.to(runtime.device, memory_format=runtime.memory_format).eval()  # pyright: ignore[reportCallIssue]
         forward = cast(nn.Module, torch.compile(network)) if runtime.compile else network
-        return cls(forward, scale, multiple, smallest, runtime, options.val.tile_size, options.val.tile_overlap)
+        tiles = TileSettings(scale, multiple, smallest, options.val.tile_size, options.val.tile_overlap)
+        return cls(forward, Upscaler(runtime, tiles))
 
-    @torch.inference_mode()
     def __call__(self, lq: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, both in main memory; tiles visit the device."""
-
-        def forward(tile: Tensor) -> Tensor:
-            with self.runtime.autocast():
-                return self.network(tile.contiguous(memory_format=self.runtime.memory_format)).float()
-
-        return tiled_forward(
-            forward,
-            lq,
-            scale=self.scale,
-            tile_size=self.tile_size or None,
-            overlap=self.tile_overlap,
-            size_multiple=self.size_multiple,
-            min_size=self.min_size,
-            device=self.runtime.device,
-        )
+        return self.upscaler(self.network, lq)
 
 
-def test_dataset(name: str, dataset: Any, upscaler: Upscaler, options: TestOptions, folder: Path) -> None:
+def test_dataset(name: str, dataset: Any, network: TestedNetwork, options: TestOptions, folder: Path) -> None:
     """Upscale every image of a dataset into `folder`, and print a table of scores where there is GT."""
     log.info("%s: %s", name, dataset.summary())
-    metrics = build_metrics(options.val.metrics, upscaler.scale)
+    metrics = build_metrics(options.val.metrics, network.scale)
     require_sizes(dataset, metrics)
     images: list[ImageScore] = []
     written: set[str] = set()
@@ -109,7 +97,7 @@ def test_dataset(name: str, dataset: Any, upscaler: Upscaler, options: TestOptio
     try:
         for batch in eval_batches(dataset, 0):
             batch_cpu = batch.to("cpu")
-            sr = upscaler(batch_cpu.lq).clamp(0, 1)
+            sr = network(batch_cpu.lq).clamp(0, 1)
             if options.val.save_img:
                 path = folder / f"{free_name(image_name(batch), written)}.png"
                 write_image(path, to_uint8(sr[0]).permute(1, 2, 0).numpy())

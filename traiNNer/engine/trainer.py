@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from traiNNer.data import Batch, TrainLoader
+from traiNNer.data import Batch, DynamicDataLoaderWrapper
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
 from traiNNer.engine.memory_fit import MemoryFit
@@ -34,7 +33,7 @@ class Trainer:
     """
 
     model: BaseModel
-    loader: TrainLoader
+    loader: DynamicDataLoaderWrapper
     checkpoints: Checkpoints
     tracker: Tracker
     validator: Validator | None
@@ -46,13 +45,12 @@ class Trainer:
         """Train from where the model is to the end; 0, or 130 when interrupted (after saving)."""
         options, model = self.model.options, self.model
         total = options.train.total_iter
-        batches = iter(self.loader)
         if self.fit is not None:
             self.fit.start()
         bar = ProgressBar(total, model.iteration)
         try:
             while model.iteration < total:
-                step = self._read(batches, options.datasets.train.accum_iter)
+                step = self._read()
                 if self.fit is not None:
                     self.fit.before_step()
                 model.train_step(step)
@@ -79,9 +77,18 @@ class Trainer:
         iteration = self.model.iteration
         return iteration % frequency == 0 or iteration == self.model.options.train.total_iter
 
-    def _read(self, batches: Iterator[Batch], count: int) -> list[Batch]:
+    def _read(self) -> list[Batch]:
+        """The batches of an iteration: accum_iter of them, or as many as make effective_batch_size samples."""
+        options, loader = self.model.options, self.loader
         with self.stopwatch.waiting():
-            return [next(batches) for _ in range(count)]
+            left = options.train.effective_batch_size
+            if left is None:
+                return [next(loader) for _ in range(options.datasets.train.accum_iter)]
+            step: list[Batch] = []
+            while left:
+                step.append(loader.next_batch(at_most=left))
+                left -= len(step[-1])
+            return step
 
     def _report(self, bar: ProgressBar) -> None:
         """One line in the log, one point on every curve. Here the host waits for the device."""
@@ -95,11 +102,12 @@ class Trainer:
         memory = {} if self.fit is None else self.fit.note(lq_size, batch)
         used = "" if self.fit is None else f"  VRAM {self.fit.used_pct:.1f} %"
         bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
+        accumulated = "" if batch == model.samples_in_step else f" ({model.samples_in_step} accumulated)"
         log.info(
-            "%d/%d  %s  lr %s  lq_size %d  batch %d%s  %.2f it/s  %.1f samples/s  data wait %.0f %%  left %s",
+            "%d/%d  %s  lr %s  lq_size %d  batch %d%s%s  %.2f it/s  %.1f samples/s  %d samples  data wait %.0f %%  left %s",  # noqa: E501
             model.iteration, total, "  ".join(f"{label} {value:.5f}" for label, value in losses.items()),
-            ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch, used,
-            speed.iterations_per_s, speed.samples_per_s, speed.data_wait_pct, remaining,
+            ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch, accumulated, used,
+            speed.iterations_per_s, speed.samples_per_s, self.loader.samples_consumed, speed.data_wait_pct, remaining,
         )  # fmt: skip
         self.tracker.scalars(
             {f"losses/{label}": value for label, value in losses.items()}
@@ -111,6 +119,7 @@ class Trainer:
                 "speed/samples_per_s": speed.samples_per_s,
                 "speed/lq_mpixels_per_s": speed.lq_mpixels_per_s,
                 "speed/data_wait_pct": speed.data_wait_pct,
+                "dynamic/samples_per_iteration": model.samples_in_step,
                 "progress/samples": self.loader.samples_consumed,
                 "progress/epoch": self.loader.samples_consumed / self.loader.samples_per_epoch,
                 "progress/nonfinite_steps": model.guard.total,

@@ -15,14 +15,18 @@ from torch import Tensor
 from traiNNer.data import Batch, eval_batches
 from traiNNer.data.loader import RequestDataset
 from traiNNer.engine.tracker import Tracker
+from traiNNer.models import SmallestTileError
 from traiNNer.ops.color import quantize, to_uint8
 from traiNNer.ops.resize import resize
 from traiNNer.options.schema import MetricOptions
 from traiNNer.utils.images import write_image
+from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 STRIP_SIDE = 320
 """Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show."""
+
+MAIN_MEMORY = torch.device("cpu")
 
 Upscale = Callable[[Tensor], Tensor]
 
@@ -173,6 +177,19 @@ class Validator:
         return ", ".join(parts)
 
     def _one(
+        self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
+    ) -> ImageScore:
+        """Judge, save and show an image; where memory runs out, with the image in main memory."""
+        try:
+            return self._attempt(upscale, batch, dataset, name, iteration, shown=shown)
+        except (RuntimeError, MemoryError, SmallestTileError) as error:
+            if self._device == MAIN_MEMORY or not (isinstance(error, SmallestTileError) or is_out_of_memory(error)):
+                raise
+        log.warning("validation ran out of memory: from now on images stay in main memory, only tiles visit the device")
+        self._device = MAIN_MEMORY
+        return self._attempt(upscale, batch, dataset, name, iteration, shown=shown)
+
+    def _attempt(
         self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
     ) -> ImageScore:
         on_device = batch.to(self._device)

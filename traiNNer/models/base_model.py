@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from traiNNer.archs.loading import load_weights
 from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.nonfinite import NonFiniteGuard
-from traiNNer.models.recovery import Rewind, release_memory, smaller_chunks
-from traiNNer.ops.tiling import tiled_forward
+from traiNNer.models.recovery import Rewind, describe_needs, release_memory, smaller_chunks
+from traiNNer.models.upscaler import TileSettings, Upscaler
 from traiNNer.optim import build_scheduler
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
@@ -92,9 +93,14 @@ class BaseModel(ABC):
         """Shape of the tensor that entered the generator last: what is reported is what was received."""
         self._dataloader: DynamicDataLoaderWrapper | None = None
         self._dataset: DynamicDatasetWrapper | None = None
+        self.samples_in_step = 0
+        """Samples of the step that was made last, of all its batches."""
         self.out_of_memory_total = 0
         self.out_of_memory_in_step = False
         self.losses = LossRecord()
+        spec, val = options.network_g.entry, options.val
+        tile = TileSettings(options.scale, spec.size_multiple, spec.min_size, val.tile_size, val.tile_overlap)
+        self._upscaler = Upscaler(runtime, tile)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype is torch.float16)
         self.guard = NonFiniteGuard(limit=options.train.max_nonfinite_steps, scaled=self.scaler.is_enabled())
 
@@ -136,10 +142,10 @@ class BaseModel(ABC):
         """
         self.iteration += 1
         on_device = [self._to_device(batch) for batch in batches]
+        self.received, self.samples_in_step = (), sum(map(len, on_device))
         self.out_of_memory_in_step = False
         for phase in self.phases:
-            self._accumulate_or_retry(phase, on_device)
-            self.apply(phase, on_device)
+            self._run(phase, on_device)
         self.losses.count_step()
         self.after_step()
 
@@ -147,23 +153,30 @@ class BaseModel(ABC):
         runtime = self.runtime
         return batch.to(runtime.device, channels_last=runtime.channels_last, non_blocking=runtime.device.type == "cuda")
 
-    def _accumulate_or_retry(self, phase: Phase, batches: Sequence[Batch]) -> None:
-        """Accumulate over `batches`; when memory runs out, over the same samples again in smaller chunks.
+    def note_received(self, lq: Tensor) -> None:
+        """Recipes call this with the tensor that enters the generator: the largest of a step is what is reported."""
+        if lq.numel() > math.prod(self.received or (0,)):
+            self.received = tuple(lq.shape)
+
+    def _run(self, phase: Phase, batches: Sequence[Batch]) -> None:
+        """Accumulate and apply; when memory runs out, with the same samples again in smaller chunks.
 
         Raises:
-            TrainingError: if a single sample of the smallest size does not fit.
+            TrainingError: if a single sample of the smallest size does not fit, or the optimizer stopped half-way.
         """
         spec = self.options.network_g.entry
         chunks: list[Batch] | None = list(batches)
-        size = chunks[0].lq_size
+        size, said = chunks[0].lq_size, ""
         while chunks is not None:
-            rewind = Rewind(self.networks.values(), self.runtime.device)
+            rewind = Rewind(self.networks.values(), self.runtime.device, phase.optimizer)
+            received = self.received
             try:
                 losses = self.accumulate(phase, chunks)
+                self.apply(phase, chunks)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                said = str(error).strip().splitlines()[0]
+                said = str(error).strip().splitlines()[0][:200]
             else:
                 for label, loss in losses.items():
                     self.losses.add(label, loss)
@@ -171,21 +184,32 @@ class BaseModel(ABC):
             # The except block is left, so nothing holds the frames of the failed attempt and their activations.
             self.out_of_memory_total += 1
             self.out_of_memory_in_step = True
-            phase.optimizer.zero_grad(set_to_none=True)
-            rewind.restore()
-            release_memory(self.runtime.device)
+            self._forget_attempt(phase, rewind)
+            self.received = received
             largest = max(len(chunk) for chunk in chunks)
             size = chunks[0].lq_size
             chunks = smaller_chunks(chunks, max(spec.min_size, SMALLEST_RETRY), spec.size_multiple)
             log.warning(
-                "out of memory in the %s at %d x %d px: the same samples are tried again in smaller chunks (%s)",
-                phase.name, largest, size, said[:200],
+                "out of memory in the %s at %d x %d px%s (%s)",
+                phase.name, largest, size,
+                ": the same samples are tried again in smaller chunks" if chunks else "", said,
             )  # fmt: skip
         raise TrainingError(
-            f"one sample of {size} px LQ does not fit into the memory of {self.runtime.device} in the {phase.name}. "
-            "Set use_amp: true, choose a smaller network, or end other programs that use the memory. "
-            "The last checkpoint is good."
+            f"one sample of {size} px LQ does not fit into the memory of {self.runtime.device} in the {phase.name}: "
+            f"{describe_needs(self.networks.values(), self.phases, self.runtime.device)} ({said}). What helps: "
+            "use_amp: true, a smaller network, an optimizer with less state, or ending other programs that use the "
+            "memory. The last checkpoint is good."
         )
+
+    def _forget_attempt(self, phase: Phase, rewind: Rewind) -> None:
+        """Everything as it was before the attempt, and its memory given back."""
+        phase.optimizer.zero_grad(set_to_none=True)
+        rewind.restore()
+        if self.scaler.is_enabled():  # it remembers that the failed attempt's gradients were unscaled
+            state = self.scaler.state_dict()
+            self.scaler = torch.amp.GradScaler(self.runtime.device.type)
+            self.scaler.load_state_dict(state)
+        release_memory(self.runtime.device)
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean losses by label."""
@@ -211,13 +235,15 @@ class BaseModel(ABC):
         else:
             norm = nn.utils.get_total_norm([p.grad for p in phase.parameters if p.grad is not None])
         paths = [path for chunk in chunks for path in chunk.lq_paths]
-        factor = self._warmup_factor()
+        factor = self._learning_rate_factor()
         scheduled = [group["lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
             group["lr"] = rate * factor
-        self.guard.step(optimizer, norm, self.scaler, paths)
-        for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
-            group["lr"] = rate
+        try:
+            self.guard.step(optimizer, norm, self.scaler, paths)
+        finally:
+            for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+                group["lr"] = rate
         if phase.scheduler is not None:
             try:
                 phase.scheduler.step()
@@ -227,14 +253,20 @@ class BaseModel(ABC):
                     "the length that the run was started with; start anew with path.pretrain_network_g for a longer one"
                 ) from error
 
-    def _warmup_factor(self) -> float:
-        warmup = self.options.train.warmup_iter
-        return min(1.0, self.iteration / warmup) if warmup > 0 else 1.0
+    def _learning_rate_factor(self) -> float:
+        """What the scheduled rate is multiplied by: the warm-up, and the batch against the one of the options."""
+        train, data = self.options.train, self.options.datasets.train
+        factor = min(1.0, self.iteration / train.warmup_iter) if train.warmup_iter > 0 else 1.0
+        if train.lr_scaling != "none" and self.samples_in_step:
+            ratio = self.samples_in_step / (data.batch_size_per_gpu * data.accum_iter)
+            factor *= ratio if train.lr_scaling == "linear" else math.sqrt(ratio)
+        return factor
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The rate that the next step of each phase uses (of its first group)."""
-        return {phase.name: phase.optimizer.param_groups[0]["lr"] * self._warmup_factor() for phase in self.phases}
+        """The rate of each phase (of its first group), as a step like the last one uses it."""
+        factor = self._learning_rate_factor()
+        return {phase.name: phase.optimizer.param_groups[0]["lr"] * factor for phase in self.phases}
 
     def after_step(self) -> None:  # noqa: B027 (a hook that need not be filled)
         """Hook for what follows the phases, for example the moving average."""
@@ -254,9 +286,8 @@ class BaseModel(ABC):
         ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
         return ema.requires_grad_(requires_grad=False).eval()
 
-    @torch.no_grad()
     def upscale(self, lq: Tensor) -> Tensor:
-        """Process whole images as the validation does: evaluated network, autocast, tiles where the options say so.
+        """Process whole images as the validation does: evaluated network, autocast, tiles where they are needed.
 
         Args:
             lq: `(B, 3, H, W)` in [0, 1], on any device.
@@ -264,26 +295,11 @@ class BaseModel(ABC):
         Returns:
             `(B, 3, H * scale, W * scale)` float32, not clamped, on the device of `lq`.
         """
-        spec, val = self.options.network_g.entry, self.options.val
         network = self.evaluated_network
-
-        def forward(tile: Tensor) -> Tensor:
-            with self.runtime.autocast():
-                return network(tile.contiguous(memory_format=self.runtime.memory_format)).float()
-
         was_training = network.training
         network.eval()
         try:
-            return tiled_forward(
-                forward,
-                lq,
-                scale=self.options.scale,
-                tile_size=val.tile_size or None,
-                overlap=val.tile_overlap,
-                size_multiple=spec.size_multiple,
-                min_size=spec.min_size,
-                device=self.runtime.device,
-            )
+            return self._upscaler(network, lq)
         finally:
             network.train(was_training)
 

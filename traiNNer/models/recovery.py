@@ -4,40 +4,71 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from traiNNer.data import Batch
+from traiNNer.utils.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
 
 class Rewind:
-    """What a forward pass changes besides gradients: random generators, running statistics, power iterations.
+    """What an attempt at a phase changes besides gradients: random generators, running statistics, power iterations.
+
+    Weights and optimizer state are not copied, for that would take the memory that is missing. They need not be: state
+    that a failed first step began is dropped, and a fused step allocates nothing but that. Whether another one stopped
+    after it had changed something is known from the tensors' version counters.
 
     Args:
         networks: those that the attempt runs through.
         device: where they are.
+        optimizer: the one that the attempt steps.
     """
 
-    def __init__(self, networks: Iterable[nn.Module], device: torch.device) -> None:
+    def __init__(self, networks: Iterable[nn.Module], device: torch.device, optimizer: torch.optim.Optimizer) -> None:
         self._device = device
+        self._optimizer = optimizer
         self._cpu_state = torch.get_rng_state()
         self._cuda_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         self._buffers: list[tuple[Tensor, Tensor]] = [
             (buffer, buffer.clone()) for network in networks for buffer in _changing_buffers(network)
         ]
+        self._with_state = set(optimizer.state)
+        self._version = self._count_changes()
 
     def restore(self) -> None:
-        """Undo what has happened since."""
+        """Undo what has happened since.
+
+        Raises:
+            TrainingError: if the optimizer stopped half-way, after it had changed weights.
+        """
+        if self._count_changes() != self._version:
+            raise TrainingError(
+                f"out of memory half-way through the step of {type(self._optimizer).__name__}: some weights are "
+                "changed and others not, so it cannot be repeated. The last checkpoint is good: go on with "
+                "--auto_resume and a lower target_vram_usage or batch_size_per_gpu, or take AdamW, whose step needs no "
+                "memory"
+            )
+        for parameter in set(self._optimizer.state) - self._with_state:
+            del self._optimizer.state[parameter]
         torch.set_rng_state(self._cpu_state)
         if self._cuda_state is not None:
             torch.cuda.set_rng_state(self._cuda_state, self._device)
         for buffer, before in self._buffers:
             buffer.copy_(before)
+
+    def _count_changes(self) -> int:
+        """How often weights, and the state that they had when the attempt began, were changed so far."""
+        state = self._optimizer.state
+        weights = sum(p._version for group in self._optimizer.param_groups for p in group["params"])
+        slots = (slot for parameter in self._with_state for slot in state[parameter].values())
+        return weights + sum(slot._version for slot in slots if isinstance(slot, Tensor))
 
 
 def _changing_buffers(network: nn.Module) -> Iterable[Tensor]:
@@ -63,6 +94,25 @@ def smaller_chunks(chunks: Sequence[Batch], smallest_lq_size: int, multiple: int
     if half >= chunks[0].lq_size:
         return None
     return [chunk.crop(half) for chunk in chunks]
+
+
+def describe_needs(networks: Iterable[nn.Module], phases: Iterable[Any], device: torch.device) -> str:
+    """What is there before any activation, and what the process holds, in GiB, for messages."""
+    phases = list(phases)
+    weights = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
+    gradients = sum(p.nbytes for phase in phases for p in phase.parameters)
+    slots = (s for phase in phases for state in phase.optimizer.state.values() for s in state.values())
+    state = sum(slot.nbytes for slot in slots if isinstance(slot, Tensor))
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        held = f"{_gib(torch.cuda.memory_reserved(device))} are held of {_gib(total)}, of which {_gib(free)} are free"
+    else:
+        held = f"the process holds {_gib(psutil.Process().memory_info().rss)}"
+    return f"weights take {_gib(weights)}, gradients {_gib(gradients)}, optimizer state {_gib(state)}; {held}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
 
 
 def release_memory(device: torch.device) -> None:

@@ -40,7 +40,7 @@ class SRModel(BaseModel):
         self.phases = [Phase("generator", optimizer, self._generator_losses, self.make_scheduler(optimizer))]
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        self.received = tuple(batch.lq.shape)
+        self.note_received(batch.lq)
         with self.runtime.autocast():
             sr = self._forward_g(batch.lq)
         return {label: weight * loss(sr.float(), batch.gt) for label, weight, loss in self._criteria}

@@ -8,8 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from traiNNer.options.components import Component, Section, check_parameters, restate
-from traiNNer.utils.registry import ARCHS, AUTOMATIONS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, Registry
+from traiNNer.options.automations import TrainingAutomations
+from traiNNer.options.components import Component, Section, restate
+from traiNNer.options.problems import problem, raise_at
+from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS
 
 
 def _integral(value: Any) -> Any:
@@ -121,7 +123,7 @@ class _DatasetsBase(Section):
             known = {k: v for k, v in data.items() if k in cls.model_fields or str(k).startswith(cls.prefixes)}
             allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
             unknown = {key: value for key, value in data.items() if key not in known}
-            errors += [_error((k,), "unknown key", v, "extra_forbidden", allowed=allowed) for k, v in unknown.items()]
+            errors += [problem((k,), "unknown key", v, "extra_forbidden", allowed=allowed) for k, v in unknown.items()]
         try:
             checked = handler(known)
         except ValidationError as error:
@@ -136,7 +138,7 @@ class _DatasetsBase(Section):
         for key, section in self.evaluated.items():
             name = section.name or key
             if name in taken:
-                _raise_at([(key, "name")], f"{taken[name]} has that name too; each set needs its own", given=name)
+                raise_at([(key, "name")], f"{taken[name]} has that name too; each set needs its own", given=name)
             taken[name] = key
         return self
 
@@ -198,6 +200,12 @@ class TrainOptions(Section):
     """Learning-rate schedule. Left out: constant."""
     losses: list[LossOptions] = Field(min_length=1)
     """The losses, summed by weight."""
+    effective_batch_size: Positive | None = None
+    """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so many. It keeps the
+    learning rate right while an automation changes the batch. Left out: one batch times accum_iter."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """How the learning rate follows the samples of an iteration, relative to batch_size_per_gpu * accum_iter, while an
+    automation changes the batch: not at all, with the square root of the ratio, or with the ratio."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay per iteration of the moving average of the weights, which is validated and saved beside them. 0: none."""
     grad_clip: bool = False
@@ -234,7 +242,7 @@ class ValOptions(Section):
     def _overlap_below_tile(self) -> ValOptions:
         if self.tile_size and self.tile_overlap >= self.tile_size:
             message = f"expected less than tile_size ({self.tile_size})"
-            _raise_at([("tile_overlap",)], message, given=self.tile_overlap)
+            raise_at([("tile_overlap",)], message, given=self.tile_overlap)
         return self
 
 
@@ -262,57 +270,6 @@ class LoggerOptions(Section):
     """Label of the metric that decides which weights are kept as best. Left out: the first metric."""
 
 
-class TrainingAutomations(Section):
-    """What changes how a run goes while it goes: one section for each automation."""
-
-    model_config = ConfigDict(extra="allow")
-
-    registry: ClassVar[Registry[Any]] = AUTOMATIONS
-    injected: ClassVar[frozenset[str]] = frozenset({"bounds", "start", "total", "prior"})
-    """Arguments of automations that the program fills in."""
-
-    enabled: bool = False
-    """Switch for all automations."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
-        if not isinstance(data, dict):
-            return handler(data)
-        errors: list[InitErrorDetails] = []
-        sections: dict[str, Any] = {}
-        for key, value in data.items():
-            if key in cls.model_fields:
-                sections[key] = value
-            elif key not in AUTOMATIONS:
-                allowed = [*cls.model_fields, *AUTOMATIONS]
-                errors.append(_error((key,), "unknown key", value, "extra_forbidden", allowed=allowed))
-            elif not isinstance(value, dict):
-                errors.append(_error((key,), "expected a section (`key: value` lines)", value))
-            else:
-                name = AUTOMATIONS.canonical(key)
-                if name in sections:
-                    errors.append(_error((key,), f"another name of {name}, which stands here too", value))
-                try:
-                    sections[name] = check_parameters(AUTOMATIONS[name], value, cls.injected)
-                except ValidationError as error:
-                    errors += [restate(e, at=(key,)) for e in error.errors()]
-        try:
-            checked = handler(sections)
-        except ValidationError as error:
-            errors += [restate(e) for e in error.errors()]
-            checked = None
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return checked
-
-    @property
-    def active(self) -> dict[str, dict[str, Any]]:
-        """The parameters of the automations that take part, by name."""
-        given: dict[str, dict[str, Any]] = dict(self.__pydantic_extra__ or {}) if self.enabled else {}
-        return {name: parameters for name, parameters in given.items() if parameters.get("enabled", True)}
-
-
 class _Runtime(Section):
     """What training and testing have in common."""
 
@@ -336,7 +293,7 @@ class _Runtime(Section):
     @model_validator(mode="after")
     def _one_gpu(self) -> _Runtime:
         if self.num_gpu != "auto" and self.num_gpu > 1:
-            _raise_at(
+            raise_at(
                 [("num_gpu",)],
                 "training on several GPUs is not supported yet; expected auto, 0 or 1",
                 given=self.num_gpu,
@@ -375,37 +332,54 @@ class TrainingOptions(_Runtime):
         spec, lq_size = self.network_g.entry, self.datasets.train.lq_size
         kind = self.network_g.type
         if self.scale not in spec.scales:
-            errors.append(_error(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale))
+            errors.append(problem(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale))
         if lq_size % spec.size_multiple or lq_size < spec.min_size:
             multiple = spec.size_multiple
             nearest = max(-(-spec.min_size // multiple), round(lq_size / multiple)) * multiple
             message = f"{kind} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is {nearest}"
-            errors.append(_error(("datasets", "train", "lq_size"), message, lq_size))
+            errors.append(problem(("datasets", "train", "lq_size"), message, lq_size))
         if self.datasets.train.batch_size_per_gpu < spec.min_batch:
             message = f"{kind} needs at least {spec.min_batch}"
             errors.append(
-                _error(("datasets", "train", "batch_size_per_gpu"), message, self.datasets.train.batch_size_per_gpu)
+                problem(("datasets", "train", "batch_size_per_gpu"), message, self.datasets.train.batch_size_per_gpu)
             )
         tile = -(-max(self.val.tile_size, spec.min_size) // spec.size_multiple) * spec.size_multiple
         if self.val.tile_size and self.val.tile_overlap > tile - spec.size_multiple:
             message = f"{kind} in tiles of {tile} needs {tile - spec.size_multiple} or less"
-            errors.append(_error(("val", "tile_overlap"), message, self.val.tile_overlap))
+            errors.append(problem(("val", "tile_overlap"), message, self.val.tile_overlap))
         if self.use_amp and not (spec.bf16 if self.amp_bf16 else spec.fp16):
             precision, other = ("bf16", "fp16") if self.amp_bf16 else ("fp16", "bf16")
             usable = spec.fp16 if self.amp_bf16 else spec.bf16
             hint = f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})" if usable else "set use_amp: false"
-            errors.append(_error(("use_amp",), f"{kind} is not safe in {precision}; {hint}", True))
+            errors.append(problem(("use_amp",), f"{kind} is not safe in {precision}; {hint}", True))
+        errors += self._batch_problems()
         labels = list(self.val.metrics)
         if self.logger.keep_best is not None and self.logger.keep_best not in labels:
             message = f"expected a label of val.metrics: {', '.join(labels) or 'there are none'}"
-            errors.append(_error(("logger", "keep_best"), message, self.logger.keep_best))
+            errors.append(problem(("logger", "keep_best"), message, self.logger.keep_best))
         given = [loss.label for loss in self.train.losses if loss.label is not None]
         for index, loss in enumerate(self.train.losses):
             if given.count(loss.label or "") > 1:
-                errors.append(_error(("train", "losses", index, "label"), "each loss needs its own", loss.label))
+                errors.append(problem(("train", "losses", index, "label"), "each loss needs its own", loss.label))
         if errors:
             raise ValidationError.from_exception_data("TrainingOptions", errors)
         return self
+
+    def _batch_problems(self) -> list[InitErrorDetails]:
+        train, data = self.train, self.datasets.train
+        samples, found = train.effective_batch_size, []
+        if samples is None:
+            return found
+        if data.accum_iter > 1:
+            message = "train.effective_batch_size accumulates by itself; leave one of them out"
+            found.append(problem(("datasets", "train", "accum_iter"), message, data.accum_iter))
+        if samples < data.batch_size_per_gpu:
+            message = f"expected at least batch_size_per_gpu ({data.batch_size_per_gpu})"
+            found.append(problem(("train", "effective_batch_size"), message, samples))
+        if train.lr_scaling != "none":
+            message = "the samples of an iteration never change with train.effective_batch_size; leave one of them out"
+            found.append(problem(("train", "lr_scaling"), message, train.lr_scaling))
+        return found
 
     @property
     def labelled_losses(self) -> dict[str, LossOptions]:
@@ -438,24 +412,11 @@ class TestOptions(_Runtime):
     @model_validator(mode="after")
     def _has_weights(self) -> TestOptions:
         if self.path.pretrain_network_g is None:
-            _raise_at([("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing")
+            raise_at([("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing")
         if self.network_g is not None and self.scale is None:
-            _raise_at([("scale",)], "required when network_g is given", kind="missing")
+            raise_at([("scale",)], "required when network_g is given", kind="missing")
         return self
 
 
 def _listed(scales: tuple[int, ...]) -> str:
     return ("scale " if len(scales) == 1 else "scales ") + ", ".join(map(str, scales))
-
-
-def _error(
-    loc: tuple[str | int, ...], message: str, given: Any, kind: str = "value", **context: Any
-) -> InitErrorDetails:
-    problem = PydanticCustomError(kind, "{message}", {"message": message} | context)  # pyright: ignore[reportArgumentType]
-    return InitErrorDetails(type=problem, loc=loc, input=given)
-
-
-def _raise_at(
-    locs: list[tuple[str | int, ...]], message: str, given: Any = None, kind: str = "value", **context: Any
-) -> None:
-    raise ValidationError.from_exception_data("Options", [_error(loc, message, given, kind, **context) for loc in locs])
