@@ -39,7 +39,13 @@ SMALL = 1.35
 FEW_SHAPES = 4
 """Below so many measured shapes growth teaches something, however little of the memory it is expected to take."""
 CLOSE = 0.6
-"""Share of the target from which on the search stays near the present lq_size."""
+"""Share of the target below which any growth is worth a move."""
+MOST_GROWTH = 4.0
+"""Factor of the largest measured pixels that no move exceeds; x2 after the first shape."""
+LQ_FOR_USE = 8.0
+"""Share of lq_size that may be given up to land on the target, for each share of the memory that is missing."""
+TRADES, LARGER = 4, 1.1
+"""So often, and from this factor of lq_size on, a run that has arrived exchanges batch for patch."""
 OUTSIDE_MEMORY = 3
 """Windows whose largest `outside` is reckoned with."""
 
@@ -143,6 +149,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._moves: list[tuple[int, int]] = []  # (window, direction)
         self._bans: list[_Ban] = []
         self._held_until = self._holds = 0
+        self._trades = 0
         self._look_again = self._fruitless = self._outside_then = 0  # searches that found nothing are not repeated
         self._rests: str | None = None  # the reason to stay that was logged last
 
@@ -221,6 +228,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             return self._shrink(f"{used:.1%} used, above the limit of {self.limit:.0%}", rungs=2)
         if low <= used <= high:
             self._arrived, self._beyond = True, 0
+            larger = self._larger_patches()
+            if larger is not None:
+                return self._move(larger, f"{used:.1%} used, and larger patches fit")
             return self._rest(f"target reached with {used:.1%} at {self.shape}")
         self._beyond += 1
         if self._arrived and self._beyond < PATIENCE:
@@ -260,7 +270,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         """Where to aim: a little below the target, for noise moves use both ways and the band ends just above it."""
         most = self._banned_from()
         if growing:
-            most = min(most, self.model.largest * 2.0 ** min(self.model.count, 30))
+            most = min(most, self.model.largest * min(2.0**self.model.count, MOST_GROWTH))
         low, high, ceiling = (self.target + part * self.margin for part in (-0.45, -0.05, 0.13))
         return Goal(low, high, ceiling, self.limit if growing else math.inf, most)
 
@@ -278,6 +288,18 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         factor = self.model.pixels(better) / self.model.pixels(self.shape)
         return self._move(better, f"{used:.1%} used, {factor:.1f} x the pixels")
 
+    def _larger_patches(self) -> Shape | None:
+        """For a run that has arrived by its batch: a shape that lands too, and has a larger lq_size."""
+        if self._trades >= TRADES or self.windows < self._held_until or self.shape.batch_size <= self.start.batch_size:
+            return None
+        larger = self._search.fill(self._goal(growing=True))
+        if larger is None or larger.lq_size < LARGER * self.shape.lq_size:
+            return None
+        if self._estimate(larger).expected < self.band[0]:
+            return None
+        self._trades += 1
+        return larger
+
     def _worth_it(self, shape: Shape, used: float) -> bool:
         """While little is known or far below the target any growth; else what comes closer to the target."""
         unsure = self.model.count < FEW_SHAPES or used < CLOSE * self.target
@@ -288,9 +310,11 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def _fill(self, goal: Goal, used: float = 0.0) -> Shape | None:
         """Where the target is reached, or the way there while it is far or the margin too wide."""
-        close = used >= CLOSE * self.target
+        if used:
+            missing = max(0.0, self.band[0] - used)
+            goal = replace(goal, min_lq_size=(1 - LQ_FOR_USE * missing) * self.shape.lq_size)
         anywhere = replace(goal, limit=math.inf, max_pixels=self._banned_from())
-        toward = self._search.fill(anywhere, self.shape if close else None)
+        toward = self._search.fill(anywhere)
         if toward is None:
             return None
         near = replace(goal, max_pixels=min(goal.max_pixels, FAR * self.model.largest))
@@ -317,10 +341,12 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return f"the next size would overshoot the target of {self.target:.0%}"
 
     def _shrink(self, reason: str, rungs: int) -> Decision | None:
-        smaller = self._search.shrink(self.shape, self._goal(growing=False), rungs) or self._next_below(self.shape)
+        goal, used = self._goal(growing=False), self._last.used_share if self._last is not None else 1.0
+        if rungs == 1:
+            goal = replace(goal, min_lq_size=(0.9 - LQ_FOR_USE * (used - self.band[1])) * self.shape.lq_size)
+        smaller = self._search.shrink(self.shape, goal, rungs) or self._next_below(self.shape)
         if smaller is None:
             return self._rest(f"{reason}, but {self.shape} is the smallest shape")
-        used = self._last.used_share if self._last is not None else 1.0
         if rungs == 1 and not self._worth_it(smaller, used):
             return self._rest(f"{reason}; the next smaller shape is further from it")
         return self._move(smaller, reason)
@@ -383,6 +409,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             "bans": [asdict(ban) for ban in self._bans],
             "held_until": self._held_until,
             "holds": self._holds,
+            "trades": self._trades,
             "oom_total": self.oom_total,
         }
 
@@ -392,7 +419,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.windows, self.oom_total = int(state["windows"]), int(state["oom_total"])
         self._outside = deque(state["outside"], maxlen=OUTSIDE_MEMORY)
         self._arrived, self._holds = bool(state["arrived"]), int(state["holds"])
-        self._held_until = int(state["held_until"])
+        self._held_until, self._trades = int(state["held_until"]), int(state["trades"])
         self._moves = [(int(window), int(direction)) for window, direction in state["moves"]]
         self._bans = [_Ban(int(ban["lq_size"]), int(ban["batch_size"]), int(ban["until"])) for ban in state["bans"]]
         proven = Shape(*state["shape"])
@@ -402,7 +429,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             return
         if not same_memory:
             self._bans.clear()
-            self._held_until = 0
+            self._held_until = self._trades = 0
         self._arrived = False
         self._moves.clear()
         resolved = self._fill(self._goal(growing=True)) if self.model.count else None

@@ -36,6 +36,7 @@ class Goal:
         ceiling: what may be expected where no shape is between `low` and `high`.
         limit: no shape's `upper` is above this.
         max_pixels: padded pixels that no shape exceeds (growth in bounded moves, bans).
+        min_lq_size: lq_size is not given up below this to land exactly.
     """
 
     low: float
@@ -43,6 +44,7 @@ class Goal:
     ceiling: float
     limit: float
     max_pixels: float = math.inf
+    min_lq_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class ShapeSearch:
         sides = [side for side in reversed(ladder) if least.lq_size <= side <= top][:RUNGS_TRIED]
         center = least.lq_size if present is not None else max(top, least.lq_size)
         near = [side for side in ladder if present is None or center / SIDEWAYS <= side <= center * SIDEWAYS]
+        near = [side for side in near if side >= goal.min_lq_size]
         sides += sorted(near, key=lambda side: abs(math.log(side / center)))[:RUNGS_TRIED]
         found: list[tuple[float, Shape]] = []
         for tried, lq_size in enumerate(sides, start=1):
