@@ -174,7 +174,7 @@ def ours(case: Case) -> Outcome:
         except SimulatedOutOfMemoryError:
             outcome.ooms += 1
             try:
-                decision = optimizer.out_of_memory(shape)
+                decision = optimizer.out_of_memory(shape, repeat_in_chunks(memory, shape))
             except NothingSmallerError:
                 outcome.gave_up = True
                 break
@@ -194,6 +194,13 @@ def ours(case: Case) -> Outcome:
     outcome.shape = optimizer.shape
     outcome.end = memory.share(outcome.shape)
     return outcome
+
+
+def repeat_in_chunks(memory: SimulatedMemory, shape: Shape) -> Shape:
+    """What a failed step is repeated with: half the batch, and half again."""
+    while shape.batch_size > 1 and memory.share(shape) > 1:
+        shape = Shape(shape.lq_size, shape.batch_size // 2)
+    return shape
 
 
 def ours_batch_only(case: Case) -> Outcome:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 import train
 from tests.support import make_pairs, small_options, write_options
-from traiNNer.automations import CardModel, Shape, SimulatedMemory
+from traiNNer.automations import Automation, CardModel, Decision, Shape, SimulatedMemory, StepReport
+from traiNNer.data import RequestSampler
 from traiNNer.engine import memory_fit
 from traiNNer.engine.memory_fit import MemoryFit
 from traiNNer.engine.trainer import Trainer
@@ -21,7 +25,7 @@ AUTOMATION = {"enabled": True, "DynamicBatchSizeOptimizer": {"enabled": True, "m
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    options = small_options(make_pairs(tmp_path / "data", count=6), training_automations=AUTOMATION)
+    options = small_options(make_pairs(tmp_path / "data", count=6), training_automations=copy.deepcopy(AUTOMATION))
     options["train"]["total_iter"] = 120
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 50}
@@ -80,20 +84,29 @@ def card(largest: Shape, **settings: Any) -> CardModel:
     return CardModel(total=total, persistent=persistent, bytes_per_pixel=per_pixel, **settings)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_reports_agree_with_what_entered_the_network(
-    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def curves(*tags: str) -> list[list[int]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    events = EventAccumulator("tb_logger/small", size_guidance={"scalars": 0}).Reload()
+    return [[int(point.value) for point in events.Scalars(tag)] for tag in tags]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("workers", "scale"), [(0, 2), (2, 2), (4, 4)])
+def test_reports_agree_with_what_entered_the_network(
+    options: dict[str, Any], workers: int, scale: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if scale != 2:
+        data = make_pairs(tmp_path / "large", count=6, scale=scale)
+        options = small_options(data, scale=scale) | {key: options[key] for key in ("train", "val", "logger")}
+        options["training_automations"] = copy.deepcopy(AUTOMATION)
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
     witness = Witness(monkeypatch, card(Shape(48, 12)))
     assert run(options) == 0
     assert all(entered == reported for entered, reported in witness.reported)
-    events = EventAccumulator("tb_logger/small", size_guidance={"scalars": 0}).Reload()
-    for tag, field in (("dynamic/lq_size", "lq_size"), ("dynamic/batch_size", "batch_size")):
-        curve = [int(point.value) for point in events.Scalars(tag)]
-        assert curve == [getattr(entered, field) for entered, _ in witness.reported]
+    sides, batches, samples = curves("dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration")
+    assert sides == [entered.lq_size for entered, _ in witness.reported]
+    assert batches == samples == [entered.batch_size for entered, _ in witness.reported]
     last = witness.entered[-1]
     assert last.lq_size >= 40, "the patch grows before the batch, up to what the images allow"
     assert 0.82 <= witness.memory.share(last) <= 0.87
@@ -133,6 +146,152 @@ def test_an_out_of_memory_shrinks_the_shape_and_loses_no_sample(
     whole = len(seen) // 6 * 6
     for epoch in range(0, whole, 6):
         assert sorted(seen[epoch : epoch + 6]) == list(range(6))
+
+
+class RandomShapes(Automation):
+    """Another shape after every step."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.decided = 0
+
+    def after_step(self, report: StepReport) -> Decision:
+        self.decided += 1
+        shape = Shape(self.random.choice([8, 12, 16, 20, 24]), self.random.randint(1, 7))
+        return Decision(shape, "for the test", 0.5)
+
+    def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision:
+        return Decision(Shape(8, max(1, shape.batch_size // 2)), "for the test", 0.5)
+
+
+def test_the_samples_are_the_permutations_through_a_thousand_resizes_failures_and_a_resume(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every sample that a step was made of, in order, over both runs."""
+    from traiNNer.models import SRModel
+
+    used: list[int] = []
+    failures = random.Random(1)
+    trained = SRModel.train_step
+    losses = SRModel._generator_losses
+    failed = 0
+
+    def train_step(model: SRModel, batches: Any) -> None:
+        trained(model, batches)
+        used.extend(index for batch in batches for index in batch.indices)
+
+    def generator_losses(model: SRModel, batch: Any) -> Any:
+        nonlocal failed
+        if len(batch) > 1 and failures.random() < 0.05:
+            failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return losses(model, batch)
+
+    monkeypatch.setattr(SRModel, "train_step", train_step)
+    monkeypatch.setattr(SRModel, "_generator_losses", generator_losses)
+    automations: list[RandomShapes] = []
+
+    def build(*_: Any) -> tuple[Automation, SimulatedMemory]:
+        automations.append(RandomShapes(len(automations)))
+        return automations[-1], SimulatedMemory(card(Shape(48, 12)))
+
+    monkeypatch.setattr(memory_fit, "build_automation", build)
+    options["network_g"]["num_conv"] = 1
+    options["datasets"]["train"]["num_worker_per_gpu"] = 2
+    options["logger"] = {"print_freq": 500, "save_checkpoint_freq": 500, "use_tb_logger": False}
+    options["train"]["total_iter"] = 520
+    assert run(options) == 0
+    assert run(options, "--auto_resume", "--set", "train.total_iter=1040") == 0
+    assert sum(automation.decided for automation in automations) + failed > 1000
+    assert failed > 20
+    permutations = RequestSampler(6, batch_size=1, lq_size=8, seed=0)
+    assert used == [permutations.request(position).index for position in range(len(used))]
+
+
+def test_a_resumed_run_on_a_smaller_card_looks_for_its_shape_anew(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        first = Witness(context, card(Shape(48, 12)))
+        assert run(options) == 0
+    second = Witness(monkeypatch, card(Shape(48, 4)))
+    assert run(options, "--auto_resume", "--set", "train.total_iter=180") == 0
+    assert second.entered[0] < first.entered[-1]
+    assert 0.8 <= second.memory.share(second.entered[-1]) <= 0.88
+    assert "the checkpoint had lq_size" in Path("experiments/small/log/train.log").read_text()
+    assert "out of memory" not in Path("experiments/small/log/train.log").read_text()
+
+
+def test_a_validation_that_runs_out_of_memory_lowers_the_tile_only(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    witness = Witness(monkeypatch, card(Shape(48, 12)))
+    judged: list[int] = []
+    enter = Witness._enter
+
+    def enter_or_fail(self: Witness, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if network.training:
+            enter(self, network, arguments)
+            return
+        judged.append(arguments[0].shape[-1])
+        if judged[-1] > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Witness, "_enter", enter_or_fail)
+    options["val"] = {"val_freq": 40, "save_img": True, "tile_overlap": 8}
+    options["train"]["ema_decay"] = 0
+    assert run(options) == 0
+    assert judged[:2] == [48, 32], "the whole image, then tiles"
+    assert judged.count(48) == 1, "whole images are not tried again"
+    log = Path("experiments/small/log/train.log").read_text()
+    assert "out of memory at an image of 48 LQ pixels: tiles of 32 from now on" in log
+    assert "out of memory in the generator" not in log
+    assert 0.82 <= witness.memory.share(witness.entered[-1]) <= 0.87
+    assert len(list(Path("experiments/small/visualization").rglob("*_40.png"))) == 6
+
+
+def test_nothing_smaller_is_an_error_with_figures(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Witness(monkeypatch, CardModel(total=2**30, persistent=2.0**31, bytes_per_pixel=1.0))
+    assert run(options) == 1
+    told = capfd.readouterr().err
+    assert "one sample of 8 px LQ does not fit" in told
+    assert re.search(r"weights take \d\.\d\d GiB, gradients .* the process holds \d+\.\d\d GiB", told)
+    assert "use_amp: true, a smaller network" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(("rule", "said"), [("sqrt", "learning rate x"), ("none", "learning rate unchanged")])
+def test_a_resize_says_what_it_does_to_the_learning_rate(
+    options: dict[str, Any], rule: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options["train"] |= {"lr_scaling": rule, "total_iter": 60}
+    witness = Witness(monkeypatch, card(Shape(48, 12)))
+    assert run(options) == 0
+    log = Path("experiments/small/log/train.log").read_text()
+    batch = witness.entered[-1].batch_size
+    assert batch > 2
+    assert f"{batch} samples an iteration, {said}" in log
+    rate = 1e-3 * (batch / 2) ** 0.5 if rule == "sqrt" else 1e-3
+    assert f"lr {rate:.2e}" in log.splitlines()[-4] + log.splitlines()[-3]
+
+
+def test_an_effective_batch_is_kept_through_every_batch(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options["train"] |= {"effective_batch_size": 10, "total_iter": 60}
+    options["datasets"]["train"]["num_worker_per_gpu"] = 2
+    options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"min_lq_size": 48}
+    witness = Witness(monkeypatch, card(Shape(48, 7)))
+    assert run(options) == 0
+    sides, batches, samples = curves("dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration")
+    assert set(samples) == {10}
+    assert 5 < batches[-1] < 10
+    assert [shape.batch_size for shape in witness.entered[-2:]] == [batches[-1], 10 - batches[-1]]
+    assert sum(shape.batch_size for shape in witness.entered) == 600
+    assert f"batch {batches[-1]} (10 accumulated)" in Path("experiments/small/log/train.log").read_text()
 
 
 def test_a_resumed_run_starts_at_the_proven_shape(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,8 @@ class Automation:
         """After every change of the weights. A decision takes effect from the next batch on."""
         return None
 
-    def after_out_of_memory(self, shape: Shape) -> Decision | None:  # noqa: ARG002 (a hook)
-        """After a step at `shape` ran out of memory; the samples are retried by the caller.
+    def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:  # noqa: ARG002 (a hook)
+        """After a step at `shape` ran out of memory and was repeated in chunks, the largest of them being `fitted`.
 
         Raises:
             TrainingError: if nothing smaller is possible.

@@ -16,7 +16,7 @@ from traiNNer.automations.base import Automation, Decision, StepReport
 from traiNNer.automations.memory import MemoryReading, gib
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.shape import Shape, ShapeBounds
-from traiNNer.automations.shape_search import Estimate, Goal, ShapeSearch
+from traiNNer.automations.shape_search import REAL_STEP, Estimate, Goal, ShapeSearch
 from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.registry import AUTOMATIONS
 
@@ -32,16 +32,14 @@ REVERSALS = 3
 """Changes of direction within the last moves that count as going up and down."""
 REVERSAL_MEMORY = 60
 """Windows after which a move no longer counts for that."""
-FAR, FAR_TARGET = 2.0, 0.75
-"""A move to more than FAR times the largest measured size aims at this share of the target: first look, then land."""
+STRIDES = ((2.0, 1.0), (4.0, 0.75), (8.0, 0.45), (16.0, 0.2))
+"""A move to so many times the largest measured pixels aims at this share of the target: first look, then land."""
 SMALL = 1.35
 """A move to no more than SMALL times the largest measured size may risk half of what is above the limit."""
 FEW_SHAPES = 4
 """Below so many measured shapes growth teaches something, however little of the memory it is expected to take."""
 CLOSE = 0.6
 """Share of the target below which any growth is worth a move."""
-MOST_GROWTH = 4.0
-"""Factor of the largest measured pixels that no move exceeds; x2 after the first shape."""
 LQ_FOR_USE = 8.0
 """Share of lq_size that may be given up to land on the target, for each share of the memory that is missing."""
 TRADES, LARGER = 4, 1.1
@@ -175,9 +173,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.record(report.shape, report.reading, settled=report.settled)
         return self.decide()
 
-    def after_out_of_memory(self, shape: Shape) -> Decision:
+    def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision:
         """See `out_of_memory`."""
-        return self.out_of_memory(shape)
+        return self.out_of_memory(shape, fitted)
 
     def scalars(self) -> dict[str, float]:
         """The curves of vram/ and dynamic/ that the controller knows; sizes come from the tensors, not from here."""
@@ -241,8 +239,13 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             return self._rest(f"{used:.1%} used, above the target, but moves went up and down: holding {self.shape}")
         return self._shrink(f"{used:.1%} used, above the target of {self.target:.0%}", rungs=1)
 
-    def out_of_memory(self, shape: Shape) -> Decision:
+    def out_of_memory(self, shape: Shape, fitted: Shape | None = None) -> Decision:
         """A step at `shape` did not fit: ban its size, for longer each time, and go at least two rungs down.
+
+        Args:
+            shape: what did not fit.
+            fitted: what the step was repeated with. Where `shape` should have fitted by all that is known, nothing is
+                trusted but this.
 
         Raises:
             NothingSmallerError: if `shape` is the smallest there is.
@@ -250,8 +253,11 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.oom_total += 1
         until = self.windows + BAN_WINDOWS * 2 ** min(10, self.oom_total - 1)
         self._bans.append(_Ban(shape.lq_size, shape.batch_size, until))
+        surprise = self.model.count > 0 and self._estimate(shape).expected < self.target
         self.model.observe_failure(shape, self.total - max(self._outside, default=0))
         smaller = self._after_failure(shape)
+        if surprise and fitted is not None and self.model.pixels(fitted) < self.model.pixels(smaller):
+            smaller = self.bounds.nearest(fitted)
         self._entered = None
         self._readings.clear()
         return self._move(smaller, f"out of memory at {shape}")
@@ -270,7 +276,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         """Where to aim: a little below the target, for noise moves use both ways and the band ends just above it."""
         most = self._banned_from()
         if growing:
-            most = min(most, self.model.largest * min(2.0**self.model.count, MOST_GROWTH))
+            most = min(self._half_way_to(most), self.model.largest * min(2.0**self.model.count, STRIDES[-1][0]))
         low, high, ceiling = (self.target + part * self.margin for part in (-0.45, -0.05, 0.13))
         return Goal(low, high, ceiling, self.limit if growing else math.inf, most)
 
@@ -317,19 +323,30 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         toward = self._search.fill(anywhere)
         if toward is None:
             return None
-        near = replace(goal, max_pixels=min(goal.max_pixels, FAR * self.model.largest))
-        far = replace(goal, high=FAR_TARGET * self.target, ceiling=FAR_TARGET * self.target)
-        small = replace(near, max_pixels=min(near.max_pixels, SMALL * self.model.largest))
+        strides = [
+            replace(goal, high=share * goal.high, ceiling=share * goal.ceiling,
+                    max_pixels=min(goal.max_pixels, factor * self.model.largest))
+            for factor, share in STRIDES
+        ]  # fmt: skip
+        small = replace(strides[0], max_pixels=min(strides[0].max_pixels, SMALL * self.model.largest))
         small = replace(small, limit=0.5 + 0.5 * self.limit)
-        if any(self._search.fits(toward, replace(part, high=part.ceiling)) for part in (near, far, small)):
+        if any(self._search.fits(toward, replace(part, high=part.ceiling)) for part in (*strides, small)):
             return toward
-        steps = [self._search.climb(toward, self.shape, part) for part in (near, far)]
+        steps = [self._search.climb(toward, self.shape, part) for part in strides]
         return max((step for step in steps if step is not None), key=self.model.pixels, default=None)
 
     def _banned_from(self) -> float:
         """The most padded pixels that no ban forbids."""
         self._bans = [ban for ban in self._bans if ban.until > self.windows]
         return min((self.model.pixels(ban.shape) - 1 for ban in self._bans), default=math.inf)
+
+    def _half_way_to(self, banned: float) -> float:
+        """With something banned, growth halves the distance to it each time, and ends where that is no real step."""
+        if math.isinf(banned):
+            return banned
+        proven = self.model.largest_below(banned)
+        half_way = (proven + banned) / 2
+        return half_way if half_way >= REAL_STEP * proven else max(proven, self.model.pixels(self.shape))
 
     def _why_not_more(self) -> str:
         ceiling = self.bounds.ceiling(self.shape)

@@ -148,6 +148,10 @@ class MemoryModel:
         """Padded pixels of the largest shape that was measured; 0 before any was."""
         return self._fit().largest if self._seen else 0
 
+    def largest_below(self, pixels: float) -> int:
+        """Padded pixels of the largest measured shape that has at most `pixels`; 0 without one."""
+        return max((own for own in map(self._pixels_of, self._seen.values()) if own <= pixels), default=0)
+
     def knows(self, shape: Shape) -> bool:
         """Whether `shape` was measured."""
         return (shape.lq_size, shape.batch_size) in self._seen

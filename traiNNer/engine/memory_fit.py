@@ -113,7 +113,8 @@ class MemoryFit:
         model = self.model
         if model.out_of_memory_in_step:
             failed = Shape(step[0].lq_size, max(len(batch) for batch in step))
-            self._carry_out(self.automation.after_out_of_memory(failed))
+            fitted = Shape(model.received[-1], model.received[0])
+            self._carry_out(self.automation.after_out_of_memory(failed, fitted))
             return
         reading = self.memory.read()
         self.used_pct = 100 * reading.used_share

@@ -1,0 +1,100 @@
+"""Real memory of real processes: running out of it, and filling it to the target."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT, make_pairs, small_options, write_options
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and peaks are read as Linux tells them")
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {root!r})
+import train
+from traiNNer.engine.trainer import Trainer
+
+run = Trainer.run
+
+def limited(trainer):
+    status = open("/proc/self/status").read()
+    data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + {room}, resource.RLIM_INFINITY))
+    return run(trainer)
+
+Trainer.run = limited
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def start(options: dict[str, Any], script: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    command = [sys.executable, str(script), "-opt", str(write_options(Path("o.yml"), options)), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) -> None:
+    """The budget is far above what the system gives, so growing meets real failures of torch's allocator."""
+    options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=128))
+    options["training_automations"] = {"enabled": True, "DynamicBatchSizeOptimizer": {"max_batch_size": 64}}
+    options["vram_limit_gib"] = 16
+    options["network_g"] = {"type": "compact", "num_feat": 16, "num_conv": 2}
+    options["datasets"]["train"] |= {"lq_size": 64}
+    options["train"]["total_iter"] = 60
+    options["val"] = {"val_freq": 60}
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 60}
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED.format(root=str(ROOT), room=400 * 2**20))
+    process = start(options, script)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-3000:]
+    assert "out of memory in the generator" in output
+    assert re.search(r"can't allocate memory|bad_alloc", output), "torch's own allocator said so"
+    assert "60/60" in output
+    shapes = [
+        tuple(map(int, found))
+        for found in re.findall(r"lq_size (\d+)  batch (\d+)(?: \(\d+ accumulated\))?  VRAM", output)
+    ]
+    assert len(shapes) == 60
+    assert shapes[-1] > shapes[0]
+
+
+def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
+    """The peak of the whole run, as seen from outside, lies between 78 and 88 % of 3 GiB."""
+    budget = 3 * 2**30
+    options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=160))
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+    }
+    options["vram_limit_gib"] = 3
+    options["network_g"] = {"type": "compact", "num_feat": 16, "num_conv": 2}
+    options["datasets"]["train"] |= {"lq_size": 128, "batch_size_per_gpu": 16}
+    options["train"]["total_iter"] = 15
+    options["val"] = {"val_enabled": False}
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 15, "use_tb_logger": False}
+    process = start(options, ROOT / "train.py")
+    peak, status = 0, Path(f"/proc/{process.pid}/status")
+    log = Path("experiments/small/log/train.log")
+    try:
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+            peak = max(peak, int(found[1]) * 1024 if found else 0)
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        output = process.communicate()[0]
+    assert process.returncode == 0, output[-3000:]
+    assert 0.78 <= peak / budget <= 0.88, log.read_text()[-3000:]
+    used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", log.read_text())]
+    assert 82 <= used[-1] <= 87
+    assert max(used) <= 100 * peak / budget + 1, "what was reported is what the system saw"
