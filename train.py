@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
     dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
     loader = build_loader(options, runtime, dataset)
     model.set_dynamic_wrappers(loader, dataset)
-    automation, memory = build_automation(options, runtime, dataset) or (None, None)
+    automation, memory = build_automation(options, model, dataset) or (None, None)
     checkpoints.automation = automation
     load_start(model, loader, checkpoints, job.resume_from, auto_resume=arguments.auto_resume)
     if arguments.check:

@@ -8,11 +8,11 @@ neighbouring rounds gives a ratio; their median does not care about what else th
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,12 @@ class MemoryLoader:
     samples_consumed = 0
 
     def __init__(self, batches: list[Batch]) -> None:
-        self._batches = batches
+        self._batches = itertools.cycle(batches)
 
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            for batch in self._batches:
-                self.samples_consumed += len(batch)
-                yield batch
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        self.samples_consumed += len(batch)
+        return batch
 
     def state_dict(self) -> dict[str, int]:
         return {}

@@ -65,7 +65,9 @@ class Witness:
 
         monkeypatch.setattr(MemoryFit, "after_step", after_step)
 
-    def _enter(self, _network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def _enter(self, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if not network.training:  # a look at how large the network's tensors are, before the first step
+            return
         shape = Shape(arguments[0].shape[-1], arguments[0].shape[0])
         self.entered.append(shape)
         self.memory.step(shape)
@@ -242,7 +244,7 @@ def test_a_validation_that_runs_out_of_memory_lowers_the_tile_only(
     options["val"] = {"val_freq": 40, "save_img": True, "tile_overlap": 8}
     options["train"]["ema_decay"] = 0
     assert run(options) == 0
-    assert judged[:2] == [48, 32], "the whole image, then tiles"
+    assert judged[:3] == [16, 48, 32], "the look before the first step, the whole image, then tiles"
     assert judged.count(48) == 1, "whole images are not tried again"
     log = Path("experiments/small/log/train.log").read_text()
     assert "out of memory at an image of 48 LQ pixels: tiles of 32 from now on" in log
@@ -286,7 +288,7 @@ def test_an_effective_batch_is_kept_through_every_batch(
     options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"min_lq_size": 48}
     witness = Witness(monkeypatch, card(Shape(48, 7)))
     assert run(options) == 0
-    sides, batches, samples = curves("dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration")
+    batches, samples = curves("dynamic/batch_size", "dynamic/samples_per_iteration")
     assert set(samples) == {10}
     assert 5 < batches[-1] < 10
     assert [shape.batch_size for shape in witness.entered[-2:]] == [batches[-1], 10 - batches[-1]]

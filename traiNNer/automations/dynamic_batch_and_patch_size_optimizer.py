@@ -32,6 +32,8 @@ REVERSALS = 3
 """Changes of direction within the last moves that count as going up and down."""
 REVERSAL_MEMORY = 60
 """Windows after which a move no longer counts for that."""
+AIM = (-0.45, -0.05, 0.13)
+"""Where moves go, in safety margins from the target: at least, at most, and at most where nothing lies between."""
 STRIDES = ((2.0, 1.0), (4.0, 0.75), (8.0, 0.45), (16.0, 0.2))
 """A move to so many times the largest measured pixels aims at this share of the target: first look, then land."""
 SMALL = 1.35
@@ -42,6 +44,8 @@ CLOSE = 0.6
 """Share of the target below which any growth is worth a move."""
 LQ_FOR_USE = 8.0
 """Share of lq_size that may be given up to land on the target, for each share of the memory that is missing."""
+LQ_KEPT = 0.9
+"""Share of lq_size that is kept where use is just above the target, as long as less batch does it."""
 TRADES, LARGER = 4, 1.1
 """So often, and from this factor of lq_size on, a run that has arrived exchanges batch for patch."""
 OUTSIDE_MEMORY = 3
@@ -77,7 +81,6 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         bounds: the shapes that network, images and dataset allow.
         start: the lq_size and batch_size of the options: lq_size grows at this batch.
         total: bytes of the device, or the limit.
-        prior: (persistent bytes, bytes per padded LQ pixel) from a planner, or None.
         enabled: whether the automation takes part in the run.
         target_vram_usage: share of the memory to use, between 0 and 1.
         safety_margin: share above the target that is kept free for what cannot be predicted; sets the width of the
@@ -96,7 +99,6 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         bounds: ShapeBounds,
         start: Shape,
         total: int,
-        prior: tuple[float, float] | None = None,
         *,
         enabled: bool = True,
         target_vram_usage: Annotated[float, Field(gt=0, lt=1)] = 0.85,
@@ -132,7 +134,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.limit = self.target + self.margin
         self.band = (self.target - 0.5 * self.margin, self.target + 0.15 * self.margin)
         self.frequency = adjustment_frequency
-        self.model = MemoryModel(bounds.size_multiple, bounds.frames, vram_history_size, prior)
+        self.model = MemoryModel(bounds.size_multiple, bounds.frames, vram_history_size)
         self.shape = self.bounds.smallest
         self.oom_total = 0
         self.windows = 0
@@ -178,17 +180,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return self.out_of_memory(shape, fitted)
 
     def scalars(self) -> dict[str, float]:
-        """The curves of vram/ and dynamic/ that the controller knows; sizes come from the tensors, not from here."""
+        """What the controller wants and expects; what is used, and at which sizes, is measured elsewhere."""
         points = {"vram/target_pct": 100 * self.target, "dynamic/oom_total": float(self.oom_total)}
         if self.model.count:
             points["vram/predicted_pct"] = 100 * self._estimate(self.shape).expected
-        if self._last is not None:
-            points |= {
-                "vram/used_pct": 100 * self._last.used_share,
-                "vram/peak_allocated_gib": self._last.allocated_peak / 2**30,
-                "vram/peak_reserved_gib": self._last.reserved_peak / 2**30,
-                "vram/outside_gib": self._last.outside / 2**30,
-            }
         return points
 
     def record(self, shape: Shape, reading: MemoryReading, *, settled: bool = True) -> None:
@@ -277,7 +272,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         most = self._banned_from()
         if growing:
             most = min(self._half_way_to(most), self.model.largest * min(2.0**self.model.count, STRIDES[-1][0]))
-        low, high, ceiling = (self.target + part * self.margin for part in (-0.45, -0.05, 0.13))
+        low, high, ceiling = (self.target + part * self.margin for part in AIM)
         return Goal(low, high, ceiling, self.limit if growing else math.inf, most)
 
     def _grow(self, used: float) -> Decision | None:
@@ -360,7 +355,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
     def _shrink(self, reason: str, rungs: int) -> Decision | None:
         goal, used = self._goal(growing=False), self._last.used_share if self._last is not None else 1.0
         if rungs == 1:
-            goal = replace(goal, min_lq_size=(0.9 - LQ_FOR_USE * (used - self.band[1])) * self.shape.lq_size)
+            goal = replace(goal, min_lq_size=(LQ_KEPT - LQ_FOR_USE * (used - self.band[1])) * self.shape.lq_size)
         smaller = self._search.shrink(self.shape, goal, rungs) or self._next_below(self.shape)
         if smaller is None:
             return self._rest(f"{reason}, but {self.shape} is the smallest shape")
@@ -391,8 +386,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def _move(self, shape: Shape, reason: str) -> Decision:
         grows = self.model.pixels(shape) > self.model.pixels(self.shape)
-        known = self.model.count > 0 or self.model.prior is not None
-        decision = Decision(shape, reason, self._estimate(shape).expected if known else 0.0)
+        decision = Decision(shape, reason, self._estimate(shape).expected if self.model.count else 0.0)
         self.shape, self._beyond, self._rests, self._due = shape, 0, None, False
         self._look_again = self._fruitless = 0
         self._moves.append((self.windows, 1 if grows else -1))

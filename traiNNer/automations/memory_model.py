@@ -114,14 +114,12 @@ class MemoryModel:
         size_multiple: what the network pads sides to.
         frames: frames of a sample.
         history: shapes remembered; the one seen longest ago is forgotten first.
-        prior: (persistent bytes, bytes per padded LQ pixel) from a planner, or None. It gives way to measurements.
         window: what sides are padded to as the measurements tell: a multiple of size_multiple, mostly itself.
     """
 
     size_multiple: int = 1
     frames: int = 1
     history: int = 64
-    prior: tuple[float, float] | None = None
     window: int = field(init=False)
     _floor: int = 0  # bytes that are taken at no pixels, as far as is known
     _failed: list[tuple[int, int, int]] = field(default_factory=list)  # lq_size, batch_size, bytes that were too few
@@ -208,13 +206,10 @@ class MemoryModel:
         """What a step at `shape` should reserve.
 
         Raises:
-            LookupError: before anything was observed, without a prior.
+            LookupError: before anything was observed.
         """
         if not self._seen:
-            if self.prior is None:
-                raise LookupError("nothing was observed yet")
-            expected = self.prior[0] + self.prior[1] * self.pixels(shape)
-            return Prediction(expected, 0.25 * expected)
+            raise LookupError("nothing was observed yet")
         known = self._seen.get((shape.lq_size, shape.batch_size))
         if known is not None:
             expected = known.allocated * known.ratio
@@ -328,8 +323,6 @@ class MemoryModel:
     def _proportional(self, observed: Observed) -> _Fit:
         """With one size there is no slope. What a window did not begin with, in proportion, is the most it can be."""
         pixels = self._pixels_of(observed)
-        if self.prior is not None:
-            return _Fit(observed.allocated - self.prior[1] * pixels, self.prior[1], 0.0, "none", 0.02)
         floor = min(float(self._floor), observed.allocated)
         return _Fit(floor, (observed.allocated - floor) / pixels, 0.0, "none", 0.02)
 
@@ -384,7 +377,7 @@ class MemoryModel:
     def _margin(self, fit: _Fit, shape: Shape, expected: float, residual: float) -> float:
         """Bytes: a share of the way from the nearest measured shape, and a little for workspaces and other sides."""
         base = self._nearest(fit, shape)
-        if self.count == 1 and self.prior is None:  # reckoned in proportion already
+        if self.count == 1:  # reckoned in proportion already
             return NEW_MARGIN * expected
         share = GROWTH_FLOORS[min(self.count, len(GROWTH_FLOORS)) - 1]
         if len(self._errors) >= 2:

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from traiNNer.automations import (
     Automation,
     CpuMemory,
     CudaMemory,
     Decision,
     MemoryBackend,
+    MemoryReading,
     Shape,
-    ShapeBounds,
     StepReport,
 )
+from traiNNer.automations.memory import GIB
 from traiNNer.data import Batch, DynamicDatasetWrapper
+from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size, shape_bounds
 from traiNNer.engine.tracker import Tracker
 from traiNNer.models import BaseModel
 from traiNNer.options.schema import TrainingOptions
@@ -26,12 +30,10 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import AUTOMATIONS
 
 log = logging.getLogger(__name__)
-FEATURES = 64
-"""Channels that a network's largest tensor is reckoned to have at the size of GT, for the bound of 2**31 elements."""
 
 
 def build_automation(
-    options: TrainingOptions, runtime: Runtime, dataset: DynamicDatasetWrapper
+    options: TrainingOptions, model: BaseModel, dataset: DynamicDatasetWrapper
 ) -> tuple[Automation, MemoryBackend] | None:
     """The automation that the options switch on and the memory it watches; None without one.
 
@@ -43,26 +45,14 @@ def build_automation(
         if options.vram_limit_gib is not None:
             log.warning("vram_limit_gib has no effect: training_automations is not enabled")
         return None
+    runtime, train = model.runtime, options.datasets.train
     memory = open_memory(runtime, options.vram_limit_gib)
     name, parameters = next(iter(active.items()))
-    spec, train = options.network_g.entry, options.datasets.train
-    multiple = spec.size_multiple
-    bounds = ShapeBounds(
-        min_lq_size=-(-max(spec.min_size, multiple) // multiple) * multiple,
-        max_lq_size=max(dataset.largest_lq_size // multiple * multiple, train.lq_size),
-        size_multiple=multiple,
-        min_batch_size=spec.min_batch,
-        **_samples_bound(options),
-        elements_per_pixel=FEATURES * options.scale**2,
-    )
+    elements = elements_per_pixel(model.network, torch.zeros(probe_size(options), device=runtime.device))
+    bounds = shape_bounds(options, dataset.largest_lq_size, elements)
     automation = AUTOMATIONS[name](bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters)
     log.info("%s: %s\n%s", name, automation.describe(), memory.describe())
     return automation, memory
-
-
-def _samples_bound(options: TrainingOptions) -> dict[str, Any]:
-    samples = options.train.effective_batch_size
-    return {} if samples is None else {"max_batch_size": samples, "max_batch_due_to": "effective_batch_size"}
 
 
 def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend:
@@ -88,13 +78,15 @@ class MemoryFit:
         memory: is measured.
         model: trains, and knows what entered its network.
         tracker: takes the decisions as text.
+        reading: of the last step that was measured.
+        history: the curves so far, for the picture at the end.
     """
 
     automation: Automation
     memory: MemoryBackend
     model: BaseModel
     tracker: Tracker
-    used_pct: float = 0.0
+    reading: MemoryReading | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -117,16 +109,31 @@ class MemoryFit:
             self._carry_out(self.automation.after_out_of_memory(failed, fitted))
             return
         reading = self.memory.read()
-        self.used_pct = 100 * reading.used_share
+        self.reading = reading
         shape = Shape(model.received[-1], model.received[0])
         self._carry_out(self.automation.after_step(StepReport(model.iteration, shape, reading)))
 
     def note(self, lq_size: int, batch_size: int) -> dict[str, float]:
         """The curves of the memory at this iteration; they are kept for the picture at the end as well."""
-        scalars = self.automation.scalars()
+        scalars = self.automation.scalars() | self._measured()
         point = {"iteration": float(self.model.iteration), "lq_size": float(lq_size), "batch_size": float(batch_size)}
         self.history.append(point | scalars)
         return scalars
+
+    @property
+    def used_pct(self) -> float:
+        """Use of the memory at the peak of the last step that was measured."""
+        return 0.0 if self.reading is None else 100 * self.reading.used_share
+
+    def _measured(self) -> dict[str, float]:
+        if self.reading is None:
+            return {}
+        return {
+            "vram/used_pct": self.used_pct,
+            "vram/peak_allocated_gib": self.reading.allocated_peak / GIB,
+            "vram/peak_reserved_gib": self.reading.reserved_peak / GIB,
+            "vram/outside_gib": self.reading.outside / GIB,
+        }
 
     def _carry_out(self, decision: Decision | None) -> None:
         if decision is None:

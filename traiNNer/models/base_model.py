@@ -141,11 +141,10 @@ class BaseModel(ABC):
         Nothing here waits for the device: losses and checks are read when they are printed.
         """
         self.iteration += 1
-        on_device = [self._to_device(batch) for batch in batches]
-        self.received, self.samples_in_step = (), sum(map(len, on_device))
+        self.received, self.samples_in_step = (), sum(map(len, batches))
         self.out_of_memory_in_step = False
         for phase in self.phases:
-            self._run(phase, on_device)
+            self._run(phase, batches)
         self.losses.count_step()
         self.after_step()
 
@@ -212,13 +211,16 @@ class BaseModel(ABC):
         release_memory(self.runtime.device)
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> dict[str, Tensor]:
-        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean losses by label."""
+        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean losses by label.
+
+        One chunk at a time is on the device.
+        """
         phase.optimizer.zero_grad(set_to_none=True)
         means: dict[str, Tensor] = {}
         pixels = sum(chunk.pixels for chunk in chunks)
         for chunk in chunks:
             weight = chunk.pixels / pixels
-            losses = phase.losses(chunk)
+            losses = phase.losses(self._to_device(chunk))
             total = sum(losses.values(), start=torch.zeros((), device=self.runtime.device))
             self.scaler.scale(total * weight).backward()
             for label, loss in losses.items():

@@ -19,7 +19,7 @@ class TrainingAutomations(Section):
     model_config = ConfigDict(extra="allow")
 
     registry: ClassVar[Registry[Any]] = AUTOMATIONS
-    injected: ClassVar[frozenset[str]] = frozenset({"bounds", "start", "total", "prior"})
+    injected: ClassVar[frozenset[str]] = frozenset({"bounds", "start", "total"})
     """Arguments of automations that the program fills in."""
 
     enabled: bool = False

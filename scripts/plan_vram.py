@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Say what a training run takes, and what fits on which card, before it runs and without a GPU:
+
+python scripts/plan_vram.py -opt options/demo.yml --vram 8 12 24
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.table import Table
+
+from traiNNer.engine.command_line import run_plainly
+from traiNNer.engine.logs import print_table, setup_logging
+
+if TYPE_CHECKING:
+    from traiNNer.engine.planner import CardPlan, MemoryPlan
+
+CARDS_GIB = (8.0, 12.0, 16.0, 24.0)
+MIB, GIB = 2**20, 2**30
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file")
+    parser.add_argument("--vram", metavar="GIB", type=positive, nargs="+",
+                        help="memory of each card in GiB (default: vram_limit_gib, else 8 12 16 24)")  # fmt: skip
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+                        help="set one option, for example --set use_amp=true (repeatable)")  # fmt: skip
+    parser.add_argument("--largest-lq", metavar="PX", type=side,
+                        help="side in LQ pixels of the largest patch, instead of what the images allow")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> float:
+    """A number above 0 and below a million."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: expected GiB above 0")
+    return value
+
+
+def side(text: str) -> int:
+    """A whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0 done, 2 wrong options or data, 1 anything else."""
+    arguments = parse_arguments(argv)
+    setup_logging()
+    return run_plainly(lambda: show(arguments))
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Plan and print."""
+    from traiNNer.engine.planner import find_images, plan_card, plan_memory
+    from traiNNer.options.loading import load_options
+    from traiNNer.options.schema import TrainingOptions
+
+    options = load_options(TrainingOptions, arguments.opt, arguments.overrides)
+    limit = options.vram_limit_gib
+    cards = arguments.vram or ([limit] if limit is not None else CARDS_GIB)
+    images = find_images(options, arguments.largest_lq)
+    plan = plan_memory(options, images)
+    cards = [plan_card(plan, round(card * GIB)) for card in sorted(set(cards))]
+    print_table(parts_table(plan))
+    print_table(cards_table(plan, cards))
+    for note in notes(plan):
+        print(f"- {note}")
+    return 0
+
+
+def parts_table(plan: MemoryPlan) -> Table:
+    """What is there whatever the shape is, and what pixels take."""
+    from traiNNer.engine.planner import straight_line
+
+    options, fixed = plan.options, plan.fixed
+    train = options.train
+    table = Table(title=f"{options.name}: {options.network_g.type}, scale {options.scale}, {precision(plan)}")
+    table.add_column("memory")
+    table.add_column("MiB", justify="right")
+    rows = {
+        "weights": fixed.weights,
+        "buffers": fixed.buffers,
+        "gradients": fixed.gradients,
+        f"optimizer state ({train.optim_g.type})": fixed.optimizer_state,
+        f"moving average ({f'decay {train.ema_decay}' if train.ema_decay else 'off'})": fixed.moving_average,
+        "fixed, in all": fixed.total,
+    }
+    for name, size in rows.items():
+        table.add_row(name, f"{size / MIB:.2f}", end_section=size is fixed.moving_average)
+    table.add_section()
+    table.add_row("activations, for each 1,000 LQ pixels", f"{1000 * straight_line(plan)[1] / MIB:.2f}")
+    table.add_row(f"a step of the options ({plan.start})", f"{plan.track(plan.start).peak / MIB:.2f}")
+    return table
+
+
+def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
+    """What each card can train."""
+    table = Table(title=f"at {plan.target:.0%} of the card")
+    for name in ("card GiB", "CUDA GiB", "lq_size", "batch", "step GiB", "predicted", "tracked"):
+        table.add_column(name, justify="right")
+    table.add_column("bounded by")
+    for card in cards:
+        shape, bound = card.shape, card.bound
+        if card.shape is None or card.needs > card.card:
+            bound = f"{bound}; needs a card of at least {card.needs / GIB:.2f} GiB for {plan.target:.0%}"
+        table.add_row(
+            f"{card.card / GIB:g}",
+            f"{card.context / GIB:.2f}",
+            "-" if shape is None else str(shape.lq_size),
+            "-" if shape is None else str(shape.batch_size),
+            f"{card.step / GIB:.2f}",
+            f"{card.expected_share:.1%}" if card.expected else "-",
+            f"{card.share:.1%}",
+            bound,
+        )
+    return table
+
+
+def notes(plan: MemoryPlan) -> list[str]:
+    """What a reader has to know beside the figures."""
+    options = plan.options
+    found = [plan.images.note] if plan.images.note else []
+    if options.use_compile:
+        found.append("use_compile is left out of the account: the plan is of the network as it is")
+    found.append(
+        "CUDA GiB is an assumption about the context; workspaces of convolutions, what the allocator holds in reserve "
+        "and other programs come on top. The automation measures all of these while it trains."
+    )
+    return found
+
+
+def precision(plan: MemoryPlan) -> str:
+    """fp32, bf16 or fp16."""
+    from traiNNer.engine.step_memory import planned_runtime
+
+    return planned_runtime(plan.options).precision
+
+
+if __name__ == "__main__":
+    sys.exit(main())

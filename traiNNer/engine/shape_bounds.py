@@ -1,0 +1,82 @@
+"""Between which shapes a run may move, before the automation's own options narrow it: from options and images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from traiNNer.automations import ShapeBounds
+from traiNNer.options.schema import TrainingOptions
+
+PROBE = 64
+"""Side in LQ pixels of a patch that tells how large a network's tensors are, no larger than the one of the options."""
+
+
+def shape_bounds(
+    options: TrainingOptions, largest_lq_size: int, elements_per_pixel: int, due_to: str = "the images"
+) -> ShapeBounds:
+    """The shapes that the network takes and the images allow.
+
+    Args:
+        options: the checked options.
+        largest_lq_size: side in LQ pixels of the largest patch that the images allow.
+        elements_per_pixel: elements of the largest tensor of a step for each LQ pixel.
+        due_to: what bounds lq_size above, for messages.
+
+    Raises:
+        OptionsError: if there is no such shape.
+    """
+    spec, train = options.network_g.entry, options.datasets.train
+    multiple, samples = spec.size_multiple, options.train.effective_batch_size
+    bounds = ShapeBounds(
+        min_lq_size=-(-max(spec.min_size, multiple) // multiple) * multiple,
+        max_lq_size=max(largest_lq_size // multiple * multiple, train.lq_size),
+        size_multiple=multiple,
+        min_batch_size=spec.min_batch,
+        elements_per_pixel=max(elements_per_pixel, 3 * options.scale**2),
+        max_lq_due_to=due_to,
+    )
+    if samples is None:
+        return bounds
+    return replace(bounds, max_batch_size=samples, max_batch_due_to="effective_batch_size")
+
+
+def probe_size(options: TrainingOptions) -> tuple[int, int, int, int]:
+    """(B, 3, H, W) of a small batch that tells how large a network's tensors are."""
+    spec, multiple = options.network_g.entry, options.network_g.entry.size_multiple
+    side = max(spec.min_size, min(options.datasets.train.lq_size, PROBE))
+    side = -(-side // multiple) * multiple
+    return 1, 3, side, side
+
+
+@torch.no_grad()
+def elements_per_pixel(network: nn.Module, lq: Tensor) -> int:
+    """Elements of the largest tensor that a forward pass makes, for each LQ pixel of `lq` (B, 3, H, W), rounded up.
+
+    The network is in evaluation mode meanwhile, so statistics and random numbers stay as they are.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        with _Largest() as largest:
+            network(lq)
+    finally:
+        network.train(was_training)
+    return -(-largest.elements * lq.shape[-3] // lq.numel())
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the elements of the largest tensor that an operation made of one with a batch."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = (leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        self.elements = max([self.elements, *sizes])
+        return result
