@@ -8,8 +8,10 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
 )
 from traiNNer.data.loader import ReadErrors, RequestSampler, WorkerError, eval_batches, explain_worker_death
 from traiNNer.data.paired_image_dataset import PairedImageDataset
+from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.single_image_dataset import SingleImageDataset
+from traiNNer.data.single_video_dataset import SceneStream, SingleVideoDataset
 from traiNNer.data.views import SizedDataset
 
 __all__ = [
@@ -18,12 +20,15 @@ __all__ = [
     "DynamicDatasetWrapper",
     "PairedImageDataset",
     "PairedImageDatasetDynamicMixin",
+    "PairedVideoDataset",
     "PairedVideoDatasetDynamicMixin",
     "ReadErrors",
     "RequestSampler",
     "Sample",
     "SampleRequest",
+    "SceneStream",
     "SingleImageDataset",
+    "SingleVideoDataset",
     "SizedDataset",
     "WorkerError",
     "collate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch import Tensor
 
@@ -15,11 +15,14 @@ from traiNNer.data.sample import Sample, SampleRequest, stack
 from traiNNer.data.scan import Problems
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, image_to_tensor
+from traiNNer.utils.seeds import hash_seed
 
 log = logging.getLogger(__name__)
 
 Element = TypeVar("Element")
 FramePair = tuple[Pixels, Pixels]
+ClipFrame = tuple[Pixels, Pixels | None]
+Target = Literal["all", "center"]
 
 
 class _PairedDynamicMixin(ABC, Generic[Element]):
@@ -149,13 +152,13 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
 
     def _cut_pair(self, pair: FramePair, request: SampleRequest, place: Placement) -> tuple[Tensor, Tensor]:
         """The crop of an LQ and a GT frame, each (3, h, w)."""
-        lq, gt = pair
+        return self._cut_one(pair[0], request, place, 1), self._cut_one(pair[1], request, place, self.scale)
+
+    def _cut_one(self, pixels: Pixels, request: SampleRequest, place: Placement, factor: int) -> Tensor:
+        """The crop of an LQ frame (factor 1) or a GT frame (factor scale), (3, h, w)."""
         if request.lq_size is not None:
-            lq, gt = (
-                cut(pad_to(pixels, request.lq_size * factor), place, request.lq_size, factor)
-                for pixels, factor in ((lq, 1), (gt, self.scale))
-            )
-        return image_to_tensor(lq), image_to_tensor(gt)
+            pixels = cut(pad_to(pixels, request.lq_size * factor), place, request.lq_size, factor)
+        return image_to_tensor(pixels)
 
     def _check_pair(self, element: Element, pair: FramePair) -> None:
         """Compare the sizes of an LQ and a GT frame.
@@ -216,17 +219,25 @@ class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
 class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
     """Makes a dataset of clips crop what the request names, at one place and in one orientation for all frames.
 
-    A sample is lq (T, 3, h, w) and gt (T, 3, h * scale, w * scale). The class sets `scale`, `use_hflip`, `use_rot` and
-    `small_images`, calls `use_elements`, and gives `lq_extent`, `name_paths` and `read_frames`.
+    A sample is lq (T, 3, h, w) and gt (T, 3, h * scale, w * scale), or with `target` center gt (3, h * scale,
+    w * scale). The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and gives
+    `lq_extent`, `name_paths` and `read_frames`.
+
+    Attributes:
+        target: whether `read_frames` gives GT for all frames, or for one alone.
+        use_time_flip: reverse the order of the frames of half of the crops.
     """
 
     noun = "clip"
+    target: Target = "all"
+    use_time_flip: bool = False
 
     @abstractmethod
-    def read_frames(self, element: Element) -> Iterable[FramePair]:
+    def read_frames(self, element: Element) -> Iterable[ClipFrame]:
         """Read the frames in order: LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16, one by one.
 
-        Each is cropped before the next is read, so that a clip is never in memory as a whole.
+        Each is cropped before the next is read, so that a clip is never in memory as a whole. A frame without a target
+        has None for GT.
 
         Raises:
             DataError: if a file cannot be read.
@@ -236,18 +247,25 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
         placement: Placement | None = None
         lqs: list[Tensor] = []
         gts: list[Tensor] = []
-        for pair in self.read_frames(element):
-            self._check_pair(element, pair)
-            placement = placement or self._place(element, pair[0], request)
-            if pair[0].shape[:2] != (placement.height, placement.width):
-                height, width = pair[0].shape[:2]
+        for lq, gt in self.read_frames(element):
+            placement = placement or self._place(element, lq, request)
+            if lq.shape[:2] != (placement.height, placement.width):
+                height, width = lq.shape[:2]
                 raise DataError(
                     f"{self.name_paths(element)[0]}: frame {len(lqs) + 1} is {width}x{height} and the first one is "
                     f"{placement.width}x{placement.height}; the frames of a clip are equally large"
                 )
-            lq, gt = self._cut_pair(pair, request, placement)
-            lqs.append(lq)
-            gts.append(gt)
-        if placement is None:
+            if gt is not None:
+                self._check_pair(element, (lq, gt))
+                gts.append(self._cut_one(gt, request, placement, self.scale))
+            lqs.append(self._cut_one(lq, request, placement, 1))
+        if placement is None or not gts:
             raise DataError(f"{self.name_paths(element)[0]}: the clip has no frames")
-        return stack(lqs), stack(gts), placement
+        if self._is_reversed(request):
+            lqs.reverse()
+            gts.reverse()
+        return stack(lqs), gts[0] if self.target == "center" else stack(gts), placement
+
+    def _is_reversed(self, request: SampleRequest) -> bool:
+        # From a hash of its own, so that the crop and the flips of the seed are the same with and without it.
+        return self.use_time_flip and request.lq_size is not None and hash_seed(request.seed, 1) % 2 == 1

@@ -64,9 +64,10 @@ class ImagePair:
 
 @dataclass
 class Problems:
-    """Collects what is wrong, by kind, for one error at the end."""
+    """Collects what is wrong, by kind, for one error at the end. `what` cannot be used: the images, the scenes."""
 
     kinds: dict[str, list[str]] = field(default_factory=dict)
+    what: str = "images"
 
     def add(self, kind: str, example: str) -> None:
         """Note one more `example` (a file or a folder) of a `kind` (a sentence about all of them)."""
@@ -83,7 +84,7 @@ class Problems:
 
     def error(self) -> DataError:
         """An error that names up to ten examples of each kind, and how many there are."""
-        lines = ["the images cannot be used:"]
+        lines = [f"the {self.what} cannot be used:"]
         for kind, examples in self.kinds.items():
             lines.append(f"- {kind}" + (f" ({len(examples)} times):" if len(examples) > 1 else ":"))
             lines += [f"    {example}" for example in examples[:_EXAMPLES]]
@@ -126,11 +127,11 @@ def scan_folder(root: Path) -> list[ScannedImage]:
 
 def scan_into(root: Path, problems: Problems) -> list[ScannedImage]:
     """As `scan_folder`, but what is wrong is added to `problems`."""
-    return _scan(root, problems)[0]
+    return scan_with_unusable(root, problems)[0]
 
 
-def _scan(root: Path, problems: Problems) -> tuple[list[ScannedImage], set[str]]:
-    """The usable images, and the stems of the unusable ones."""
+def scan_with_unusable(root: Path, problems: Problems) -> tuple[list[ScannedImage], set[str]]:
+    """As `scan_into`: the usable images, and the stems of the unusable ones."""
     if not root.is_dir():
         _add_no_folder(root, problems)
         return [], set()
@@ -138,7 +139,7 @@ def _scan(root: Path, problems: Problems) -> tuple[list[ScannedImage], set[str]]
     if not files:
         problems.add(f"no image in this folder (what is read: {', '.join(IMAGE_SUFFIXES)})", str(root.absolute()))
         return [], set()
-    cache = _cache_path(root)
+    cache = cache_path(root)
     known = _load_cache(cache)
     headers = {name: known[name][1] for name, stamp in files if name in known and known[name][0] == stamp}
     missing = [name for name, _ in files if name not in headers]
@@ -172,8 +173,8 @@ def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int)
     problems = Problems()
     pairs: list[ImagePair] = []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
-        images_gt, unusable_gt = _scan(root_gt, problems)
-        images_lq, unusable_lq = _scan(root_lq, problems)
+        images_gt, unusable_gt = scan_with_unusable(root_gt, problems)
+        images_lq, unusable_lq = scan_with_unusable(root_lq, problems)
         gt, lq = _by_stem(images_gt, problems), _by_stem(images_lq, problems)
         if not gt or not lq:
             continue
@@ -183,7 +184,7 @@ def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int)
             problems.add(f"LQ without a GT image of the same name in {root_gt}", str(lq[stem].path))
         found = [ImagePair(image, lq[stem]) for stem, image in gt.items() if stem in lq]
         for pair in found:
-            _check_sizes(pair, scale, problems)
+            check_sizes(pair, scale, problems)
         pairs += found
     problems.raise_if_any()
     return pairs
@@ -257,7 +258,8 @@ def _by_stem(images: list[ScannedImage], problems: Problems) -> dict[str, Scanne
     return found
 
 
-def _check_sizes(pair: ImagePair, scale: int, problems: Problems) -> None:
+def check_sizes(pair: ImagePair, scale: int, problems: Problems) -> None:
+    """Add a pair to `problems` if GT is not `scale` times as large as LQ, with the likely cause."""
     gt, lq = pair.gt.header, pair.lq.header
     if gt.width == scale * lq.width and gt.height == scale * lq.height:
         return
@@ -290,8 +292,8 @@ def _size_mismatch(gt: ImageHeader, lq: ImageHeader, scale: int) -> str:
     return "are these different pictures?"
 
 
-def _cache_path(root: Path) -> Path | None:
-    """Where the headers of a folder are remembered, in the user's cache folder; None without a home."""
+def cache_path(root: Path) -> Path | None:
+    """Where the headers of a folder or of a video are remembered, in the user's cache folder; None without a home."""
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     try:
         base = Path(os.environ.get(variable) or Path.home() / ".cache")

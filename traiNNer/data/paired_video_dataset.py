@@ -1,0 +1,249 @@
+"""Clips of frames from paired GT and LQ scenes."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from traiNNer.data.crop import SmallImages
+from traiNNer.data.describe import count, describe_kinds, describe_sizes
+from traiNNer.data.dynamic_dataloader_wrapper import PairedVideoDatasetDynamicMixin
+from traiNNer.data.dynamic_mixins import ClipFrame, Target
+from traiNNer.data.sample import Sample
+from traiNNer.data.scan import Problems, as_roots
+from traiNNer.data.scene_reader import ReaderPool
+from traiNNer.data.scenes import Scene, ScenePair, iterate_numbers, mirrored, pair_scenes
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.registry import DATASETS
+
+log = logging.getLogger(__name__)
+
+ShortScenes = Literal["error", "skip"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Frames of one scene, from number `first` on; numbers outside the scene are mirrored."""
+
+    scene: ScenePair
+    first: int
+
+
+@DATASETS.register("PairedVideoDataset")
+class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
+    """Clips of GT and LQ scenes of equal names, GT exactly `scale` times as large. A clip never spans two scenes.
+
+    A scene is a folder of numbered frames or a video file. All is checked from headers and packets when the dataset is
+    made. An element is asked for by a `SampleRequest`: lq (T, 3, h, w) with T = `clip_size`, and gt (T, 3, H, W), or
+    (3, H, W) with `target` center. `lq_path` and `gt_path` name the scene and the frame in the middle.
+
+    Args:
+        scale: how many times larger GT is than LQ, per side.
+        dataroot_gt: folder of the GT scenes, with all of its sub-folders, or one scene; or a list of such.
+        dataroot_lq: folder of the LQ scenes of the same names; for a list of GT folders, as many in the same order.
+        clip_size: frames of a clip.
+        target: GT of which frames; all, or center (the frame in the middle alone, of an odd clip_size).
+        frame_stride: distance between the frames of a clip; 2 takes every other frame.
+        clip_step: distance between the first frames of neighbouring clips; 1 begins a clip at every frame.
+        use_hflip: exchange left and right of half of the training crops.
+        use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows and columns).
+        use_time_flip: reverse the order of the frames of half of the training crops.
+        small_images: frames smaller than the patch; error lists them, skip leaves them out, pad mirrors their edges.
+        short_scenes: scenes shorter than a clip; error lists them, skip leaves them out.
+
+    Raises:
+        DataError: listing all that is wrong with the options, folders, frames and videos.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        dataroot_gt: str | list[str],
+        dataroot_lq: str | list[str],
+        clip_size: int = 5,
+        target: Target = "all",
+        frame_stride: int = 1,
+        clip_step: int = 1,
+        use_hflip: bool = True,
+        use_rot: bool = True,
+        use_time_flip: bool = False,
+        small_images: SmallImages = "error",
+        short_scenes: ShortScenes = "error",
+    ) -> None:
+        require_positive(clip_size=clip_size, frame_stride=frame_stride, clip_step=clip_step)
+        if target == "center" and clip_size % 2 == 0:
+            raise DataError(
+                f"target: center needs a frame in the middle, and a clip of {clip_size} frames has none; choose an odd "
+                f"clip_size, {clip_size - 1} or {clip_size + 1}"
+            )
+        self.scale = scale
+        self.use_hflip = use_hflip
+        self.use_rot = use_rot
+        self.use_time_flip = use_time_flip
+        self.small_images: SmallImages = small_images
+        self.target: Target = target
+        self.frame_stride = frame_stride
+        self._clip_size = clip_size
+        self._readers = ReaderPool()
+        problems = Problems(what="scenes")
+        self._scenes = pair_scenes(as_roots(dataroot_gt), as_roots(dataroot_lq), scale, problems)
+        self._short = self._find_short(short_scenes, problems)
+        problems.raise_if_any()
+        warn_of_variable_rate(scene for pair in self._scenes for scene in (pair.gt, pair.lq))
+        last = self._span - 1
+        self.use_elements(
+            [Clip(scene, first) for scene in self._scenes for first in range(0, len(scene) - last, clip_step)]
+        )
+
+    @property
+    def frames(self) -> int:
+        """Frames of a sample's LQ: `clip_size`."""
+        return self._clip_size
+
+    @property
+    def clips(self) -> list[Clip]:
+        """What is read: all clips but those that are left out as too small."""
+        return self.elements
+
+    @property
+    def scenes(self) -> list[ScenePair]:
+        """All scenes, those that are too short for a clip too."""
+        return self._scenes
+
+    def for_validation(self) -> PairedVideoDataset:
+        """The same scenes, one element for each frame of each scene, in order: the clip around it, and its GT.
+
+        The frame is number T // 2 of the T frames of lq, and gt (3, H, W) is that of this frame alone, whatever
+        `target` is. At the ends of a scene the clip is mirrored around the first or last frame, so that scenes which
+        are shorter than a clip are there too. Neighbouring clips share frames, which are decoded once.
+        """
+        other = copy.copy(self)
+        other.target = "center"
+        other.use_hflip = other.use_rot = other.use_time_flip = False
+        other._readers = ReaderPool(keep=self._span)
+        other._short = 0
+        before = self._middle * self.frame_stride
+        other.use_elements([Clip(scene, middle - before) for scene in self._scenes for middle in range(len(scene))])
+        return other
+
+    def lq_extent(self, element: Clip) -> tuple[int, int]:
+        """Height and width of the LQ frames in pixels, from the scene's header."""
+        header = element.scene.lq.header
+        return header.height, header.width
+
+    def name_paths(self, element: Clip) -> tuple[str, str]:
+        """The frame in the middle, of LQ and of GT: its file, or the video's path with the frame's number behind it."""
+        number = mirrored(element.first + self._middle * self.frame_stride, len(element.scene))
+        return element.scene.lq.frame_path(number), element.scene.gt.frame_path(number)
+
+    def read_frames(self, element: Clip) -> Iterator[ClipFrame]:
+        """Decode the frames in order; with `target` center GT of the middle one alone.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+        lq, gt = (self._readers.reader(scene) for scene in (element.scene.lq, element.scene.gt))
+        numbers = iterate_numbers(element.first, self.frames, self.frame_stride, len(element.scene))
+        for place, number in enumerate(numbers):
+            wanted = self.target == "all" or place == self._middle
+            yield lq.read(number), gt.read(number) if wanted else None
+
+    def require_gt_side(self, side: int, what: str) -> None:
+        """Refuse GT scenes that are too small for `what`, whose sides have to be at least `side` pixels.
+
+        Raises:
+            DataError: naming them.
+        """
+        problems = Problems(what="scenes")
+        for scene in {clip.scene: None for clip in self.clips}:
+            header = scene.gt.header
+            if min(header.width, header.height) < side:
+                problems.add(
+                    f"GT scene smaller than the {side}x{side} pixels that {what} needs",
+                    f"{scene.gt.path} is {header.width}x{header.height}",
+                )
+        problems.raise_if_any()
+
+    def summary(self) -> str:
+        """One line: how many scenes, frames and clips, their sizes, what is unusual."""
+        used = list({clip.scene: None for clip in self.clips})
+        frames = chain.from_iterable(
+            zip(pair.gt.headers, pair.lq.headers, strict=True) for pair in used if pair.gt.files or pair.lq.files
+        )
+        parts = [
+            *describe_scenes([pair.gt for pair in used]),
+            f"{count(len(self), 'clip')} of {count(self.frames, 'frame')}",
+            f"GT {describe_sizes(pair.gt.header for pair in used)}",
+            *describe_kinds(list(frames)),
+        ]
+        if self.left_out:
+            parts.append(f"{count(self.left_out, 'clip')} left out (smaller than the patch)")
+        if self._short:
+            parts.append(f"{count(self._short, 'scene')} left out (shorter than a clip)")
+        return ", ".join(parts)
+
+    @property
+    def _span(self) -> int:
+        """Frames from the first to the last one of a clip."""
+        return (self.frames - 1) * self.frame_stride + 1
+
+    @property
+    def _middle(self) -> int:
+        """Place of the middle frame within a clip."""
+        return self.frames // 2
+
+    def _find_short(self, short_scenes: ShortScenes, problems: Problems) -> int:
+        """How many scenes are shorter than a clip; what is wrong about it is added to `problems`."""
+        short = [pair for pair in self._scenes if len(pair) < self._span]
+        needs = f"a clip of {self.frames} frames (clip_size)"
+        if self.frame_stride > 1:
+            needs += f" at a distance of {self.frame_stride} (frame_stride), which spans {self._span}"
+        if short and len(short) == len(self._scenes):
+            longest = max(short, key=len)
+            fitting = (len(longest) - 1) // self.frame_stride + 1
+            problems.add(
+                f"every scene is shorter than {needs}; choose clip_size {fitting} or less",
+                f"the longest is {longest.lq.path} with {count(len(longest), 'frame')}",
+            )
+        elif short_scenes == "error":
+            for pair in short:
+                problems.add(
+                    f"scene shorter than {needs}; choose a smaller clip_size, or set short_scenes: skip",
+                    f"{pair.lq.path} has {count(len(pair), 'frame')}",
+                )
+        return len(short)
+
+    def _too_small(self, elements: list[Clip], lq_size: int) -> DataError:
+        # One line for each scene, not for each of its clips.
+        return super()._too_small(list({clip.scene: clip for clip in reversed(elements)}.values())[::-1], lq_size)
+
+
+def require_positive(**options: int) -> None:
+    """Refuse options below 1.
+
+    Raises:
+        DataError: naming the option.
+    """
+    for name, value in options.items():
+        if value < 1:
+            raise DataError(f"{name} is {value}; it is 1 or more")
+
+
+def describe_scenes(scenes: list[Scene]) -> list[str]:
+    """How many scenes and frames, for a summary."""
+    videos = sum(scene.video is not None for scene in scenes)
+    files = f" ({count(videos, 'video')})" if videos else ""
+    return [count(len(scenes), "scene") + files, count(sum(map(len, scenes)), "frame")]
+
+
+def warn_of_variable_rate(scenes: Iterator[Scene]) -> None:
+    """Say which videos have frames at unequal distances: they are taken by number, as if the distances were equal."""
+    for scene in scenes:
+        if scene.video is not None and scene.video.variable_rate:
+            log.warning("%s: its frame rate varies; frames are taken by their number, not by their time", scene.path)
