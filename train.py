@@ -115,12 +115,11 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
     from traiNNer.data import DynamicDatasetWrapper
     from traiNNer.engine.checkpoints import Checkpoints
     from traiNNer.engine.interrupts import Interrupts
-    from traiNNer.engine.memory_fit import MemoryFit, build_automation
+    from traiNNer.engine.memory_fit import build_memory_fit
     from traiNNer.engine.runs import claimed
     from traiNNer.engine.setup import build_loader, build_validator
     from traiNNer.engine.tracker import Tracker
     from traiNNer.engine.trainer import Trainer
-    from traiNNer.engine.vram_picture import save_vram_picture
     from traiNNer.models import SRModel
 
     options, runtime, folders = job.options, job.runtime, job.folders
@@ -129,8 +128,7 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
     dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
     loader = build_loader(options, runtime, dataset)
     model.set_dynamic_wrappers(loader, dataset)
-    automation, memory = build_automation(options, model, dataset) or (None, None)
-    checkpoints.automation = automation
+    fit = checkpoints.fit = build_memory_fit(options, model, dataset)
     load_start(model, loader, checkpoints, job.resume_from, auto_resume=arguments.auto_resume)
     if arguments.check:
         print(job.plan)
@@ -140,13 +138,12 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
     tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
     with claimed(folders), Interrupts() as interrupts:
         validator = build_validator(options, runtime, job.val_sets, tracker, folders)
-        fit = MemoryFit(automation, memory, model, tracker) if automation and memory else None
         try:
             code = Trainer(model, loader, checkpoints, tracker, validator, interrupts, fit).run()
         finally:
             tracker.close()
-        if fit is not None and fit.history:
-            save_vram_picture(folders.root / "vram.png", fit.history, f"{options.name} on {runtime.device}")
+            if fit is not None:
+                fit.save_picture(folders.root / "vram.png", f"{options.name} on {runtime.device}")
     if code == 0:
         finish(model, job.val_sets, folders, checkpoints)
     return code
@@ -200,6 +197,9 @@ def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: A
             save_sheet(sheet, comparison.sheet)
             print_table(comparison_table(comparison, metrics))
             print(f"comparison sheet: {sheet}")
+    if checkpoints.fit is not None:
+        print_table(checkpoints.fit.table())
+        print(f"use of the memory over the iterations: {folders.root / 'vram.png'}")
     best = checkpoints.best
     kept = f", the best ({best.metric} {best.value:.4f} at {best.iteration:,}) as net_g_best" if best else ""
     log.info("done: %d iterations; weights in %s%s", model.iteration, folders.models, kept)

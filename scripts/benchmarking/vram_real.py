@@ -50,6 +50,8 @@ MOVE = re.compile(
     r"^(\S+ \S+) INFO: lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+): predicted ([\d.]+)%", re.M
 )
 
+STEP = re.compile(r"^(\S+ \S+) INFO: \d+/\d+  ", re.M)
+
 
 @dataclass
 class Watcher:
@@ -86,9 +88,9 @@ class Watcher:
         self._end.set()
         self._thread.join()
 
-    def peak_since(self, moment: float) -> float:
-        """Most bytes held after a time."""
-        return max((size for when, size in self.seen if when >= moment), default=float("nan"))
+    def peak_between(self, first: float, last: float) -> float:
+        """Most bytes held between two times."""
+        return max((size for when, size in self.seen if first <= when <= last), default=math.nan)
 
 
 def make_pictures(folder: Path, count: int, side: int, scale: int) -> None:
@@ -148,6 +150,11 @@ def run(path: Path, device: torch.device) -> tuple[str, dict[str, list[float]], 
     return log, {tag: [curve.get(step, math.nan) for step in steps] for tag, curve in curves.items()}, watcher
 
 
+def seconds(stamp: str) -> float:
+    """The time of a line of the log."""
+    return datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()  # noqa: DTZ007 (of this machine, both)
+
+
 def judge(log: str, curves: dict[str, list[float]], watcher: Watcher, total: float) -> dict[str, Any]:
     """What a run with the automation came to."""
     used, sides = curves["vram/used_pct"], curves["dynamic/lq_size"]
@@ -163,13 +170,14 @@ def judge(log: str, curves: dict[str, list[float]], watcher: Watcher, total: flo
         if measured and float(predicted):
             errors.append((len(known), abs(float(predicted) / measured[-1] - 1)))
     arrived = next((i for i, share in enumerate(used) if 82 <= share <= 87), None)
-    last = datetime.strptime(moves[-1][0], "%Y-%m-%d %H:%M:%S,%f").timestamp() if moves else 0.0  # noqa: DTZ007
+    last = seconds(moves[-1][0]) if moves else 0.0
     late = [error for count, error in errors if count >= 4]
     here = [i for i, shape in enumerate(shapes) if shape == shapes[-1]][1:]
     return {
         "start": shapes[0], "end": shapes[-1], "moves": len(moves), "arrived": arrived, "used": used[-1],
-        "driver": 100 * watcher.peak_since(last) / total, "late": max(late, default=float("nan")),
-        "worst": max((error for _, error in errors), default=float("nan")),
+        "driver": 100 * watcher.peak_between(last, seconds(STEP.findall(log)[-1])) / total,
+        "late": max(late, default=math.nan),
+        "worst": max((error for _, error in errors), default=math.nan),
         "ooms": int(curves["dynamic/oom_total"][-1]),
         "samples": sum(speed[i] for i in here) / max(1, len(here)),
         "pixels": sum(curves["speed/lq_mpixels_per_s"][i] for i in here) / max(1, len(here)),

@@ -194,11 +194,11 @@ def test_the_samples_are_the_permutations_through_a_thousand_resizes_failures_an
     monkeypatch.setattr(SRModel, "_generator_losses", generator_losses)
     automations: list[RandomShapes] = []
 
-    def build(*_: Any) -> tuple[Automation, SimulatedMemory]:
+    def build(_options: Any, model: SRModel, _dataset: Any) -> MemoryFit:
         automations.append(RandomShapes(len(automations)))
-        return automations[-1], SimulatedMemory(card(Shape(48, 12)))
+        return MemoryFit(automations[-1], SimulatedMemory(card(Shape(48, 12))), model)
 
-    monkeypatch.setattr(memory_fit, "build_automation", build)
+    monkeypatch.setattr(memory_fit, "build_memory_fit", build)
     options["network_g"]["num_conv"] = 1
     options["datasets"]["train"]["num_worker_per_gpu"] = 2
     options["logger"] = {"print_freq": 500, "save_checkpoint_freq": 500, "use_tb_logger": False}

@@ -22,8 +22,8 @@ from torch import nn
 
 import traiNNer
 from traiNNer.archs.loading import load_weights
-from traiNNer.automations import Automation
 from traiNNer.data import DynamicDataLoaderWrapper
+from traiNNer.engine.memory_fit import MemoryFit
 from traiNNer.engine.runs import RunFolders
 from traiNNer.models import BaseModel
 from traiNNer.options.loading import changed_options, options_hash
@@ -58,7 +58,7 @@ class Checkpoints:
         self.folders = folders
         self.options = options
         self.best: Best | None = None
-        self.automation: Automation | None = None
+        self.fit: MemoryFit | None = None
         self._saved_iteration: int | None = None
 
     def metadata(self, iteration: int, *, ema: bool) -> dict[str, str]:
@@ -96,7 +96,7 @@ class Checkpoints:
             "files": files,
             "loader": loader.state_dict(),
             "model": model.state_dict(),
-            "automation": None if self.automation is None else self.automation.state_dict(),
+            "fit": None if self.fit is None else self.fit.state_dict(),
             "rng": rng_state(),
             "best": None if self.best is None else vars(self.best),
             "options": self.options.model_dump(mode="json"),
@@ -175,8 +175,8 @@ class Checkpoints:
         self.best = Best(**state["best"]) if state["best"] else None
         self._saved_iteration = model.iteration
         loader.load_state_dict(state["loader"])
-        if self.automation is not None and state["automation"]:
-            self.automation.load_state_dict(state["automation"])
+        if self.fit is not None and state["fit"]:
+            self.fit.load_state_dict(state["fit"])
         self._say_what_changed(path, state["options"])
         log.info("resumed %s: iteration %d, %d samples", path, model.iteration, loader.samples_consumed)
 

@@ -46,7 +46,7 @@ class Trainer:
         options, model = self.model.options, self.model
         total = options.train.total_iter
         if self.fit is not None:
-            self.fit.start()
+            self.fit.start(self.tracker)
         bar = ProgressBar(total, model.iteration)
         try:
             while model.iteration < total:
@@ -99,7 +99,7 @@ class Trainer:
         rates = model.learning_rates
         batch, lq_size = model.received[0], model.received[-1]
         remaining = duration((total - model.iteration) / max(speed.iterations_per_s, 1e-9))
-        memory = {} if self.fit is None else self.fit.note(lq_size, batch)
+        memory = {} if self.fit is None else self.fit.scalars()
         used = "" if self.fit is None else f"  VRAM {self.fit.used_pct:.1f} %"
         bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
         accumulated = "" if batch == model.samples_in_step else f" ({model.samples_in_step} accumulated)"

@@ -65,13 +65,20 @@ def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`."""
+    """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`; other cards are named too."""
     if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name} ({properties.total_memory / 2**30:.2f} GiB)"
+        own = device.index or 0
+        others = [_card(number) for number in range(torch.cuda.device_count()) if number != own]
+        unused = f"; not used: {', '.join(others)}; CUDA_VISIBLE_DEVICES chooses the card" if others else ""
+        return f"{_card(own)}{unused}"
     if device.type == "mps":
         return "Apple GPU (MPS)"
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _card(number: int) -> str:
+    properties = torch.cuda.get_device_properties(number)
+    return f"{properties.name} ({properties.total_memory / 2**30:.2f} GiB)"
 
 
 def usable_cores() -> int:
