@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -12,16 +13,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.table import Table
 
-from traiNNer.archs.catalogue import LEFT_OUT, SPECS
+from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
 from traiNNer.archs.spec import ArchSpec
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "archs.md"
-COLUMNS = ("name", "parameters", "scales", "multiple of", "at least", "fp16", "bf16", "spandrel", "source")
+COLUMNS = ("name", "parameters", "scales", "multiple of", "at least", "fp16", "bf16", "spandrel", "stacks", "source")
+TEMPORAL_COLUMNS = (*COLUMNS[:3], "frames", "makes", *COLUMNS[3:7], "source")
 
 EXPLANATION = (
     "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at least* are pixels of each "
     "side of the low-quality image. *spandrel*: a checkpoint is recognized by spandrel, and so by the programs built "
-    "on it, from its weights alone."
+    "on it, from its weights alone. *Stacks*: `temporal_stack` can be built of it."
+)
+FOR_CLIPS = (
+    "These take clips, `(B, T, 3, H, W)`, so they are trained on a video dataset, whose `clip_size` is their number of "
+    "frames. They make the centre frame, `(B, 3, H * scale, W * scale)`, or all frames, "
+    "`(B, T, 3, H * scale, W * scale)`. Their checkpoints are `.safetensors` files that say what they hold; of a file "
+    "without that, `network_g` has to tell it."
+)
+STACKING = (
+    "`temporal_stack` is any network of the table above that *stacks*, over the frames of a clip: "
+    "`network_g: {type: temporal_stack, arch: span_s, frames: 5}`, and beside them what that network takes itself. Its "
+    "first convolution sees all frames, `3 * frames` channels. A network that adds its input to its output makes all "
+    "frames as well, of which the centre one is used, so it learns the difference to that frame. The others cannot be "
+    "widened: "
 )
 
 
@@ -36,8 +51,39 @@ def row(spec: ArchSpec) -> tuple[str, ...]:
         "yes" if spec.fp16 else "no",
         "yes" if spec.bf16 else "no",
         "yes" if spec.spandrel_detects else "no",
+        "yes" if spec.stackable else "no",
         spec.source,
     )
+
+
+def temporal_row(spec: ArchSpec) -> tuple[str, ...]:
+    """The facts of one network for clips, in the order of TEMPORAL_COLUMNS."""
+    frames = spec.frames_of({})
+    makes = "all frames" if spec.target == "all" else "the centre frame"
+    seen = "any number" if frames is None else f"{frames}, or any odd number"
+    if spec.chosen_by is not None:
+        return (spec.name, *["as its arch"] * 2, seen, makes, *["as its arch"] * 4, spec.source)
+    name, parameters, scales, multiple, least, fp16, bf16, *_ = row(spec)
+    return (name, parameters, scales, seen, makes, multiple, least, fp16, bf16, spec.source)
+
+
+def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """The lines of a table, the first cell of each row as code."""
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in rows),
+    ]
+
+
+def parameters_of(spec: ArchSpec) -> str:
+    """What a network can be given beside the scale, with the defaults."""
+    given = [
+        f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default}`"
+        for p in list(spec.__signature__.parameters.values())[1:]
+    ]
+    further = [f"and those of the network that `{spec.chosen_by}` names"] if spec.chosen_by else []
+    return ", ".join(given + further) or "none"
 
 
 def markdown() -> str:
@@ -49,14 +95,20 @@ def markdown() -> str:
         "",
         EXPLANATION,
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in map(row, SPECS)),
+        *table(COLUMNS, map(row, SPECS)),
+        "",
+        "## For clips",
+        "",
+        FOR_CLIPS,
+        "",
+        *table(TEMPORAL_COLUMNS, map(temporal_row, TEMPORAL)),
+        "",
+        STACKING + ", ".join(f"`{spec.name}`" for spec in SPECS if not spec.stackable) + ".",
         "",
         "## Notes",
         "",
     ]
-    for spec in SPECS:
+    for spec in (*SPECS, *TEMPORAL):
         facts = [spec.note] if spec.note else []
         if spec.aliases:
             facts.append(f"also called {', '.join(f'`{alias}`' for alias in spec.aliases)}")
@@ -65,9 +117,7 @@ def markdown() -> str:
         if facts:
             lines.append(f"- `{spec.name}`: {'; '.join(facts)}.")
     lines += ["", "## Parameters", "", "Beside the scale, with the variant's defaults:", ""]
-    for spec in SPECS:
-        parameters = list(spec.__signature__.parameters.values())[1:]
-        lines.append(f"- `{spec.name}`: " + (", ".join(f"`{p.name}={p.default}`" for p in parameters) or "none") + ".")
+    lines += [f"- `{spec.name}`: {parameters_of(spec)}." for spec in (*SPECS, *TEMPORAL)]
     lines += ["", "## Architectures of spandrel that are left out", ""]
     lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
     return "\n".join(lines) + "\n"
@@ -82,10 +132,12 @@ def main() -> None:
         DOCUMENT.write_text(markdown(), encoding="utf-8")
         print(f"wrote {DOCUMENT}")
         return
-    table = Table(*COLUMNS)
-    for spec in SPECS:
-        table.add_row(*row(spec))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for columns, rows in ((COLUMNS, map(row, SPECS)), (TEMPORAL_COLUMNS, map(temporal_row, TEMPORAL))):
+        shown = Table(*columns)
+        for cells in rows:
+            shown.add_row(*cells)
+        console.print(shown)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from traiNNer.archs import ArchSpec, build_network
-from traiNNer.archs.catalogue import LEFT_OUT, SPECS
+from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import ARCHS
 
@@ -111,8 +111,11 @@ def test_every_scale_can_be_built(spec: ArchSpec) -> None:
     size = 16 if spec.name in LEAN else spec.min_size
     for scale in spec.scales if len(spec.scales) > 1 else ():
         network = spec(scale=scale, **few).eval()
+        lq = images(1, size, size)
         with torch.no_grad():
-            assert network(images(1, size, size)).shape == (1, 3, size * scale, size * scale)
+            output = network(lq)
+        assert output.shape == (1, 3, size * scale, size * scale)
+        assert scale > 1 or not torch.allclose(output, lq), "a network that does nothing"
 
 
 @by_name
@@ -152,7 +155,8 @@ def test_every_architecture_of_spandrel_is_built_or_left_out_with_a_reason() -> 
 def test_the_document_lists_every_network() -> None:
     """Rewrite it with `scripts/archs/list_archs.py --markdown`."""
     document = (Path(__file__).parents[2] / "docs" / "archs.md").read_text(encoding="utf-8")
-    rows = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("| `")]
+    images, _, clips = document.partition("## For clips")
+    rows = [line.strip("| ").split(" | ") for line in images.splitlines() if line.startswith("| `")]
     yes = {True: "yes", False: "no"}
     assert [(row[0], *row[2:]) for row in rows] == [
         (
@@ -160,11 +164,12 @@ def test_the_document_lists_every_network() -> None:
             ", ".join(map(str, spec.scales)),
             str(spec.size_multiple),
             str(spec.min_size),
-            *(yes[fact] for fact in (spec.fp16, spec.bf16, spec.spandrel_detects)),
+            *(yes[fact] for fact in (spec.fp16, spec.bf16, spec.spandrel_detects, spec.stackable)),
             spec.source,
         )
         for spec in SPECS
     ]
+    assert all(f"| `{spec.name}` | " in clips for spec in TEMPORAL)
     assert all(reason in document for reason in LEFT_OUT.values())
 
 

@@ -17,7 +17,7 @@ from spandrel.architectures.RCAN import RCAN as _RCAN
 from spandrel.architectures.SPAN import SPAN as _SPAN
 from spandrel.architectures.SPAN.__arch.span import Conv3XC
 from spandrel.architectures.Uformer import Uformer as _Uformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # The noise level that spandrel gives DRUNet as its fourth channel.
@@ -47,10 +47,14 @@ class _FusedConvolution(Conv3XC):
 
 
 class SPAN(_SPAN):
-    """SPAN whose fused convolutions, also in a saved checkpoint, follow the weights that are trained."""
+    """SPAN whose fused convolutions, also in a saved checkpoint, follow the weights that are trained.
+
+    It takes stacked frames too: the mean that the base subtracts is that of one image.
+    """
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
+        self.mean = self.mean.repeat(1, max(1, self.in_channels // 3), 1, 1)
         for module in self.modules():
             if isinstance(module, Conv3XC):
                 module.__class__ = _FusedConvolution
@@ -59,11 +63,31 @@ class SPAN(_SPAN):
 
 
 class RCAN(_RCAN):
-    """RCAN that leaves its input alone: the base multiplies the caller's tensor by 255 in place."""
+    """RCAN that leaves its input alone: the base multiplies the caller's tensor by 255 in place.
+
+    It takes stacked frames too: the mean that the base subtracts and adds is that of one image.
+    """
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        frames = parameters.get("n_colors", 3) // 3
+        if frames > 1 and isinstance(self.sub_mean, nn.Conv2d) and isinstance(self.add_mean, nn.Conv2d):
+            self.sub_mean, self.add_mean = (_for_frames(shift, frames) for shift in (self.sub_mean, self.add_mean))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`."""
         return super().forward(x.clone())
+
+
+def _for_frames(shift: nn.Conv2d, frames: int) -> nn.Conv2d:
+    """A 1x1 convolution of one image's three channels, for each of `frames` images by itself."""
+    wide = nn.Conv2d(3 * frames, 3 * frames, 1)
+    assert shift.bias is not None
+    assert wide.bias is not None
+    with torch.no_grad():
+        wide.weight.copy_(torch.block_diag(*[shift.weight[:, :, 0, 0]] * frames)[..., None, None])
+        wide.bias.copy_(shift.bias.repeat(frames))
+    return wide
 
 
 class FBCNN(_FBCNN):

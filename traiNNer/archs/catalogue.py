@@ -1,5 +1,7 @@
 """Every network that `network_g.type` can name, registered under its name and its aliases.
 
+`SPECS` are those for images, `TEMPORAL` those for clips.
+
 The figures come from the papers and their official configurations; sizes and precisions are what the classes were
 measured to take.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from traiNNer.archs.spec import ArchSpec
 from traiNNer.archs.table_convolutional import CONVOLUTIONAL
 from traiNNer.archs.table_restorers import RESTORERS
+from traiNNer.archs.table_temporal import TEMPORAL
 from traiNNer.archs.table_transformers import TRANSFORMERS
 from traiNNer.utils.registry import ARCHS
 
@@ -23,5 +26,5 @@ LEFT_OUT: dict[str, str] = {
     "RestoreFormer": "restores aligned faces through a pretrained codebook, whose loss it returns beside the image",
 }
 
-for _spec in SPECS:
+for _spec in (*SPECS, *TEMPORAL):
     ARCHS.add(_spec.name, _spec, _spec.aliases)

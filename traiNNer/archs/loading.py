@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from traiNNer.archs.catalogue import LEFT_OUT, SPECS
+from traiNNer.archs.clips import refuse_clips
 from traiNNer.archs.spec import ArchSpec
 from traiNNer.utils.errors import CheckpointError, OptionsError
 from traiNNer.utils.registry import ARCHS, UnknownNameError
@@ -69,7 +70,8 @@ class LoadReport:
 class LoadedModel:
     """A network built from a checkpoint, in evaluation mode: `(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, 0..1.
 
-    `size_multiple` and `min_size` are pixels of a side of the input.
+    `size_multiple` and `min_size` are pixels of a side of the input. A `temporal` network takes clips
+    `(B, T, 3, H, W)` of `frames` frames (None: of any number), and makes what `ArchSpec.target` says.
     """
 
     network: nn.Module
@@ -77,6 +79,9 @@ class LoadedModel:
     name: str
     size_multiple: int
     min_size: int
+    temporal: bool = False
+    target: Literal["center", "all"] | None = None
+    frames: int | None = None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -164,7 +169,8 @@ def load_model(path: Path) -> LoadedModel:
     if descriptor is None:
         raise CheckpointError(
             f"{path} holds {len(weights)} weights of an architecture that is not recognized "
-            f"({_some(tuple(weights))}). Give a checkpoint of this project or of an architecture that spandrel knows."
+            f"({_some(tuple(weights))}). Give a checkpoint of this project or of an architecture that spandrel knows, "
+            "or say with network_g and scale what it holds (a temporal network is known by our .safetensors only)."
         )
     return _from_descriptor(path, descriptor)
 
@@ -312,17 +318,28 @@ def _misfit(report: LoadReport, weights: Mapping[str, Tensor], what: str, *, str
 def _load_ours(path: Path, metadata: Mapping[str, str]) -> LoadedModel:
     name = metadata["arch"]
     try:
-        spec: ArchSpec = ARCHS[name]
         scale = int(metadata["scale"])
         parameters = json.loads(metadata.get("parameters", "{}"))
+        if not isinstance(parameters, dict):
+            raise ValueError(f"its parameters are {parameters!r}")
+        spec: ArchSpec = ARCHS[name].for_parameters(parameters)
         network = spec(scale=scale, **parameters)
     except (UnknownNameError, OptionsError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} says that it holds '{name}' (scale {metadata.get('scale', 'not given')}), which cannot be built: "
             f"{error}. It may come from another version ({metadata.get('traiNNer', 'unknown')})."
         ) from error
-    load_weights(network, path, strict=True, what=f"{spec.name} x{scale}")
-    return LoadedModel(network.eval(), scale, spec.name, spec.size_multiple, spec.min_size)
+    load_weights(network, path, strict=True, what=f"{spec.label} x{scale}")
+    return LoadedModel(
+        network=network.eval(),
+        scale=scale,
+        name=spec.name,
+        size_multiple=spec.size_multiple,
+        min_size=spec.min_size,
+        temporal=spec.temporal,
+        target=spec.target,
+        frames=spec.frames_of(parameters),
+    )
 
 
 def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedModel:
@@ -345,7 +362,7 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
         network = descriptor.model
         network.__class__ = spec.network_class(descriptor.scale)
     return LoadedModel(
-        network=network.eval(),
+        network=refuse_clips(network.eval()),
         scale=descriptor.scale,
         name=identity,
         size_multiple=max(required.multiple_of, spec.size_multiple),

@@ -13,21 +13,23 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from traiNNer.archs.clips import refuse_clips
 from traiNNer.archs.lazy_spandrel import import_module
 from traiNNer.utils.errors import OptionsError
 
 _SCALARS = (int, float, bool, str, type(None))
 # The names that the classes use for what the framework itself decides: images have three channels.
-_CHANNELS = (
-    "in_nc", "out_nc", "in_ch", "out_ch", "in_chans", "out_chans", "dd_in", "num_in_ch", "num_out_ch", "in_channels",
-    "out_channels", "inp_channels", "img_channel", "n_colors",
+_INPUTS = (
+    "in_nc", "in_ch", "in_chans", "dd_in", "num_in_ch", "in_channels", "inp_channels", "img_channel", "n_colors",
 )  # fmt: skip
+_OUTPUTS = ("out_nc", "out_ch", "out_chans", "num_out_ch", "out_channels")
+_CHANNELS = _INPUTS + _OUTPUTS
 _CONSTRUCTOR_ERRORS = (
     AssertionError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, NameError, NotImplementedError,
     ArithmeticError,
@@ -51,6 +53,16 @@ class ArchSpec:
         at_scale: parameters that depend on the scale; they go before `defaults`, and what a user sets before them.
         hidden: parameters of the class that a user cannot set, because the scale or this variant rests on them.
         adapted: the class is the one in `traiNNer.archs.adapters`, not spandrel's own.
+        home: the module that holds the class, where it is ours from the ground up.
+        annotations: types of parameters that say more than the class's own, for example bounds.
+        temporal: takes clips `(B, T, 3, H, W)` in place of images.
+        target: what a temporal network makes: "center", `(B, 3, H * scale, W * scale)`, or "all" of the frames,
+            `(B, T, 3, H * scale, W * scale)`. None for images.
+        stack: how it sees frames as channels of one image, in `temporal_stack`. "narrow": it takes 3 for each frame
+            and makes 3. "wide": it adds what it takes to what it makes, or knows one number for both, so it makes 3
+            for each frame, and those of the centre frame are used. Empty: its class takes images only.
+        stacked_class: the class in `traiNNer.archs.stacked_classes` that takes stacked frames, where the network's own
+            takes images only.
         size_multiple: what each side should be a multiple of.
         min_size: the smallest side.
         min_batch: the smallest batch that can be trained on (2 where a batch norm sees one value per channel).
@@ -73,6 +85,12 @@ class ArchSpec:
     at_scale: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     adapted: bool = False
+    home: str = ""
+    annotations: Mapping[str, object] = field(default_factory=dict)
+    temporal: bool = False
+    target: Literal["center", "all"] | None = None
+    stack: Literal["", "narrow", "wide"] = ""
+    stacked_class: str = ""
     size_multiple: int = 1
     min_size: int = 1
     min_batch: int = 1
@@ -83,13 +101,33 @@ class ArchSpec:
     note: str = ""
     aliases: tuple[str, ...] = ()
 
-    in_channels: typing.ClassVar[int] = 3
-    out_channels: typing.ClassVar[int] = 3
+    in_channels: ClassVar[int] = 3
+    out_channels: ClassVar[int] = 3
+    chosen_by: ClassVar[str | None] = None
+    """The parameter that names another network, on which facts and further parameters rest."""
 
     @property
     def module(self) -> str:
         """The module that holds the class."""
-        return "traiNNer.archs.adapters" if self.adapted else f"spandrel.architectures.{self.architecture}"
+        ours = self.home or ("traiNNer.archs.adapters" if self.adapted else "")
+        return ours or f"spandrel.architectures.{self.architecture}"
+
+    @property
+    def label(self) -> str:
+        """The name in messages."""
+        return self.name
+
+    @property
+    def stackable(self) -> bool:
+        """Whether `temporal_stack` can hand it the frames of a clip as the channels of one image."""
+        return bool(self.stack)
+
+    @property
+    def documentation(self) -> str:
+        """What explains the parameters, in an `Args:` section: the docstring of a class of ours."""
+        if self.chosen_by is not None:
+            return inspect.getdoc(type(self)) or ""
+        return inspect.getdoc(self.network_class(self.default_scale)) or "" if self.home else ""
 
     @property
     def default_scale(self) -> int:
@@ -100,6 +138,16 @@ class ArchSpec:
     def parameter_names(self) -> tuple[str, ...]:
         """The parameters that `network_g` may set, in the class's order. Imports the class."""
         return tuple(name for name in self.__signature__.parameters if name != "scale")
+
+    def for_parameters(self, parameters: Mapping[str, object]) -> ArchSpec:
+        """The spec that counts with those parameters: itself, unless one of them names another network."""
+        del parameters
+        return self
+
+    def frames_of(self, parameters: Mapping[str, object]) -> int | None:
+        """How many frames a clip needs to have with those parameters; None for any number, and for image networks."""
+        frames = {**self.defaults, **parameters}.get("frames")
+        return frames if isinstance(frames, int) else None
 
     def network_class(self, scale: int) -> type[nn.Module]:
         """The class for a scale. Imports it."""
@@ -116,35 +164,60 @@ class ArchSpec:
     @cached_property
     def __signature__(self) -> inspect.Signature:
         """`(*, scale: int, ...)`: the parameters a user may set, with the variant's defaults and checkable types."""
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        listed = [inspect.Parameter("scale", keyword, annotation=int)]
+        scale = inspect.Parameter("scale", inspect.Parameter.KEYWORD_ONLY, annotation=int)
+        return inspect.Signature([scale, *self._parameters()])
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        listed: list[inspect.Parameter] = []
         for name, parameter in self._class_parameters.items():
             default = self.defaults.get(name, parameter.default)
             if name == self.scale_parameter or name in self.hidden or name in _CHANNELS or callable(default):
                 continue
-            annotation = _annotation(parameter, default)
-            listed.append(inspect.Parameter(name, keyword, default=default, annotation=annotation))
-        return inspect.Signature(listed)
+            annotation = self.annotations.get(name) or _annotation(parameter, default)
+            kind = inspect.Parameter.KEYWORD_ONLY
+            listed.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+        return listed
 
     def __call__(self, *, scale: int, **parameters: object) -> nn.Module:
-        """Build the network for three-channel images `(B, 3, H, W)` in 0..1, in training mode, with fresh weights.
+        """Build the network for images `(B, 3, H, W)`, or clips, in 0..1, in training mode, with fresh weights.
 
         Raises:
             OptionsError: for a scale that the network has not, an unknown parameter, or values it cannot be built of.
         """
         self._check(scale, parameters)
+        network = self.build(scale, parameters)
+        return network if self.temporal else refuse_clips(network)
+
+    def build(self, scale: int, parameters: Mapping[str, object], frames: int = 1) -> nn.Module:
+        """The network as its class is, for the channels of `frames` frames; see `stack` for those that it makes.
+
+        Args:
+            scale: one of `scales`.
+            parameters: some of `parameter_names`, which are not checked here.
+            frames: 1, or more where the network is stackable.
+
+        Raises:
+            OptionsError: for values it cannot be built of.
+        """
         known = self._class_parameters
         values: dict[str, object] = {**self.defaults, **self.at_scale.get(scale, {}), **parameters}
         values.update({name: 3 for name in _CHANNELS if name in known and name not in values})
+        for name in _CHANNELS if self.stack == "wide" else _INPUTS:
+            if name in values:
+                values[name] = _for_frames(values[name], frames)
         if self.scale_parameter is not None:
             values.setdefault(self.scale_parameter, scale)
         arguments = {name: _as_the_class_wants(value, known[name].default) for name, value in values.items()}
         try:
+            if frames > 1 and self.stacked_class:
+                stacked_classes = import_module("traiNNer.archs.stacked_classes")
+                return getattr(stacked_classes, self.stacked_class)(frames=frames, **arguments)
             return self.network_class(scale)(**arguments)
         except _CONSTRUCTOR_ERRORS as error:
             given = ", ".join(f"{name}: {value}" for name, value in parameters.items()) or "its defaults"
+            why = str(error) or type(error).__name__
             raise OptionsError(
-                f"network '{self.name}' cannot be built at scale {scale} with {given}: {error or type(error).__name__}."
+                f"network '{self.label}' cannot be built at scale {scale} with {given}: {why}."
                 f" Leave out what you changed to get back to the variant that works."
             ) from error
 
@@ -164,7 +237,7 @@ class ArchSpec:
             if name not in self.parameter_names:
                 near = difflib.get_close_matches(name, self.parameter_names, n=2)
                 hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(self.parameter_names)}"
-                raise OptionsError(f"network '{self.name}' has no parameter '{name}'; {hint}")
+                raise OptionsError(f"network '{self.label}' has no parameter '{name}'; {hint}")
 
 
 class _NumbersOnCpu(TorchFunctionMode):
@@ -176,12 +249,18 @@ class _NumbersOnCpu(TorchFunctionMode):
         return func(*args, **({"device": "cpu"} if func is torch.linspace else {}), **(kwargs or {}))
 
 
+def _for_frames(channels: Any, frames: int) -> int:
+    """The channels of one image, times `frames`. What is beyond a multiple of three is no image and is there once."""
+    beyond = channels % 3
+    return (channels - beyond) * frames + beyond
+
+
 def _unsupported_scale(spec: ArchSpec, scale: int) -> str:
     from traiNNer.archs.catalogue import SPECS
 
     others = [other.name for other in SPECS if scale in other.scales]
     hint = f" Networks with scale {scale}: {', '.join(others)}." if others else " No network has that scale."
-    return f"network '{spec.name}' cannot be built at scale {scale}; it has {', '.join(map(str, spec.scales))}.{hint}"
+    return f"network '{spec.label}' cannot be built at scale {scale}; it has {', '.join(map(str, spec.scales))}.{hint}"
 
 
 def _constructor(network_class: type[nn.Module]) -> Callable[..., object]:

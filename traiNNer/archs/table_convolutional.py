@@ -14,6 +14,7 @@ _compact = partial(
     class_name="Compact",
     scale_parameter="upscale",
     scales=_ALL,
+    stack="wide",
     source="Real-ESRGAN, 2021",
 )
 _span = partial(
@@ -23,6 +24,7 @@ _span = partial(
     adapted=True,
     scale_parameter="upscale",
     scales=_ALL,
+    stack="narrow",
     source="SPAN, 2023",
     note="trains three convolutions for each one it infers with; evaluation and checkpoints hold the fused one",
 )
@@ -40,6 +42,7 @@ _esrgan = partial(
     hidden=("shuffle_factor", "norm"),
     size_multiple=4,
     min_size=4,
+    stack="narrow",
     source="ESRGAN, 2018; Real-ESRGAN, 2021",
     note="at scales 1 and 2 the image is folded into channels first, as in Real-ESRGAN",
 )
@@ -51,6 +54,7 @@ _rcan = partial(
     scale_parameter="scale",
     scales=_ALL,
     fp16=False,
+    stack="wide",
     source="RCAN, 2018",
 )
 _plksr = partial(
@@ -59,6 +63,8 @@ _plksr = partial(
     class_name="PLKSR",
     scale_parameter="upscaling_factor",
     scales=_ALL,
+    stack="narrow",
+    stacked_class="StackedPLKSR",
     source="PLKSR, 2024",
 )
 _realplksr = partial(
@@ -68,6 +74,8 @@ _realplksr = partial(
     scale_parameter="upscaling_factor",
     scales=_ALL,
     fp16=False,
+    stack="narrow",
+    stacked_class="StackedRealPLKSR",
     source="PLKSR, 2024; neosr's RealPLKSR",
 )
 _mosr = partial(
@@ -76,6 +84,7 @@ _mosr = partial(
     class_name="MoSR",
     scale_parameter="upscale",
     scales=_ALL,
+    stack="wide",
     source="neosr's MoSR, 2024",
 )
 _safmn = partial(
@@ -87,6 +96,8 @@ _safmn = partial(
     size_multiple=8,
     min_size=8,
     fp16=False,
+    stack="narrow",
+    stacked_class="StackedSAFMN",
     source="SAFMN, 2023",
 )
 _seemore = partial(
@@ -97,12 +108,15 @@ _seemore = partial(
     scales=_ALL,
     min_size=16,
     fp16=False,
+    stack="wide",
+    stacked_class="StackedSeemoRe",
     source="SeemoRe, 2024",
 )
 _realcugan = partial(
     ArchSpec,
     architecture="RealCUGAN",
     scale_parameter=None,
+    stack="wide",
     source="Real-CUGAN, 2022",
 )
 
@@ -132,6 +146,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         scales=_ALL,
         size_multiple=2,
         min_size=2,
+        stack="narrow",
         source="the author's MoESR, 2025",
     ),
     _safmn(name="safmn", defaults={"dim": 36, "n_blocks": 8}),
@@ -172,6 +187,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         scales=(1, 2, 4, 8),
         min_size=2,
         unused_parameters=True,
+        stack="wide",
         source="Swift-SRGAN, 2021",
         note="has batch norms: small batches train badly",
     ),
@@ -183,6 +199,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         scale_parameter="scale",
         scales=(4,),
         min_size=16,
+        stack="narrow",
         source="MM-RealSR, 2022",
         note="its degradation estimator is trained through the image alone, without the paper's ranking loss",
     ),

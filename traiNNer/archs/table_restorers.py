@@ -15,6 +15,7 @@ _nafnet = partial(
     size_multiple=16,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="NAFNet, 2022",
 )
 _NAFNET_BLOCKS = {"enc_blk_nums": [2, 2, 4, 8], "middle_blk_num": 12, "dec_blk_nums": [2, 2, 2, 2]}
@@ -29,6 +30,7 @@ _uformer = partial(
     size_multiple=128,
     min_size=128,
     fp16=False,
+    stack="wide",
     source="Uformer, 2022",
     note="works on squares inside: an oblong image costs as much as the square around it",
 )
@@ -57,6 +59,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         scales=(1,),
         size_multiple=64,
         min_size=64,
+        stack="wide",
         source="SCUNet, 2022",
     ),
     _nafnet(name="nafnet", defaults={"width": 32, **_NAFNET_BLOCKS}),
@@ -70,6 +73,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         defaults={"nb": 20, "act_mode": "R"},
         hidden=("mode",),
         fp16=False,
+        stack="wide",
         source="DnCNN, 2017",
     ),
     ArchSpec(
@@ -83,6 +87,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         size_multiple=8,
         min_size=8,
         fp16=False,
+        stack="narrow",
         source="DPIR, 2021",
         note="the noise level it is told is a constant 15/255",
     ),
@@ -95,6 +100,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         scales=(1,),
         size_multiple=8,
         min_size=8,
+        stack="narrow",
         source="FBCNN, 2021",
         note="its estimator of the JPEG quality is trained through the image alone",
     ),
@@ -107,6 +113,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         size_multiple=16,
         min_size=16,
         fp16=False,
+        stack="wide",
         source="KBNet, 2023",
     ),
     ArchSpec(
@@ -118,6 +125,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         size_multiple=16,
         min_size=16,
         fp16=False,
+        stack="wide",
         source="KBNet, 2023",
     ),
     _uformer(name="uformer_t", defaults={"embed_dim": 16, "modulator": True}),
@@ -133,6 +141,7 @@ RESTORERS: tuple[ArchSpec, ...] = (
         min_size=32,
         unused_parameters=True,
         fp16=False,
+        stack="wide",
         source="FFTformer, 2023",
     ),
     ArchSpec(

@@ -10,6 +10,19 @@ _ALL = (1, 2, 3, 4, 8)
 # At scale 1 these networks learn the difference to their input, as their authors do for denoising.
 _RESIDUAL_AT_1 = {1: {"upsampler": ""}}
 
+# SwinIR and Swin2SR have the same variants.
+_SWIN_S = {
+    "embed_dim": 60, "depths": [6] * 4, "num_heads": [6] * 4, "window_size": 8, "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffledirect",
+}  # fmt: skip
+_SWIN_M = {
+    "embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "window_size": 8, "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffle",
+}  # fmt: skip
+_SWIN_L = {
+    "embed_dim": 240, "depths": [6] * 9, "num_heads": [8] * 9, "window_size": 8, "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffle", "resi_connection": "3conv",
+}  # fmt: skip
 _swinir = partial(
     ArchSpec,
     architecture="SwinIR",
@@ -21,6 +34,7 @@ _swinir = partial(
     size_multiple=8,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="SwinIR, 2021",
 )
 _swin2sr = partial(
@@ -33,6 +47,7 @@ _swin2sr = partial(
     size_multiple=8,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="Swin2SR, 2022",
 )
 _hat = partial(
@@ -44,6 +59,7 @@ _hat = partial(
     size_multiple=16,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="HAT, 2023",
 )
 _dat = partial(
@@ -56,6 +72,7 @@ _dat = partial(
     min_size=32,
     min_batch=2,
     fp16=False,
+    stack="wide",
     source="DAT, 2023",
     note="has batch norms over one value per channel: batches of one cannot be trained on",
 )
@@ -65,10 +82,10 @@ _drct = partial(
     class_name="DRCT",
     scale_parameter="upscale",
     scales=_ALL,
-    at_scale=_RESIDUAL_AT_1,
     size_multiple=16,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="DRCT, 2024",
 )
 _atd = partial(
@@ -81,6 +98,7 @@ _atd = partial(
     size_multiple=16,
     min_size=16,
     fp16=False,
+    stack="wide",
     source="ATD, 2024",
 )
 _rgt = partial(
@@ -92,6 +110,7 @@ _rgt = partial(
     size_multiple=32,
     min_size=32,
     fp16=False,
+    stack="wide",
     source="RGT, 2024",
 )
 _fdat = partial(
@@ -103,6 +122,7 @@ _fdat = partial(
     size_multiple=8,
     min_size=8,
     unused_parameters=True,
+    stack="narrow",
     source="the author's FDAT, 2025",
 )
 _grl = partial(
@@ -117,6 +137,7 @@ _grl = partial(
     size_multiple=64,
     min_size=64,
     fp16=False,
+    stack="narrow",
     source="GRL, 2023",
 )
 _GRL_COMMON = {
@@ -130,83 +151,40 @@ _ditn = partial(
     scales=_ALL,
     size_multiple=8,
     min_size=8,
+    stack="narrow",
     source="DITN, 2023",
 )
 
 TRANSFORMERS: tuple[ArchSpec, ...] = (
     _swinir(
         name="swinir_s",
-        defaults={
-            "embed_dim": 60,
-            "depths": [6] * 4,
-            "num_heads": [6] * 4,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffledirect",
-        },
+        defaults=_SWIN_S,
         aliases=("swinir_light",),
     ),
     _swinir(
         name="swinir_m",
-        defaults={
-            "embed_dim": 180,
-            "depths": [6] * 6,
-            "num_heads": [6] * 6,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffle",
-        },
+        defaults=_SWIN_M,
         aliases=("swinir",),
     ),
     _swinir(
         name="swinir_l",
         at_scale={1: {"upsampler": ""}, 4: {"upsampler": "nearest+conv"}},
-        defaults={
-            "embed_dim": 240,
-            "depths": [6] * 9,
-            "num_heads": [8] * 9,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffle",
-            "resi_connection": "3conv",
-        },
+        defaults=_SWIN_L,
     ),
     _swin2sr(
         name="swin2sr_s",
-        defaults={
-            "embed_dim": 60,
-            "depths": [6] * 4,
-            "num_heads": [6] * 4,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffledirect",
-        },
+        defaults=_SWIN_S,
         aliases=("swin2sr_light",),
     ),
     _swin2sr(
         name="swin2sr_m",
-        defaults={
-            "embed_dim": 180,
-            "depths": [6] * 6,
-            "num_heads": [6] * 6,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffle",
-        },
+        defaults=_SWIN_M,
         aliases=("swin2sr",),
     ),
     _swin2sr(
         name="swin2sr_l",
         at_scale={1: {"upsampler": ""}, 4: {"upsampler": "nearest+conv"}},
-        defaults={
-            "embed_dim": 240,
-            "depths": [6] * 9,
-            "num_heads": [8] * 9,
-            "window_size": 8,
-            "mlp_ratio": 2.0,
-            "upsampler": "pixelshuffle",
-            "resi_connection": "3conv",
-        },
+        defaults=_SWIN_L,
     ),
     _hat(
         name="hat_s",
@@ -369,6 +347,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         defaults={"res_num": 5},
         size_multiple=8,
         min_size=16,
+        stack="narrow",
         source="Omni-SR, 2023",
     ),
     ArchSpec(
@@ -379,6 +358,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         scales=_ALL,
         size_multiple=16,
         min_size=16,
+        stack="wide",
         source="CRAFT, 2023",
     ),
     ArchSpec(
@@ -390,6 +370,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         size_multiple=8,
         min_size=16,
         fp16=False,
+        stack="narrow",
         source="DCTLSA, 2023",
     ),
     _ditn(name="ditn", defaults={"UFONE_blocks": 3}),

@@ -51,8 +51,18 @@ class Component(Section):
 
     @property
     def entry(self) -> Any:
-        """The registered class or spec."""
-        return self.registry[self.type]
+        """The registered class or spec, as the given arguments make it."""
+        return self.entry_for(self.type, self.params)
+
+    @classmethod
+    def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
+        """What is registered as `name`, and what its arguments are checked against. `given` are those arguments.
+
+        Raises:
+            ValidationError: in sections where arguments tell more of it, if they tell something impossible.
+        """
+        del given
+        return cls.registry[name]
 
     @model_validator(mode="wrap")
     @classmethod
@@ -78,7 +88,7 @@ class Component(Section):
                 errors.append(InitErrorDetails(type=problem, loc=("type",), input=own["type"]))
             else:
                 try:
-                    extras = check_parameters(cls.registry[name], extras, cls.injected)
+                    extras = check_parameters(cls.entry_for(name, extras), extras, cls.injected)
                 except ValidationError as error:
                     errors += [restate(e, own_names=tuple(cls.model_fields)) for e in error.errors()]
                 own["type"] = name
@@ -91,7 +101,7 @@ class Component(Section):
 def restate(error: Any, own_names: tuple[str, ...] = (), at: tuple[str, ...] = ()) -> InitErrorDetails:
     """Re-state one of pydantic's errors, below the key `at`, so that it can be raised again inside a validator."""
     context = {"message": error["msg"]} | dict(error.get("ctx") or {})
-    if own_names and "allowed" in context:
+    if own_names and "allowed" in context and error["type"] == "extra_forbidden":
         context["allowed"] = [*own_names, *context["allowed"]]
     return InitErrorDetails(
         type=PydanticCustomError(error["type"], "{message}", context), loc=(*at, *error["loc"]), input=error["input"]
@@ -145,7 +155,8 @@ def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
 def parameter_docs(entry: Any) -> dict[str, str]:
     """The lines of the `Args:` section of a class's docstring, by argument."""
     docs: dict[str, str] = {}
-    _, _, block = (inspect.getdoc(entry) or "").partition("Args:\n")
+    text = getattr(entry, "documentation", None)  # of a spec; a class is documented itself
+    _, _, block = (text if isinstance(text, str) else inspect.getdoc(entry) or "").partition("Args:\n")
     name = ""
     for line in block.splitlines():
         if not line.strip() or not line.startswith(" "):

@@ -100,11 +100,22 @@ def _explain_component(section: type[Component] | type[TrainingAutomations], ste
     if place == len(steps) - 1:
         head = f"{where}: {{type: {name}}}" if issubclass(section, Component) else f"{where}.{name}"
         lines = [head, f"  {_summary(section.registry[name])}", "  Its parameters:"]
-        return "\n".join(lines + (_rows(fields) or ["    none"]))
+        return "\n".join(lines + (_rows(fields) or ["    none"]) + _further(section.registry[name]))
     wanted = steps[place + 1]
     if wanted not in fields:
+        further = " ".join(_further(section.registry[name])).strip()
+        if further:
+            raise OptionsError(f"--explain: {name} has no parameter '{wanted}' of its own. {further}")
         raise OptionsError(f"--explain: {name} has no parameter '{wanted}'; it has: {', '.join(fields) or 'none'}")
     return "\n".join([f"{where}.{wanted} of {name}", *_rows({wanted: fields[wanted]})])
+
+
+def _further(entry: Any) -> list[str]:
+    """What is said of the parameters of the second network that a parameter of the first one names."""
+    chosen_by = getattr(entry, "chosen_by", None)
+    if chosen_by is None:
+        return []
+    return [f"  Besides it takes those of the network that `{chosen_by}` names, as in --explain network_g.span."]
 
 
 def _rows(fields: Mapping[str, FieldInfo]) -> list[str]:

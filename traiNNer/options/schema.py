@@ -11,7 +11,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.components import Component, Section, restate
 from traiNNer.options.problems import problem, raise_at
-from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, UnknownNameError
 
 
 def _integral(value: Any) -> Any:
@@ -32,6 +33,20 @@ class NetworkOptions(Component):
 
     type: str
     """Name of the network, for example span, compact, realplksr."""
+
+    @classmethod
+    def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
+        """The network's spec. Where a parameter names a second network, it is the spec with that one's facts."""
+        spec = cls.registry[name]
+        try:
+            return spec.for_parameters(given)
+        except UnknownNameError as error:
+            details = {"allowed": error.names, "suggestions": error.suggestions}
+            wrong = problem((spec.chosen_by,), f"unknown {error.kind}", error.name, "unknown_type", **details)
+        except OptionsError as error:
+            kind = "value" if spec.chosen_by in given else "missing"
+            wrong = problem((spec.chosen_by,), str(error), given.get(spec.chosen_by), kind)
+        raise ValidationError.from_exception_data(cls.__name__, [wrong])
 
 
 class LossOptions(Component):
@@ -247,12 +262,21 @@ class ValOptions(Section):
 
 
 class TestValOptions(ValOptions):
-    """How test.py processes images."""
+    """How test.py processes images and videos."""
 
     __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
 
     save_img: bool = True
-    """Save every output as PNG under results_root/<name>/<dataset>."""
+    """Save the outputs under results_root/<name>/<dataset>: images as PNG, scenes as save_as says."""
+    save_as: Literal["auto", "frames", "video"] = "auto"
+    """What a scene becomes: a folder of PNG files, or a video file. auto: what it was."""
+    video_codec: Literal["h264", "h265"] = "h264"
+    """Codec of video files. h265 makes smaller ones, several times slower, and older players do not take it."""
+    video_crf: float = Field(default=18, ge=0, le=51)
+    """Quality of video files: 0 keeps all (large files that few players take), 18 is hard to tell from it, 51 is the
+    worst."""
+    video_fps: float = Field(default=24, gt=0, le=1000)
+    """Frames per second of a video that is made of a folder of frames. A video file keeps its own timing."""
 
 
 class LoggerOptions(Section):
@@ -403,9 +427,9 @@ class TestOptions(_Runtime):
     scale: int | None = Field(default=None, ge=1, le=16)
     """Scale that the checkpoint is expected to have. Left out: the checkpoint's own."""
     datasets: TestDatasets
-    """Images to process."""
+    """Images and videos to process."""
     val: TestValOptions = Field(default_factory=TestValOptions)
-    """Tiling, metrics, pictures."""
+    """Tiling, metrics, what is written."""
     network_g: NetworkOptions | None = None
     """The network, for a checkpoint that does not tell its architecture. Left out: found in the checkpoint."""
 
