@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What the framework adds to a training step: SRModel and the loop beside a bare PyTorch loop, alternating in one run.
 
-Both train the same network on the same tensors, with AdamW and L1, in short rounds that alternate. Each pair of
+The third one is the framework with the memory automation on: it measures every step, and has nowhere to move to.
+
+All train the same network on the same tensors, with AdamW and L1, in short rounds that alternate. Each pair of
 neighbouring rounds gives a ratio; their median does not care about what else the machine did in between.
 """
 
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -21,10 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import Tensor, nn
 
+from traiNNer.automations import CpuMemory, CudaMemory, DynamicBatchAndPatchSizeOptimizer, Shape, ShapeBounds
 from traiNNer.data import Batch
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import setup_logging
+from traiNNer.engine.memory_fit import MemoryFit
 from traiNNer.engine.runs import RunFolders
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.trainer import Trainer
@@ -74,6 +79,12 @@ class MemoryLoader:
     def state_dict(self) -> dict[str, int]:
         return {}
 
+    def set_batch_size(self, batch_size: int) -> None:
+        """There is one only."""
+
+    def set_lq_size(self, lq_size: int) -> None:
+        """There is one only."""
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -103,14 +114,31 @@ def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torc
     return time.perf_counter() - start
 
 
-def framework_loop(options: TrainingOptions, runtime: Runtime, network: nn.Module, batches: list[Batch]) -> float:
+def make_fit(options: TrainingOptions, model: SRModel) -> MemoryFit:
+    """The automation with a single shape to choose from."""
+    data, device = options.datasets.train, model.runtime.device
+    shape = Shape(data.lq_size, data.batch_size_per_gpu)
+    bounds = ShapeBounds(shape.lq_size, shape.lq_size, 1, shape.batch_size, shape.batch_size)
+    memory = CudaMemory(device) if device.type == "cuda" else CpuMemory()
+    automation = DynamicBatchAndPatchSizeOptimizer(
+        bounds, shape, memory.total, min_lq_size=shape.lq_size, max_batch_size=shape.batch_size
+    )
+    return MemoryFit(automation, memory, model)
+
+
+def framework_loop(
+    options: TrainingOptions, runtime: Runtime, network: nn.Module, batches: list[Batch], *, fitted: bool
+) -> float:
     """Seconds of the same in SRModel and Trainer, curves included."""
     model = SRModel(options, runtime, network)
     folders = RunFolders.of(options.name, options.path)
     tracker = Tracker(folders.tensorboard)
     loader: Any = MemoryLoader(batches)
+    dataset: Any = SimpleNamespace(lq_size=0)
+    model.set_dynamic_wrappers(loader, dataset)
+    fit = make_fit(options, model) if fitted else None
     start = time.perf_counter()
-    Trainer(model, loader, _NoCheckpoints(folders, options), tracker, None, Interrupts()).run()
+    Trainer(model, loader, _NoCheckpoints(folders, options), tracker, None, Interrupts(), fit).run()
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
@@ -142,17 +170,17 @@ def main() -> int:
         return Batch(lq, gt, list(range(arguments.batch)), names, names)
 
     batches = [random_batch() for _ in range(8)]
-    times: dict[str, list[float]] = {"bare": [], "framework": []}
+    times: dict[str, list[float]] = {"bare": [], "framework": [], "automation": []}
     with tempfile.TemporaryDirectory() as folder:
         options = make_options(arguments, folder)
         for number in range(arguments.rounds + 1):
-            for name in ("bare", "framework") if number % 2 else ("framework", "bare"):
+            for name in list(times) if number % 2 else reversed(times):
                 seed_everything(0)
                 network = ARCHS[arguments.network](scale=arguments.scale).to(runtime.device).train()
                 if name == "bare":
                     seconds = bare_loop(network, batches, arguments.steps, runtime.device)
                 else:
-                    seconds = framework_loop(options, runtime, network, batches)
+                    seconds = framework_loop(options, runtime, network, batches, fitted=name == "automation")
                 if number:  # the first round warms up
                     times[name].append(seconds / arguments.steps * 1000)
     print(
@@ -161,11 +189,13 @@ def main() -> int:
     )
     for name, values in times.items():
         print(f"{name:<10} fastest {min(values):8.2f} ms a step, median {statistics.median(values):8.2f}")
-    ratios = [ours / bare for ours, bare in zip(times["framework"], times["bare"], strict=True)]
-    fastest = min(times["framework"]) / min(times["bare"])
-    print(
-        f"framework / bare: {statistics.median(ratios):.3f} (median of neighbours; of the fastest rounds {fastest:.3f})"
-    )
+    for name, other in (("framework", "bare"), ("automation", "framework")):
+        ratios = [ours / theirs for ours, theirs in zip(times[name], times[other], strict=True)]
+        fastest = min(times[name]) / min(times[other])
+        print(
+            f"{name} / {other}: {statistics.median(ratios):.3f} (median of neighbours; of the fastest rounds "
+            f"{fastest:.3f})"
+        )
     return 0
 
 

@@ -163,7 +163,7 @@ def test_a_failed_size_is_banned_for_longer_each_time() -> None:
         decision = optimizer.out_of_memory(failed)
         assert decision.shape.pixels() < failed.pixels()
         assert "out of memory" in decision.reason
-        lengths.append(optimizer.state_dict()["bans"][-1]["until"] - optimizer.windows)
+        lengths.append(optimizer.state_dict()["bans"][-1][-1] - optimizer.windows)
         for _, shape in drive(optimizer, memory, 60):
             assert shape.pixels() < failed.pixels()
     assert lengths == [25, 50, 100]

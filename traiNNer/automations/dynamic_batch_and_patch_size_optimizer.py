@@ -7,11 +7,12 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from traiNNer.automations.bans import Bans
 from traiNNer.automations.base import Automation, Decision, StepReport
 from traiNNer.automations.memory import MemoryReading, gib
 from traiNNer.automations.memory_model import MemoryModel
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2
 """Windows in a row that must be outside the band before a run that has arrived moves again."""
-BAN_WINDOWS = 25
-"""Windows for which a size that failed is not tried again; twice as many at each further failure."""
 HOLD_WINDOWS = 25
 """Windows without growth after moves went up and down; twice as many at each further time."""
 REVERSALS = 3
@@ -54,17 +53,6 @@ OUTSIDE_MEMORY = 3
 
 class NothingSmallerError(TrainingError):
     """The smallest shape does not fit. The message names the measured bytes and the levers."""
-
-
-@dataclass
-class _Ban:
-    lq_size: int
-    batch_size: int
-    until: int  # window
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(self.lq_size, self.batch_size)
 
 
 @AUTOMATIONS.register("DynamicBatchAndPatchSizeOptimizer", aliases=("DynamicBatchSizeOptimizer",))
@@ -147,9 +135,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._beyond = 0  # windows in a row outside the band
         self._arrived = False
         self._moves: list[tuple[int, int]] = []  # (window, direction)
-        self._bans: list[_Ban] = []
+        self._bans = Bans()
         self._held_until = self._holds = 0
-        self._trades = 0
+        self._trades = self._no_trades = self._trade_again = 0
         self._look_again = self._fruitless = self._outside_then = 0  # searches that found nothing are not repeated
         self._rests: str | None = None  # the reason to stay that was logged last
 
@@ -246,8 +234,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             NothingSmallerError: if `shape` is the smallest there is.
         """
         self.oom_total += 1
-        until = self.windows + BAN_WINDOWS * 2 ** min(10, self.oom_total - 1)
-        self._bans.append(_Ban(shape.lq_size, shape.batch_size, until))
+        self._bans.add(shape, self.windows, self.oom_total)
         surprise = self.model.count > 0 and self._estimate(shape).expected < self.target
         self.model.observe_failure(shape, self.total - max(self._outside, default=0))
         smaller = self._after_failure(shape)
@@ -269,7 +256,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def _goal(self, *, growing: bool) -> Goal:
         """Where to aim: a little below the target, for noise moves use both ways and the band ends just above it."""
-        most = self._banned_from()
+        most = self._bans.smallest(self.windows, self.model.pixels)
         if growing:
             most = min(self._half_way_to(most), self.model.largest * min(2.0**self.model.count, STRIDES[-1][0]))
         low, high, ceiling = (self.target + part * self.margin for part in AIM)
@@ -291,12 +278,15 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def _larger_patches(self) -> Shape | None:
         """For a run that has arrived by its batch: a shape that lands too, and has a larger lq_size."""
-        if self._trades >= TRADES or self.windows < self._held_until or self.shape.batch_size <= self.start.batch_size:
+        if self._trades >= TRADES or self.shape.batch_size <= self.start.batch_size:
+            return None
+        if self.windows < max(self._held_until, self._trade_again):
             return None
         larger = self._search.fill(self._goal(growing=True))
-        if larger is None or larger.lq_size < LARGER * self.shape.lq_size:
-            return None
-        if self._estimate(larger).expected < self.band[0]:
+        worth = larger is not None and larger.lq_size >= LARGER * self.shape.lq_size
+        if larger is None or not worth or self._estimate(larger).expected < self.band[0]:
+            self._no_trades += 1
+            self._trade_again = self.windows + 2 ** min(8, self._no_trades)
             return None
         self._trades += 1
         return larger
@@ -314,7 +304,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         if used:
             missing = max(0.0, self.band[0] - used)
             goal = replace(goal, min_lq_size=(1 - LQ_FOR_USE * missing) * self.shape.lq_size)
-        anywhere = replace(goal, limit=math.inf, max_pixels=self._banned_from())
+        anywhere = replace(goal, limit=math.inf, max_pixels=self._bans.smallest(self.windows, self.model.pixels))
         toward = self._search.fill(anywhere)
         if toward is None:
             return None
@@ -330,11 +320,6 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         steps = [self._search.climb(toward, self.shape, part) for part in strides]
         return max((step for step in steps if step is not None), key=self.model.pixels, default=None)
 
-    def _banned_from(self) -> float:
-        """The most padded pixels that no ban forbids."""
-        self._bans = [ban for ban in self._bans if ban.until > self.windows]
-        return min((self.model.pixels(ban.shape) - 1 for ban in self._bans), default=math.inf)
-
     def _half_way_to(self, banned: float) -> float:
         """With something banned, growth halves the distance to it each time, and ends where that is no real step."""
         if math.isinf(banned):
@@ -347,8 +332,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         ceiling = self.bounds.ceiling(self.shape)
         if ceiling:
             return f"no more is possible ({', '.join(ceiling)})"
-        if self._bans:
-            windows = min(ban.until for ban in self._bans) - self.windows
+        windows = self._bans.ends_in(self.windows)
+        if windows:
             return f"the next size ran out of memory and is not tried again for {windows} windows"
         return f"the next size would overshoot the target of {self.target:.0%}"
 
@@ -388,7 +373,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         grows = self.model.pixels(shape) > self.model.pixels(self.shape)
         decision = Decision(shape, reason, self._estimate(shape).expected if self.model.count else 0.0)
         self.shape, self._beyond, self._rests, self._due = shape, 0, None, False
-        self._look_again = self._fruitless = 0
+        self._look_again = self._fruitless = self._no_trades = self._trade_again = 0
         self._moves.append((self.windows, 1 if grows else -1))
         self._moves = self._moves[-8:]
         recent = [direction for window, direction in self._moves if self.windows - window <= REVERSAL_MEMORY]
@@ -417,7 +402,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             "outside": list(self._outside),
             "arrived": self._arrived,
             "moves": [list(move) for move in self._moves],
-            "bans": [asdict(ban) for ban in self._bans],
+            "bans": self._bans.state(),
             "held_until": self._held_until,
             "holds": self._holds,
             "trades": self._trades,
@@ -432,7 +417,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._arrived, self._holds = bool(state["arrived"]), int(state["holds"])
         self._held_until, self._trades = int(state["held_until"]), int(state["trades"])
         self._moves = [(int(window), int(direction)) for window, direction in state["moves"]]
-        self._bans = [_Ban(int(ban["lq_size"]), int(ban["batch_size"]), int(ban["until"])) for ban in state["bans"]]
+        self._bans.load(state["bans"])
         proven = Shape(*state["shape"])
         same_memory = abs(state["total"] - self.total) <= 0.01 * self.total
         if same_memory and self.bounds.contains(proven):
