@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Upscale folders of images with a trained network, and measure it where there is GT."""
+"""Upscale images and videos with a trained network, and measure it where there is GT."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def test(arguments: argparse.Namespace) -> int:
-    """Options, checkpoint, datasets; then every image."""
+    """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
-    from traiNNer.engine.setup import open_dataset
+    from traiNNer.engine.setup import is_video, open_dataset
     from traiNNer.engine.testing import TestedNetwork, test_dataset
+    from traiNNer.engine.video_testing import check_datasets, upscale_scenes
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
 
@@ -46,11 +47,12 @@ def test(arguments: argparse.Namespace) -> int:
     with timed("loaded the network"):
         network = TestedNetwork.load(options, runtime)
     datasets = {
-        section.name or key: open_dataset(section, network.scale)
-        for key, section in options.datasets.evaluated.items()
+        section.name or key: open_dataset(section, network.scale) for key, section in options.datasets.evaluated.items()
     }
+    check_datasets(datasets, network, options)
     for name, dataset in datasets.items():
-        test_dataset(name, dataset, network, options, Path(options.path.results_root) / options.name / name)
+        process = upscale_scenes if is_video(dataset) else test_dataset
+        process(name, dataset, network, options, Path(options.path.results_root) / options.name / name)
     return 0
 
 

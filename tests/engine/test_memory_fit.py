@@ -79,11 +79,11 @@ def train_network() -> Any:
     return build_network
 
 
-def card(largest: Shape, **settings: Any) -> CardModel:
+def card(largest: Shape, frames: int = 1, **settings: Any) -> CardModel:
     """A card that is 85 % full at about `largest`."""
     persistent, per_pixel = 2e8, 1e5
-    total = int((persistent + per_pixel * largest.pixels()) / 0.85)
-    return CardModel(total=total, persistent=persistent, bytes_per_pixel=per_pixel, **settings)
+    total = int((persistent + per_pixel * largest.pixels(frames)) / 0.85)
+    return CardModel(total, persistent, per_pixel, frames=frames, **settings)
 
 
 def curves(*tags: str) -> list[list[int]]:

@@ -95,6 +95,18 @@ class DynamicDatasetWrapper(Dataset[Sample]):
         """The largest patch, in LQ pixels, that the images allow (as their `small_images` is)."""
         return min(_sized(leaf).largest_lq_size_of(indices) for leaf, indices in leaves(self.dataset))
 
+    @property
+    def frames(self) -> int:
+        """Frames of a sample's LQ: 1 for images (whose datasets need not say so), clip_size for clips.
+
+        Raises:
+            DataError: if some datasets give more frames than others.
+        """
+        frames = {getattr(leaf, "frames", 1) for leaf, _ in leaves(self.dataset)}
+        if len(frames) > 1:
+            raise DataError(f"datasets of different clips cannot be trained on together: {sorted(frames)} frames")
+        return frames.pop()
+
     def require_lq_size(self, lq_size: int) -> None:
         """Prepare for patches of up to `lq_size` pixels. Call it before the dataset goes to a loader.
 

@@ -56,6 +56,11 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
     def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
         """LQ and GT tensors of the request, and where the crop lies."""
 
+    @property
+    def frames(self) -> int:
+        """Frames of a sample's LQ: 1 for images."""
+        return 1
+
     def use_elements(self, elements: list[Element]) -> None:
         """Take these as all that there is."""
         self._all_elements = elements

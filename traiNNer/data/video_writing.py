@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 
 if TYPE_CHECKING:
-    from av import VideoCodecContext, VideoFrame
+    from av import Packet, VideoCodecContext, VideoFrame
 
 Frame = NDArray[np.uint8]
 """(H, W, 3), RGB, 0 to 255."""
@@ -156,9 +156,10 @@ class VideoWriter:
     Args:
         path: ends in .mp4, .mkv or .mov; missing folders are made; a file of this name is replaced.
         size: width and height of all frames, in pixels.
-        fps: frames per second.
+        fps: frames per second, the mean where it varies.
         encoding: see there.
         pad: repeat the last column or row where the pixel format needs even sides, instead of raising.
+        time_base: seconds in a unit of the times that `write` is given; None where it is given none.
 
     Raises:
         OptionsError: for another suffix.
@@ -166,12 +167,16 @@ class VideoWriter:
         DiskError: if writing fails.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: Fraction, encoding: Encoding, *, pad: bool = False):
+    def __init__(
+        self, path: Path, size: tuple[int, int], fps: Fraction, encoding: Encoding, *, pad: bool = False,
+        time_base: Fraction | None = None,
+    ) -> None:  # fmt: skip
         if path.suffix.lower() not in CONTAINERS:
             raise OptionsError(f"{path}: cannot tell the container; let the name end in {' or '.join(CONTAINERS)}")
         self.path = path
-        self.frames = 0
+        self.frames, self.pixel_aspect = 0, Fraction(1)  # width of a pixel in its heights
         self._encoding, self._given = encoding, size
+        self._time_base = time_base or 1 / fps
         step = _PIXEL_FORMATS[encoding.pixel_format]
         self._fps, self._size = fps, (-(-size[0] // step) * step, -(-size[1] // step) * step) if pad else size
         _require_size(str(path), self._size, encoding)
@@ -191,15 +196,16 @@ class VideoWriter:
         context = self._stream.codec_context
         if self._encoding.codec == "h265" and not matroska:
             context.codec_tag = "hvc1"  # Apple's players take no other
+        context.sample_aspect_ratio = self.pixel_aspect
         try:
-            _open(context, self._size, self._fps, self._encoding)
+            _open(context, self._size, self._fps, self._encoding, self._time_base)
         except DataError:
             self._discard()
             raise
         return self
 
-    def write(self, rgb: Frame) -> None:
-        """Add a frame.
+    def write(self, rgb: Frame, time: int | None = None) -> None:
+        """Add a frame, to be shown from `time` on, which ascends (in units of `time_base`; None: as `fps` says).
 
         Raises:
             ValueError: if its size or type is not that of the video.
@@ -212,7 +218,7 @@ class VideoWriter:
             padding = ((0, self._size[1] - height), (0, self._size[0] - width), (0, 0))
             rgb = np.pad(rgb, padding, mode="edge")
         frame = rgb_to_frame(rgb, self._encoding)
-        frame.pts, frame.time_base = self.frames, 1 / self._fps
+        frame.pts, frame.time_base = (self.frames, 1 / self._fps) if time is None else (time, self._time_base)
         self._mux(frame)
         self.frames += 1
 
@@ -235,14 +241,19 @@ class VideoWriter:
         finally:
             self._discard()
 
-    def _mux(self, frame: VideoFrame | None) -> None:
+    def _mux(self, frame: VideoFrame | None) -> list[Packet]:
+        """Encode a frame, None for what the encoder holds, and write what it gives, which is returned."""
         try:
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(packets := self._stream.encode(frame))
         except OSError as error:
             raise DiskError(f"cannot write {self.path}: {error.strerror or error}") from error
+        return packets
 
     def _discard(self) -> None:
+        # Closed, a file gets its index, for which all of it may be moved: not where it cannot be found any more.
         with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
             self._container.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
@@ -310,10 +321,12 @@ def _require_size(what: str, size: tuple[int, int], encoding: Encoding) -> None:
         )
 
 
-def _open(context: VideoCodecContext, size: tuple[int, int], fps: Fraction, encoding: Encoding) -> None:
+def _open(
+    context: VideoCodecContext, size: tuple[int, int], fps: Fraction, encoding: Encoding, unit: Fraction | None = None
+) -> None:
     context.width, context.height = size
     context.pix_fmt = encoding.pixel_format
-    context.framerate, context.time_base = fps, 1 / fps
+    context.framerate, context.time_base = fps, unit or 1 / fps
     context.gop_size = encoding.gop
     context.thread_count = encoding.threads
     if encoding.bitrate is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from traiNNer.engine.runs import RunFolders
+from traiNNer.engine.shape_bounds import clip_frames
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 
@@ -38,6 +39,8 @@ def training_plan(
     accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
     if train.effective_batch_size is not None:
         accumulated = f", accumulated to {samples} an iteration,"
+    frames = clip_frames(options)
+    clips = "" if frames is None else f" clips of {frames} frames,"
     growing = "; the automation changes both" if options.training_automations.active else ""
     source = options.path.pretrain_network_g
     averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
@@ -49,7 +52,7 @@ def training_plan(
         "network": f"{options.network_g.type} x{options.scale}, {count_parameters(network):,} parameters"
         + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
-        "batches": f"{data.batch_size_per_gpu}{accumulated} of {data.lq_size} px LQ "
+        "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {data.lq_size} px LQ "
         f"({data.lq_size * options.scale} px GT){growing}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} samples"

@@ -172,7 +172,7 @@ def plan_memory(options: TrainingOptions, images: Images) -> MemoryPlan:
     """
     tracker = StepTracker(options)
     bounds = shape_bounds(options, images.largest_lq_size, tracker.elements_per_pixel, images.due_to)
-    plan = MemoryPlan(options, images, bounds, tracker, MemoryModel(bounds.size_multiple))
+    plan = MemoryPlan(options, images, bounds, tracker, MemoryModel(bounds.size_multiple, bounds.frames))
     narrowed = plan.automation().bounds
     side, batch = narrowed.ladder[0], narrowed.min_batch_size
     wanted = [Shape(s, b) for s, b in ((side, batch), (side, 2 * batch), (2 * side, batch), (2 * side, 2 * batch))]
@@ -217,8 +217,8 @@ def straight_line(plan: MemoryPlan) -> tuple[float, float]:
 
     Small and large shapes weigh the same: errors count in relation to the peaks.
     """
-    multiple = plan.network.size_multiple
-    rows = [[1.0, float(shape.pixels(1, multiple))] for shape in plan.steps]
+    bounds = plan.network
+    rows = [[1.0, float(shape.pixels(bounds.frames, bounds.size_multiple))] for shape in plan.steps]
     peaks = [float(step.peak) for step in plan.steps.values()]
     if len({pixels for _, pixels in rows}) > 1:
         intercept, slope = weighted_least_squares(rows, peaks, [1.0 / peak**2 for peak in peaks])

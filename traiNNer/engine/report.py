@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,16 @@ from torch import Tensor
 
 from traiNNer.data import eval_batches
 from traiNNer.data.loader import RequestDataset
-from traiNNer.engine.validation import ImageScore, Metric, Upscale, ValidationResult, image_name, judge
+from traiNNer.engine.validation import (
+    ImageScore,
+    Judge,
+    Metric,
+    Upscale,
+    ValidationResult,
+    image_name,
+    middle_frame,
+    scene_name,
+)
 from traiNNer.ops.color import to_uint8
 from traiNNer.ops.resize import resize
 from traiNNer.utils.images import write_image
@@ -59,16 +68,18 @@ def compare_with_bicubic(
     bicubic_scores: list[ImageScore] = []
     network_scores: list[ImageScore] = []
     rows: list[_Row] = []
+    judges = Judge(metrics), Judge(metrics)
     for batch in eval_batches(dataset, 0):
         images = batch.to("cpu")
         if images.gt is None:
             continue
-        lq, gt = images.lq, images.gt
+        lq, gt, clip = middle_frame(images.lq), images.gt, images.lq.ndim == 5
         height, width = gt.shape[-2:]
         bicubic = resize(lq, (height, width)).clamp(0, 1)
-        sr = upscale(lq).clamp(0, 1)
-        for scores, picture in ((bicubic_scores, bicubic), (network_scores, sr)):
-            scores.append(ImageScore(image_name(batch), judge(picture, gt, metrics)))
+        sr = middle_frame(upscale(images.lq)).clamp(0, 1)
+        for scores, picture, judge in ((bicubic_scores, bicubic, judges[0]), (network_scores, sr, judges[1])):
+            own = judge(picture, gt, batch.lq_paths[0], frame=clip)
+            scores.append(ImageScore(image_name(batch), own, scene_name(batch)))
         if len(rows) < MAX_ROWS:
             pictures = {"LQ": resize(lq, (height, width), mode="nearest"), "bicubic": bicubic, "network": sr, "GT": gt}
             rows.append(_row(image_name(batch), pictures, bicubic_scores[-1], network_scores[-1]))
@@ -84,20 +95,26 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> T
         unit = f" ({metric.unit})" if metric.unit else ""
         for who in ("bicubic", "network", "gain"):
             table.add_column(f"{label} {who}{unit}", justify="right")
-    pairs = list(zip(comparison.bicubic.images, comparison.network.images, strict=True))
-    for bicubic, network in pairs:
-        table.add_row(network.name, *_cells(bicubic.scores, network.scores))
+    bicubic, network = comparison.bicubic, comparison.network
+    rows = [(new.name, old.scores, new.scores) for old, new in zip(bicubic.images, network.images, strict=True)]
+    if network.scenes:
+        rows = [(scene, bicubic.scenes[scene], scores) for scene, scores in network.scenes.items()]
+    for name, before, after in rows:
+        table.add_row(name, *_cells(metrics, before, after))
     table.add_section()
-    table.add_row("mean", *_cells(comparison.bicubic.means, comparison.network.means))
+    table.add_row("mean", *_cells(metrics, bicubic.means, network.means))
     return table
 
 
-def _cells(bicubic: Mapping[str, float], network: Mapping[str, float]) -> list[str]:
+def _cells(labels: Iterable[str], bicubic: Mapping[str, float], network: Mapping[str, float]) -> list[str]:
     cells: list[str] = []
-    for label, before in bicubic.items():
+    for label in labels:
+        if label not in bicubic:  # a scene of one frame has no flicker
+            cells += ["", "", ""]
+            continue
+        before, after = bicubic[label], network[label]
         digits = 2 if abs(before) >= 2 else 4
-        gain = network[label] - before
-        cells += [f"{before:.{digits}f}", f"{network[label]:.{digits}f}", f"{gain:+.{digits}f}"]
+        cells += [f"{before:.{digits}f}", f"{after:.{digits}f}", f"{after - before:+.{digits}f}"]
     return cells
 
 

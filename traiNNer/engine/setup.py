@@ -8,17 +8,24 @@ from typing import Any
 
 import torch
 
-from traiNNer.data import DynamicDataLoaderWrapper, DynamicDatasetWrapper
+from traiNNer.data import (
+    DynamicDataLoaderWrapper,
+    DynamicDatasetWrapper,
+    PairedVideoDataset,
+    SingleVideoDataset,
+)
 from traiNNer.data.demo import make_demo_dataset
+from traiNNer.data.demo_video import make_demo_video
 from traiNNer.engine.runs import RunFolders
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Validator, build_metrics, require_sizes
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
+from traiNNer.utils.errors import OptionsError
 
 log = logging.getLogger(__name__)
 MOST_WORKERS = 8
-DEMO_ROOT = Path("datasets/demo")
+DEMO_ROOT, DEMO_VIDEO_ROOT = Path("datasets/demo"), Path("datasets/demo_video")
 
 
 def data_roots(options: DatasetOptions) -> list[Path]:
@@ -34,13 +41,14 @@ def all_data_roots(options: TrainingOptions) -> list[Path]:
 
 
 def open_dataset(options: DatasetOptions, scale: int) -> Any:
-    """The dataset that a section names, its headers read. The demo's photographs are made on first use.
+    """The dataset that a section names, its headers read. The demos' pictures are made on first use.
 
     Raises:
         DataError: listing everything that is wrong with its files.
     """
-    if any(DEMO_ROOT in root.parents for root in data_roots(options)) and make_demo_dataset(DEMO_ROOT):
-        log.info("made the demo's photographs in %s", DEMO_ROOT)
+    for demo, make in ((DEMO_ROOT, make_demo_dataset), (DEMO_VIDEO_ROOT, make_demo_video)):
+        if any(demo in root.parents for root in data_roots(options)) and make(demo):
+            log.info("made the demo's pictures in %s", demo)
     return options.entry(scale=scale, **options.params)
 
 
@@ -48,15 +56,55 @@ def open_datasets(options: TrainingOptions) -> tuple[Any, dict[str, Any]]:
     """The training set, fit for its patches, and the validation sets by name."""
     train = options.datasets.train
     train_set = open_dataset(train, options.scale)
+    require_kind(options, "train", train_set)
     train_set.require_lq_size(train.lq_size)
     val_sets: dict[str, Any] = {}
     if options.val.val_enabled:
         for key, section in options.datasets.evaluated.items():
-            val_sets[section.name or key] = open_dataset(section, options.scale)
+            val_set = open_dataset(section, options.scale)
+            require_kind(options, key, val_set)
+            val_sets[section.name or key] = val_set.for_validation() if is_video(val_set) else val_set
         metrics = build_metrics(options.val.metrics, options.scale)
         for val_set in val_sets.values():
             require_sizes(val_set, metrics)
     return train_set, val_sets
+
+
+def is_video(dataset: Any) -> bool:
+    """Whether samples are clips `(T, 3, h, w)`, of one frame even, and not images."""
+    return isinstance(dataset, PairedVideoDataset | SingleVideoDataset)
+
+
+def require_kind(options: TrainingOptions, key: str, dataset: Any) -> None:
+    """Refuse clips for a network of images, images for one of clips, and clips of another length or target.
+
+    Raises:
+        OptionsError: naming the section and what to set.
+    """
+    network, spec, where = options.network_g, options.network_g.entry, f"datasets.{key}"
+    if not is_video(dataset):
+        if spec.temporal:
+            raise OptionsError(
+                f"{where} gives single images, and {network.type} takes clips; use type: PairedVideoDataset, or a "
+                "network of images"
+            )
+        return
+    if not spec.temporal:
+        raise OptionsError(
+            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes single images; use network_g: "
+            f"{{type: temporal_stack, arch: {network.type}, frames: {dataset.frames}}}, or type: PairedImageDataset"
+        )
+    frames = spec.frames_of(network.params)
+    if frames is not None and frames != dataset.frames:
+        raise OptionsError(
+            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes {frames}; set clip_size: "
+            f"{frames} there, or frames: {dataset.frames} in network_g"
+        )
+    if key == "train" and dataset.target != spec.target:
+        raise OptionsError(
+            f"{where} has target: {dataset.target}, and {network.type} makes "
+            f"{'the frame in the middle' if spec.target == 'center' else 'all frames'}; set target: {spec.target}"
+        )
 
 
 def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ def shape_bounds(
     Args:
         options: the checked options.
         largest_lq_size: side in LQ pixels of the largest patch that the images allow.
-        elements_per_pixel: elements of the largest tensor of a step for each LQ pixel.
+        elements_per_pixel: elements of the largest tensor of a step for each LQ pixel of a frame.
         due_to: what bounds lq_size above, for messages.
 
     Raises:
@@ -38,6 +39,7 @@ def shape_bounds(
         max_lq_size=max(largest_lq_size // multiple * multiple, train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,
+        frames=clip_frames(options) or 1,
         elements_per_pixel=max(elements_per_pixel, 3 * options.scale**2),
         max_lq_due_to=due_to,
     )
@@ -46,17 +48,31 @@ def shape_bounds(
     return replace(bounds, max_batch_size=samples, max_batch_due_to="effective_batch_size")
 
 
-def probe_size(options: TrainingOptions) -> tuple[int, int, int, int]:
-    """(B, 3, H, W) of a small batch that tells how large a network's tensors are."""
+def clip_frames(options: TrainingOptions) -> int | None:
+    """clip_size of a training set that has one; None of images."""
+    section = options.datasets.train
+    clip_size = inspect.signature(section.entry).parameters.get("clip_size")
+    return None if clip_size is None else section.params.get("clip_size", clip_size.default)
+
+
+def sample_size(options: TrainingOptions, side: int) -> tuple[int, ...]:
+    """(3, side, side) of a training image, (T, 3, side, side) of a clip."""
+    frames = clip_frames(options)
+    return (3, side, side) if frames is None else (frames, 3, side, side)
+
+
+def probe_size(options: TrainingOptions) -> tuple[int, ...]:
+    """Size of a small batch that tells how large a network's tensors are."""
     spec, multiple = options.network_g.entry, options.network_g.entry.size_multiple
     side = max(spec.min_size, min(options.datasets.train.lq_size, PROBE))
-    side = -(-side // multiple) * multiple
-    return 1, 3, side, side
+    return 1, *sample_size(options, -(-side // multiple) * multiple)
 
 
 @torch.no_grad()
 def elements_per_pixel(network: nn.Module, lq: Tensor) -> int:
-    """Elements of the largest tensor that a forward pass makes, for each LQ pixel of `lq` (B, 3, H, W), rounded up.
+    """Elements of the largest tensor that a forward pass makes, for each LQ pixel of `lq`, rounded up.
+
+    `lq` is (B, 3, H, W) or (B, T, 3, H, W); the pixels of all frames count.
 
     The network is in evaluation mode meanwhile, so statistics and random numbers stay as they are.
     """

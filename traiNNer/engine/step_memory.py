@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from traiNNer.archs import build_network
 from traiNNer.automations import Shape
 from traiNNer.data import Batch
-from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size
+from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size, sample_size
 from traiNNer.models import BaseModel, SRModel
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.options.schema import TrainingOptions
@@ -131,6 +131,11 @@ class StepTracker:
         self._run(shape, tally)
         return StepMemory(shape, tally.peak)
 
+    def _gt_size(self, side: int) -> tuple[int, ...]:
+        """Of a sample: of a clip all frames, or the one in the middle alone."""
+        size = sample_size(self._options, side)
+        return size[-3:] if self._options.datasets.train.params.get("target") == "center" else size
+
     def _run(self, shape: Shape, tally: _Tally) -> None:
         options, gt_size = self._options, shape.lq_size * self._options.scale
         accumulates = options.datasets.train.accum_iter > 1 or options.train.effective_batch_size is not None
@@ -139,7 +144,8 @@ class StepTracker:
         try:
             with warnings.catch_warnings(), self._mode:
                 warnings.simplefilter("ignore")  # the networks' own, and torch's about itself
-                lq, gt = (torch.empty(shape.batch_size, 3, s, s, dtype=torch.uint8) for s in (shape.lq_size, gt_size))
+                lq = torch.empty(shape.batch_size, *sample_size(options, shape.lq_size), dtype=torch.uint8)
+                gt = torch.empty(shape.batch_size, *self._gt_size(gt_size), dtype=torch.uint8)
                 batch = Batch(lq, gt, [0] * shape.batch_size, names, names)
                 with tally, cuda:
                     self._model.train_step([batch] * (1 + accumulates))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 STRIP_SIDE = 320
 """Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show."""
 
+MOST_SCENES = 16
+"""Scenes of a set that have curves of their own."""
 MAIN_MEMORY = torch.device("cpu")
 
 Upscale = Callable[[Tensor], Tensor]
@@ -36,6 +38,8 @@ class Metric(Protocol):
 
     better: Literal["higher", "lower"]
     unit: str
+    temporal: bool
+    """Whether it compares a frame and the one after it, `(2, 3, H, W)`, and not single images, `(1, 3, H, W)`."""
 
     @property
     def min_side(self) -> int:
@@ -47,10 +51,11 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image and its scores by metric label."""
+    """One image and its scores by metric label; `scene` is that of a video's frame, else empty."""
 
     name: str
     scores: dict[str, float]
+    scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,20 @@ class ValidationResult:
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean over the images, by metric label."""
-        labels = self.images[0].scores if self.images else {}
-        return {label: sum(i.scores[label] for i in self.images) / len(self.images) for label in labels}
+        """Mean over the images that have a score, by metric label."""
+        return _means(self.images)
+
+    @property
+    def scenes(self) -> dict[str, dict[str, float]]:
+        """The means of each scene of a video, by scene and metric label; empty for images."""
+        names = dict.fromkeys(image.scene for image in self.images if image.scene)
+        return {name: _means([image for image in self.images if image.scene == name]) for name in names}
+
+
+def _means(images: Sequence[ImageScore]) -> dict[str, float]:
+    labels = dict.fromkeys(label for image in images for label in image.scores)
+    found = {label: [image.scores[label] for image in images if label in image.scores] for label in labels}
+    return {label: sum(scores) / len(scores) for label, scores in found.items()}
 
 
 def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str, Metric]:
@@ -83,8 +99,23 @@ def require_sizes(dataset: Any, metrics: Mapping[str, Metric]) -> None:
 
 
 def image_name(batch: Batch) -> str:
-    """The name of a batch of one image: its file's name without suffix, fit for TensorBoard and tables."""
-    return Path(batch.lq_paths[0]).stem.encode("utf-8", "xmlcharrefreplace").decode()
+    """The name of a batch of one image, fit for TensorBoard and tables: its file's name without suffix.
+
+    Of a clip it is that of the scene and of the frame in the middle.
+    """
+    path = Path(batch.lq_paths[0])
+    name = path.stem if batch.lq.ndim == 4 else f"{path.parent.name}_{path.stem}"
+    return name.encode("utf-8", "xmlcharrefreplace").decode()
+
+
+def scene_name(batch: Batch) -> str:
+    """The scene of a batch of one clip; empty for an image."""
+    return "" if batch.lq.ndim == 4 else Path(batch.lq_paths[0]).parent.name
+
+
+def middle_frame(clip: Tensor) -> Tensor:
+    """`(B, C, H, W)`: of clips `(B, T, C, H, W)` the frame T // 2, images as they are."""
+    return clip[:, clip.shape[1] // 2] if clip.ndim == 5 else clip
 
 
 def free_name(name: str, taken: set[str]) -> str:
@@ -97,9 +128,41 @@ def free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
+@dataclass
+class Judge:
+    """Scores images one after the other, and remembers the last one for the metrics that compare two frames.
+
+    Attributes:
+        metrics: by label.
+    """
+
+    metrics: Mapping[str, Metric]
+    _before: tuple[Path, Tensor, Tensor] | None = None
+
+    def __call__(self, sr: Tensor, gt: Tensor, path: str, *, frame: bool) -> dict[str, float]:
+        """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a saved image has.
+
+        Args:
+            sr: the output.
+            gt: what it should be.
+            path: of the image; the frames of a scene have the same folder (or video) and come in order.
+            frame: it is one of a scene.
+        """
+        sr, scene = quantize(sr), Path(path).parent
+        scores: dict[str, float] = {}
+        for label, metric in self.metrics.items():
+            if not metric.temporal:
+                scores[label] = metric(sr, gt)
+            elif self._before is not None and self._before[0] == scene:
+                scores[label] = metric(torch.cat((self._before[1], sr)), torch.cat((self._before[2], gt)))
+        keep = frame and any(metric.temporal for metric in self.metrics.values())
+        self._before = (scene, sr, gt) if keep else None
+        return scores
+
+
 def judge(sr: Tensor, gt: Tensor, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a saved image has."""
-    return {label: metric(quantize(sr), gt) for label, metric in metrics.items()}
+    """Scores of a single image, see `Judge`."""
+    return Judge(metrics)(sr, gt, "", frame=False)
 
 
 def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:
@@ -142,6 +205,8 @@ class Validator:
         self._tracker = tracker
         self._tb_images = tb_images
         self._save_to = save_to
+        self._judge = Judge(metrics)
+        self._strips: list[Tensor] = []
 
     def run(self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]) -> list[ValidationResult] | None:
         """Process every dataset.
@@ -156,6 +221,7 @@ class Validator:
             start = time.perf_counter()
             images: list[ImageScore] = []
             names: set[str] = set()
+            self._judge, self._strips = Judge(self.metrics), []
             for index, batch in enumerate(eval_batches(dataset, self._num_workers[name])):
                 if should_stop():
                     return None
@@ -164,6 +230,9 @@ class Validator:
             result = ValidationResult(name, images)
             results.append(result)
             self._tracker.scalars({f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration)
+            for scene, means in list(result.scenes.items())[:MOST_SCENES]:
+                scores = {f"val_scenes/{name}/{label}/{scene}": mean for label, mean in means.items()}
+                self._tracker.scalars(scores, iteration)
             log.info(
                 "validation at %d on %s (%d images, %.1f s): %s",
                 iteration, name, len(images), time.perf_counter() - start, self.describe(result.means) or "no GT",
@@ -193,12 +262,16 @@ class Validator:
         self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
     ) -> ImageScore:
         on_device = batch.to(self._device)
-        sr = upscale(on_device.lq).clamp(0, 1)
-        gt = on_device.gt
-        scores = {} if gt is None else judge(sr, gt, self.metrics)
+        sr = middle_frame(upscale(on_device.lq)).clamp(0, 1)
+        lq, gt, clip = middle_frame(on_device.lq), on_device.gt, batch.lq.ndim == 5
+        scores = {} if gt is None else self._judge(sr, gt, batch.lq_paths[0], frame=clip)
         if self._save_to is not None:
             path = self._save_to / dataset / f"{name}_{iteration}.png"
             write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
-        if shown:
-            self._tracker.image(f"{dataset}/{name}", strip(on_device.lq, sr, gt), iteration)
-        return ImageScore(name, scores)
+        if shown and clip:  # frames that follow each other, below each other
+            self._strips = [before for before in self._strips if before.shape == self._strips[0].shape]
+            self._strips.append(strip(lq, sr, gt))
+            self._tracker.image(f"{dataset}/frames", torch.cat(self._strips, dim=-2), iteration)
+        elif shown:
+            self._tracker.image(f"{dataset}/{name}", strip(lq, sr, gt), iteration)
+        return ImageScore(name, scores, scene_name(batch))

@@ -1,5 +1,5 @@
 """Metrics. Importing this package registers them in `traiNNer.utils.registry.METRICS`, one module each."""
 
-from traiNNer.metrics import psnr_ssim
+from traiNNer.metrics import flicker, psnr_ssim
 
-__all__ = ["psnr_ssim"]
+__all__ = ["flicker", "psnr_ssim"]

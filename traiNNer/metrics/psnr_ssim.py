@@ -28,6 +28,7 @@ class _FidelityMetric:
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     unit: ClassVar[str] = ""
     window: ClassVar[int] = 1
+    temporal: ClassVar[bool] = False
 
     def __init__(self, *, scale: int, crop_border: int | None = None, test_y_channel: bool = False) -> None:
         if crop_border is not None and crop_border < 0:

@@ -292,10 +292,11 @@ class BaseModel(ABC):
         """Process whole images as the validation does: evaluated network, autocast, tiles where they are needed.
 
         Args:
-            lq: `(B, 3, H, W)` in [0, 1], on any device.
+            lq: `(B, 3, H, W)`, or clips `(B, T, 3, H, W)`, in [0, 1], on any device.
 
         Returns:
-            `(B, 3, H * scale, W * scale)` float32, not clamped, on the device of `lq`.
+            `(B, 3, H * scale, W * scale)`, or with T before the 3 where the network makes every frame of a clip;
+            float32, not clamped, on the device of `lq`.
         """
         network = self.evaluated_network
         was_training = network.training

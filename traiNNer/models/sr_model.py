@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class SRModel(BaseModel):
-    """Trains `network_g` on pairs of LQ and GT images.
+    """Trains `network_g` on pairs of LQ and GT images, or of clips.
+
+    A clip is `(B, T, 3, h, w)`; GT is that of its middle frame or of all its frames, as the network makes them. To the
+    losses every frame is an image.
 
     Args:
         options: the checked options.
@@ -43,7 +46,9 @@ class SRModel(BaseModel):
         self.note_received(batch.lq)
         with self.runtime.autocast():
             sr = self._forward_g(batch.lq)
-        return {label: weight * loss(sr.float(), batch.gt) for label, weight, loss in self._criteria}
+        assert batch.gt is not None
+        sr, gt = (frames.flatten(0, -4) for frames in (sr.float(), batch.gt))
+        return {label: weight * loss(sr, gt) for label, weight, loss in self._criteria}
 
     def after_step(self) -> None:
         if self.ema_g is not None:

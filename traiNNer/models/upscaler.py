@@ -66,11 +66,11 @@ class Upscaler:
 
     @torch.no_grad()
     def __call__(self, network: nn.Module, lq: Tensor) -> Tensor:
-        """Upscale `lq`, `(B, C, H, W)` in [0, 1], with a network in evaluation mode.
+        """Upscale `lq`, `(B, C, H, W)` or clips `(B, T, C, H, W)` in [0, 1], with a network in evaluation mode.
 
         Returns:
-            `(B, C', H * scale, W * scale)` float32, not clamped, on the device of `lq`; only tiles need be on the
-            network's.
+            `(B, C', H * scale, W * scale)`, or with T before C' where the network makes every frame of a clip; float32,
+            not clamped, on the device of `lq`; only tiles need be on the network's.
 
         Raises:
             SmallestTileError: if the smallest tile does not fit into the memory.
@@ -86,14 +86,20 @@ class Upscaler:
             self._lower_tile(max(lq.shape[-2:]), said)
 
     def _forward(self, network: nn.Module, lq: Tensor) -> Tensor:
+        made: list[int] = []  # the dimensions of an output between batch and height
+
         def forward(tile: Tensor) -> Tensor:
+            tile = tile.unflatten(1, lq.shape[1:-2]) if lq.ndim == 5 else tile
+            tile = tile.contiguous(memory_format=self.runtime.memory_format) if tile.ndim == 4 else tile.contiguous()
             with self.runtime.autocast():
-                return network(tile.contiguous(memory_format=self.runtime.memory_format)).float()
+                result = network(tile).float()
+            made[:] = result.shape[1:-2]
+            return result.flatten(1, -3)
 
         settings = self.settings
-        return tiled_forward(
+        result = tiled_forward(
             forward,
-            lq,
+            lq.flatten(1, -3),
             scale=settings.scale,
             tile_size=self.tile_size or None,
             overlap=settings.tile_overlap,
@@ -101,6 +107,7 @@ class Upscaler:
             min_size=settings.min_size,
             device=self.runtime.device,
         )
+        return result.unflatten(1, made) if len(made) > 1 else result
 
     def _lower_tile(self, longest_side: int, said: str) -> None:
         multiple, smallest = self.settings.size_multiple, self.settings.smallest_tile
