@@ -26,7 +26,7 @@ from traiNNer.data import (
     eval_batches,
     explain_worker_death,
 )
-from traiNNer.data.loader import ReadErrors
+from traiNNer.data.loader import ReadErrors, end_workers
 from traiNNer.utils.errors import DataError
 
 
@@ -259,3 +259,17 @@ def test_validation_reads_whole_images_in_order(dataset: PairedImageDataset, num
     next(stopped)
     del stopped
     assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_crashes_while_it_ends_is_no_error() -> None:
+    class Ending:
+        message = "DataLoader worker (pid 7) is killed by signal: Aborted."
+
+        def _shutdown_workers(self) -> None:
+            raise RuntimeError(self.message)
+
+    end_workers(Ending())
+    other = Ending()
+    other.message = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        end_workers(other)

@@ -86,10 +86,10 @@ def card(largest: Shape, frames: int = 1, **settings: Any) -> CardModel:
     return CardModel(total, persistent, per_pixel, frames=frames, **settings)
 
 
-def curves(*tags: str) -> list[list[int]]:
+def curves(*tags: str, run: str = "small") -> list[list[int]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator("tb_logger/small", size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(f"tb_logger/{run}", size_guidance={"scalars": 0}).Reload()
     return [[int(point.value) for point in events.Scalars(tag)] for tag in tags]
 
 

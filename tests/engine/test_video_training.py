@@ -15,14 +15,15 @@ from traiNNer.utils.images import write_image
 STACK = {"type": "temporal_stack", "arch": "compact", "frames": 3, "num_feat": 8, "num_conv": 1}
 
 
-def make_scenes(root: Path, *, scenes: int = 2, frames: int = 6, lq_size: int = 48) -> Path:
-    """Scenes in root/gt and root/lq: a window that moves over a texture, and every other pixel of it."""
+def make_scenes(root: Path, *, scenes: int = 2, frames: int = 6, lq_size: int = 48, scale: int = 2) -> Path:
+    """Scenes in root/gt and root/lq: a window that moves over a texture, and some of its pixels."""
+    side = scale * lq_size
     for scene in range(scenes):
-        picture = texture(2 * lq_size + 2 * frames, 2 * lq_size + 2 * frames, scene)
+        picture = texture(side + 2 * frames, side + 2 * frames, scene)
         for frame in range(frames):
-            gt = picture[frame : frame + 2 * lq_size, 2 * frame : 2 * frame + 2 * lq_size]
+            gt = picture[frame : frame + side, 2 * frame : 2 * frame + side]
             write_image(root / "gt" / f"s{scene}" / f"{frame:05}.png", gt)
-            write_image(root / "lq" / f"s{scene}" / f"{frame:05}.png", gt[::2, ::2].copy())
+            write_image(root / "lq" / f"s{scene}" / f"{frame:05}.png", gt[::scale, ::scale].copy())
     return root
 
 

@@ -6,6 +6,7 @@ and the place, so that the number of workers, prefetching and an interruption ch
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader, Sampler
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.seeds import hash_seed
+
+log = logging.getLogger(__name__)
 
 ReadErrors = Literal["error", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
@@ -214,11 +217,18 @@ def receive(batches: Iterator[Batch | Failure | None]) -> Batch | None:
 def end_workers(batches: object) -> None:
     """End the processes behind an iterator of `open_loader`, also while a traceback still holds the iterator.
 
-    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever.
+    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A worker that crashes while
+    it ends (a library's thread that outlives its interpreter, seen once in a spawned one) has nothing left to lose.
     """
     shut_down = getattr(batches, "_shutdown_workers", None)  # torch's own, which its destructor calls; without workers
-    if shut_down is not None:  # there is none
+    if shut_down is None:  # there is none
+        return
+    try:
         shut_down()
+    except RuntimeError as error:
+        if explain_worker_death(error) is None:
+            raise
+        log.debug("while the workers ended: %s", error)
 
 
 def _same(batch: Any) -> Any:
