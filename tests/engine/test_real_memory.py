@@ -98,3 +98,54 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
     used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", log.read_text())]
     assert 82 <= used[-1] <= 87
     assert max(used) <= 100 * peak / budget + 1, "what was reported is what the system saw"
+
+
+HALVED = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+import train
+from traiNNer.engine.memory_fit import MemoryFit
+
+after_step = MemoryFit.after_step
+
+def halved(fit, step):
+    after_step(fit, step)
+    if fit.model.iteration == 80:  # as if another program took half of the card
+        held = torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction(0.5 * held)
+
+MemoryFit.after_step = halved
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def gpu_options(tmp_path: Path) -> dict[str, Any]:
+    options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=256), num_gpu=1, vram_limit_gib=4)
+    options["training_automations"] = {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"enabled": True}}
+    options["network_g"] = {"type": "compact", "num_feat": 64, "num_conv": 16}
+    options["datasets"]["train"] |= {"lq_size": 64, "batch_size_per_gpu": 4, "num_worker_per_gpu": 2}
+    options["train"]["total_iter"] = 160
+    options["val"] = {"val_enabled": False}
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 160, "use_tb_logger": False}
+    return options
+
+
+@pytest.mark.gpu
+def test_a_card_is_filled_to_the_target_of_its_limit(tmp_path: Path) -> None:
+    process = start(gpu_options(tmp_path), ROOT / "train.py")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", output)]
+    assert 82 <= used[-1] <= 87
+
+
+@pytest.mark.gpu
+def test_a_card_that_is_taken_away_costs_a_repeat(tmp_path: Path) -> None:
+    script = tmp_path / "halved.py"
+    script.write_text(HALVED.format(root=str(ROOT)))
+    process = start(gpu_options(tmp_path), script)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    assert "out of memory in the generator" in output
+    assert "160/160" in output
