@@ -256,6 +256,7 @@ class Validator:
                 raise
         log.warning("validation ran out of memory: from now on images stay in main memory, only tiles visit the device")
         self._device = MAIN_MEMORY
+        self._judge = Judge(self.metrics)  # the frame before is on the device, or was this one already
         return self._attempt(upscale, batch, dataset, name, iteration, shown=shown)
 
     def _attempt(
