@@ -36,8 +36,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.table import Table
 
+from traiNNer.data.video_colors import Frame, FrameToRgb
 from traiNNer.data.video_files import open_video, reason_of, scan_video, video_errors
-from traiNNer.data.video_writing import Frame, frame_to_rgb, staging, write_frame
+from traiNNer.data.video_writing import staging, write_frame
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.progress import ProgressBar
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
@@ -177,7 +178,7 @@ class Reader:
     def frames(self) -> Iterator[tuple[Frame, bool]]:
         """(frame, whether something is missing before it)."""
         container, stream = open_video(self._path)
-        missing = True
+        missing, convert = True, FrameToRgb(stream.codec_context.name)
         with container:
             stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]  # the setter takes names
             stream.codec_context.options = {"err_detect": "explode"}  # instead of patching holes
@@ -196,7 +197,7 @@ class Reader:
                     continue
                 self._note(frame)
                 self.read += 1
-                yield np.ascontiguousarray(np.rot90(frame_to_rgb(frame), frame.rotation // 90)), missing
+                yield np.ascontiguousarray(np.rot90(convert(frame), frame.rotation // 90)), missing
                 missing = False
         if self._whole and not self.damaged and self.read < self.total:
             self._report(ValueError(f"only {self.read} of {self.total} frames came out of the decoder"))

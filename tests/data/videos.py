@@ -8,9 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation as How
 from image_sets import save
 
+from traiNNer.data.video_colors import FrameToRgb
 from traiNNer.utils.images import Pixels
 
 
@@ -65,11 +65,11 @@ def write_lossless(path: Path, pictures: Sequence[Pixels], **options: object) ->
 
 
 def decode_all(path: Path) -> Iterator[Pixels]:
-    """By PyAV alone, from the first frame to the last."""
-    exact = How.BILINEAR | How.ACCURATE_RND | How.FULL_CHR_H_INT
+    """From the first frame to the last, without seeking."""
     with av.open(str(path)) as container:
+        convert = FrameToRgb(container.streams.video[0].codec_context.name)
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24", interpolation=exact, threads=1)
+            yield convert(frame)
 
 
 # Shares of red and blue in the luma.

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from tests.support import ROOT, load_script, texture, write_options
 from traiNNer.data import SingleVideoDataset, video_writing
 from traiNNer.data.scenes import mirrored
+from traiNNer.data.video_colors import rgb_to_frame
 from traiNNer.data.video_files import scan_video
 from traiNNer.data.video_reader import VideoReader
-from traiNNer.data.video_writing import Encoding, rgb_to_frame
 from traiNNer.engine.testing import TestedNetwork, Windows, upscale_frames
 from traiNNer.models import TileSettings, Upscaler
 from traiNNer.utils.device import Runtime
@@ -186,7 +186,7 @@ def test_a_folder_becomes_a_video_at_the_rate_that_is_given(network: nn.Module) 
         made = [planes(frame) for frame in container.decode(video=0)]
     assert len(made) == 5
     for number, frame in enumerate(frames):
-        sr = planes(rgb_to_frame(upscaled(network, frame), Encoding(crf=0)))  # what 4:2:0 leaves of it
+        sr = planes(rgb_to_frame(upscaled(network, frame), "yuv420p", full_range=False))  # what 4:2:0 leaves of it
         assert all(map(np.array_equal, made[number], sr))
 
 

@@ -17,7 +17,8 @@ import pytest
 from tests.support import load_script, run_command
 from traiNNer.data import demo, demo_video, video_writing
 from traiNNer.data.demo_video import make_demo_video, shrink
-from traiNNer.data.video_writing import FILM_RATE, Compression, Encoding, Frame, VideoWriter, frame_to_rgb, rgb_to_frame
+from traiNNer.data.video_colors import Frame, FrameToRgb, rgb_to_frame
+from traiNNer.data.video_writing import FILM_RATE, Compression, Encoding, VideoWriter
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 from traiNNer.utils.images import read_image, write_image
 
@@ -356,7 +357,7 @@ class TestVideoWriter:
             context = stream.codec_context
             assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
             assert stream.average_rate == 25
-            frames = [frame_to_rgb(decoded) for decoded in container.decode(stream)]
+            frames = [FrameToRgb(context.name)(decoded) for decoded in container.decode(stream)]
         assert len(frames) == 5
         middles = frames[2][32, 16::32].astype(int)
         assert np.abs(middles - patches).max() <= 3
@@ -366,7 +367,7 @@ class TestVideoWriter:
         def red(column: int) -> np.ndarray:
             rgb = np.full((16, 64, 3), 100, np.uint8)
             rgb[:, column] = (200, 100, 100)
-            plane = rgb_to_frame(rgb, Encoding(crf=0)).planes[2]
+            plane = rgb_to_frame(rgb, "yuv420p", full_range=False).planes[2]
             return np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[4, :32].astype(int) - 128
 
         assert red(32)[16] > 2 * max(red(32)[15], red(32)[17])
@@ -376,8 +377,7 @@ class TestVideoWriter:
     def test_no_level_is_lost(self, full_range: bool) -> None:
         rgb = photograph("coffee.png")[:, :598]
         for pixel_format, least in (("yuv420p", 36), ("yuv444p", 50)):
-            encoding = Encoding(crf=0, pixel_format=pixel_format, full_range=full_range)
-            back = frame_to_rgb(rgb_to_frame(rgb, encoding))
+            back = FrameToRgb("h264")(rgb_to_frame(rgb, pixel_format, full_range=full_range))
             assert psnr(back, rgb) > least
             assert np.abs((back.astype(float) - rgb).mean((0, 1))).max() < 0.2
 
@@ -388,7 +388,7 @@ class TestVideoWriter:
         with VideoWriter(place / "odd.mp4", (191, 127), FILM_RATE, Encoding(crf=10), pad=True) as writer:
             writer.write(frame)
         with av.open(str(place / "odd.mp4")) as container:
-            decoded = frame_to_rgb(next(container.decode(video=0)))
+            decoded = FrameToRgb("h264")(next(container.decode(video=0)))
         assert decoded.shape == (128, 192, 3)
         assert psnr(decoded[:-1, :-1], frame) > 33
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from traiNNer.data import demo
-from traiNNer.data.video_writing import FILM_RATE, Compression, Encoding, Frame, staging, write_frame
+from traiNNer.data.video_colors import Frame
+from traiNNer.data.video_writing import FILM_RATE, Compression, Encoding, staging, write_frame
 from traiNNer.ops.resize import resize
 from traiNNer.utils.errors import DataError, DiskError
 from traiNNer.utils.images import image_to_tensor, read_header, read_image

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from traiNNer.data.video_colors import FrameToRgb
 from traiNNer.data.video_files import Video, decode, file_stamp, open_video, reason_of, video_errors
 from traiNNer.utils.errors import DataError
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
-    from av.video.reformatter import VideoReformatter
 
 
 class _NotFoundError(Exception):
@@ -41,10 +41,8 @@ class VideoReader:
     reading forward decodes every frame once, and frames between are decoded without being converted. Where decoding
     from that keyframe does not lead to the frame, an earlier one is tried, at last the beginning of the file.
 
-    Conversion to 8-bit RGB heeds the matrix (BT.601, BT.709, BT.2020) and the range (limited, full) that the file
-    names. Where it names none, BT.601 with limited range is taken, whatever the size, as FFmpeg does: so LQ that was
-    made from such a file keeps the colours of its GT. High dynamic range is not mapped, interlaced fields stay woven,
-    and pixels are taken as square. The rotation that a phone writes is applied, as a JPEG's is.
+    For the colours see `FrameToRgb`. High dynamic range is not mapped, interlaced fields stay woven, and pixels are
+    taken as square. The rotation that a phone writes is applied, as a JPEG's is.
 
     Args:
         video: the index of the file.
@@ -61,7 +59,7 @@ class VideoReader:
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._at: int | None = None  # timestamp of the last decoded frame, where decoding can go on from it
         self._recent: OrderedDict[int, VideoFrame] = OrderedDict()
-        self._reformatter: VideoReformatter | None = None
+        self._convert: FrameToRgb | None = None
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Decode a frame, counted from 0: (H, W, 3) RGB, as shown.
@@ -134,6 +132,7 @@ class VideoReader:
             raise DataError(f"{path}: was changed since it was checked; start again")
         self._open = open_video(path)
         context = self._open[1].codec_context
+        self._convert = FrameToRgb(context.name)
         context.thread_count = self._threads
         if self._threads != 1:
             context.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]  # the setter takes names
@@ -168,6 +167,7 @@ class VideoReader:
             self._recent.popitem(last=False)
 
     def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        assert self._convert is not None
         rgb = self._convert(frame)
         rgb = np.ascontiguousarray(np.rot90(rgb, self._video.rotation // 90))
         if rgb.shape[:2] != (self._video.height, self._video.width):
@@ -176,17 +176,3 @@ class VideoReader:
                 f"{self._video.width}x{self._video.height}; the size may not change within a video"
             )
         return rgb
-
-    def _convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        from av.video.reformatter import Interpolation, VideoReformatter
-
-        self._reformatter = self._reformatter or VideoReformatter()
-        # FFmpeg's default repeats colour samples instead of interpolating them. That takes 1 ms for a frame of
-        # 1920x1080, and this 11 ms; decoding it takes 2 ms and more.
-        rgb = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
-            threads=1,  # in a forked process, what has threads could not even be freed
-        )
-        return cast("NDArray[np.uint8]", rgb.to_ndarray())

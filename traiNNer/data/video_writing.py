@@ -1,7 +1,6 @@
 """Encoding: frames into a video file, and frames through an encoder and back, which is what a stream does to them.
 
-PyAV is imported when it is needed, because only video needs it. Colours: 8-bit RGB as on a screen becomes BT.709
-Y'CbCr and is tagged so.
+8-bit RGB as on a screen becomes BT.709 Y'CbCr and is tagged so.
 """
 
 from __future__ import annotations
@@ -14,21 +13,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, cast
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from traiNNer.data.video_colors import BT709, Frame, FrameToRgb, color_range, import_av, rgb_to_frame
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 
 if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame
-
-Frame = NDArray[np.uint8]
-"""(H, W, 3), RGB, 0 to 255."""
 
 FILM_RATE = Fraction(24000, 1001)
 CODECS = {"h264": "libx264", "h265": "libx265"}
@@ -39,31 +35,12 @@ CONTAINERS = (".mp4", ".mkv", ".mov")
 _DECODERS = {"h264": "h264", "h265": "hevc"}
 _PIXEL_FORMATS = {"yuv420p": 2, "yuv444p": 1}  # sides must be multiples of it
 _MAX_CRF = 51
-_BT709 = 1  # FFmpeg's number of the matrix, the primaries and the transfer curve alike
-_LIMITED, _FULL = 1, 2  # FFmpeg's numbers of the ranges
 _LOSSLESS_WEBP = 101  # any quality above 100
 # A stream's decoder has a buffer: peaks are limited, as in what services send.
 _PEAK, _BUFFER_S = 1.5, 2.0
 # x264's AVX-512 code reads memory that nobody wrote where the width is no multiple of 128: what it makes is valid, but
 # another thing each time. Without it x264 is as fast here.
 _UP_TO_AVX2 = "SSE2,SSSE3,SSE42,AVX,FMA3,BMI1,BMI2,AVX2"
-# Keeps what lies below half of the chroma's bandwidth and is centred on a pixel: chroma of 4:2:0 lies on even columns
-# (H.264, annex E: chroma location 0, the default) and between two rows.
-_HALF_BAND = np.array([-1, 0, 9, 16, 9, 0, -1], np.float32) / 32
-_BETWEEN_ROWS = np.array([0.5, 0.5], np.float32)
-
-
-def import_av() -> ModuleType:
-    """PyAV.
-
-    Raises:
-        DataError: if it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise DataError(f'video needs PyAV ({error}): pip install av (or: pip install "traiNNer[video]")') from error
-    return av
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +194,7 @@ class VideoWriter:
         if self._size != self._given:
             padding = ((0, self._size[1] - height), (0, self._size[0] - width), (0, 0))
             rgb = np.pad(rgb, padding, mode="edge")
-        frame = rgb_to_frame(rgb, self._encoding)
+        frame = rgb_to_frame(rgb, self._encoding.pixel_format, full_range=self._encoding.full_range)
         frame.pts, frame.time_base = (self.frames, 1 / self._fps) if time is None else (time, self._time_base)
         self._mux(frame)
         self.frames += 1
@@ -289,27 +266,28 @@ class Compression:
         av = import_av()
         encoder = av.CodecContext.create(CODECS[self._encoding.codec], "w")
         _open(encoder, self._size, self._fps, self._encoding)
-        decoder = av.CodecContext.create(_DECODERS[self._encoding.codec], "r")
+        name = _DECODERS[self._encoding.codec]
+        decoder, convert = av.CodecContext.create(name, "r"), FrameToRgb(name)
         decoder.thread_count = 1
         waiting: deque[Frame] = deque()
         for number, rgb in enumerate(frames):
             waiting.append(rgb)
-            frame = rgb_to_frame(rgb, self._encoding)
+            frame = rgb_to_frame(rgb, self._encoding.pixel_format, full_range=self._encoding.full_range)
             frame.pts, frame.time_base = number, 1 / self._fps
-            yield from self._decode(encoder.encode(frame), decoder, waiting)
-        yield from self._decode([*encoder.encode(None), None], decoder, waiting)
+            yield from self._decode(encoder.encode(frame), decoder, convert, waiting)
+        yield from self._decode([*encoder.encode(None), None], decoder, convert, waiting)
         if waiting:
             raise DataError(f"the {self._encoding.codec} decoder kept {len(waiting)} frames back")
 
     def _decode(
-        self, packets: Iterable, decoder: VideoCodecContext, waiting: deque[Frame]
+        self, packets: Iterable, decoder: VideoCodecContext, convert: FrameToRgb, waiting: deque[Frame]
     ) -> Iterator[tuple[Frame, Frame]]:
         for packet in packets:  # None at the end: what the decoder still holds
             self.bits += packet.size * 8 if packet is not None else 0
             for decoded in decoder.decode(packet):
                 if not waiting:
                     raise DataError(f"the {self._encoding.codec} decoder returned more frames than were given")
-                yield waiting.popleft(), frame_to_rgb(decoded)
+                yield waiting.popleft(), convert(decoded)
 
 
 def _require_size(what: str, size: tuple[int, int], encoding: Encoding) -> None:
@@ -331,8 +309,8 @@ def _open(
     context.thread_count = encoding.threads
     if encoding.bitrate is not None:
         context.bit_rate = encoding.bitrate
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = _FULL if encoding.full_range else _LIMITED
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = color_range(encoding.full_range)
     context.options = encoding.options()
     try:
         context.open()
@@ -341,47 +319,6 @@ def _open(
             f"{CODECS[encoding.codec]} refuses frames of {size[0]}x{size[1]} at {encoding.rate}: "
             f"{error.strerror or error}; frames of 64x64 and more are safe"
         ) from error
-
-
-def rgb_to_frame(rgb: Frame, encoding: Encoding) -> VideoFrame:
-    """Y'CbCr by the matrix of BT.709, with chroma where H.264 and H.265 expect it.
-
-    Not by swscale, which PyAV would call: it puts chroma between the columns, half a pixel off.
-    """
-    planes = cv2.split(cv2.transform(rgb, _ycc_matrix(encoding.full_range)))
-    if encoding.pixel_format == "yuv420p":
-        halves = [cv2.sepFilter2D(c, -1, _HALF_BAND, _BETWEEN_ROWS, anchor=(3, 0))[::2, ::2] for c in planes[1:]]
-        planes = [planes[0], *halves]
-    frame = import_av().VideoFrame(rgb.shape[1], rgb.shape[0], encoding.pixel_format)
-    for target, plane in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((target.height, target.line_size), np.uint8)
-        rows[:, : plane.shape[1]] = plane
-        target.update(rows)
-    frame.colorspace, frame.color_range = _BT709, _FULL if encoding.full_range else _LIMITED
-    return frame
-
-
-def frame_to_rgb(frame: VideoFrame) -> Frame:
-    """RGB of a decoded frame, by the matrix and range that it is tagged with.
-
-    As `VideoReader` does it, so that a network is trained on what it is given later: both take chroma to lie between
-    the columns, while encoders put it on the even ones.
-    """
-    from av.video.reformatter import Interpolation
-
-    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    return cast("Frame", frame.to_ndarray(format="rgb24", interpolation=exact))
-
-
-def _ycc_matrix(full_range: bool) -> NDArray[np.float64]:
-    """(3, 4): R, G, B, 1 to Y', Cb, Cr, all from 0 to 255 (ITU-R BT.709-6, item 3)."""
-    red, blue = 0.2126, 0.0722
-    luma = np.array([red, 1 - red - blue, blue])
-    chroma_blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
-    chroma_red = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
-    spans, offsets = ((255, 255, 255), (0, 128, 128)) if full_range else ((219, 224, 224), (16, 128, 128))
-    rows = np.stack([luma, chroma_blue, chroma_red]) * np.array(spans)[:, None] / 255
-    return np.column_stack([rows, offsets])
 
 
 def write_frame(path: Path, rgb: Frame) -> None:

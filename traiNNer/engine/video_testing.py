@@ -20,8 +20,9 @@ from torch import Tensor
 
 from traiNNer.data import PairedVideoDataset, SceneStream, SingleVideoDataset
 from traiNNer.data.scenes import Scene
+from traiNNer.data.video_colors import Frame, import_av
 from traiNNer.data.video_files import Video, open_video, reason_of, video_errors
-from traiNNer.data.video_writing import Encoding, Frame, VideoWriter, import_av, require_encoder, staging, write_frame
+from traiNNer.data.video_writing import Encoding, VideoWriter, require_encoder, staging, write_frame
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.setup import is_video
 from traiNNer.engine.testing import (
