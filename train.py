@@ -104,6 +104,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
         train_set, val_sets = open_datasets(options)
     with timed("built the network"):
         network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
+    runtime = runtime.for_training(network)
     num_workers = choose_workers(options.datasets.train, runtime)
     share_cores(runtime, num_workers)
     plan = format_plan(training_plan(options, runtime, network, train_set, val_sets, folders, num_workers))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
-from traiNNer.utils.device import describe_device
+from traiNNer.utils.device import Runtime, describe_device
 
 CARDS = [
     SimpleNamespace(name="RTX 4070", total_memory=12 * 2**30),
@@ -26,3 +28,24 @@ def test_cards_that_are_not_used_are_named(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: CARDS[number])
     assert describe_device(torch.device(device)) == expected
+
+
+def test_a_network_with_volumes_is_placed_in_channels_last() -> None:
+    """fftformer's weights of five dimensions have no such format."""
+    network = nn.ModuleDict({"image": nn.Conv2d(3, 8, 3), "clip": nn.Conv3d(3, 8, 3)})
+    placed = Runtime(torch.device("cpu"), channels_last=True).place(network)
+    assert placed is network
+    assert network["image"].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network["clip"].weight.is_contiguous()
+    Runtime(torch.device("cpu")).place(network)
+    assert network["image"].weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("device", "kernel", "stays"), [("cpu", 13, True), ("cpu", 17, False), ("cuda", 17, True), ("mps", 17, True)]
+)
+def test_wide_kernels_are_not_trained_in_channels_last_on_a_cpu(device: str, kernel: int, *, stays: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, kernel))
+    runtime = Runtime(torch.device(device), channels_last=True).for_training(network)
+    assert runtime.channels_last is stays
+    assert ("channels_last" in str(replace(runtime, device=torch.device("cpu")))) is stays

@@ -106,7 +106,7 @@ class TestedNetwork:
                 "leave `scale` out to take the checkpoint's"
             )
         log.info("%s: %s x%d, %s", path, name, scale, runtime)
-        network = network.to(runtime.device, memory_format=runtime.memory_format).eval()  # pyright: ignore[reportCallIssue]
+        network = runtime.place(network).eval()
         forward = cast(nn.Module, torch.compile(network)) if runtime.compile else network
         tiles = TileSettings(scale, multiple, smallest, options.val.tile_size, options.val.tile_overlap)
         return cls(forward, Upscaler(runtime, tiles), name, *clips)

@@ -31,7 +31,7 @@ class SRModel(BaseModel):
 
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         super().__init__(options, runtime)
-        self.net_g = network.to(runtime.device, memory_format=runtime.memory_format).train()  # pyright: ignore[reportCallIssue]
+        self.net_g = runtime.place(network).train()
         self.ema_g = self.make_ema(self.net_g)
         self._forward_g = torch.compile(self.net_g) if runtime.compile else self.net_g
         self._criteria = [
