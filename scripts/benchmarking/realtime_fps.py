@@ -99,9 +99,9 @@ class Contestant:
 
     @torch.inference_mode()
     def seconds(self, budget_s: float) -> tuple[float, float]:
-        """Medians over at least three runs: (a frame from memory to memory, a frame in the network alone)."""
+        """Medians: (a frame from memory to memory, a frame in the network alone)."""
         whole, alone, end, loaded = [], [], time.perf_counter() + budget_s, self.load()
-        while time.perf_counter() < end or len(whole) < 3:
+        while time.perf_counter() < end or not whole:
             whole.append(self._timed(self.play))
             alone.append(self._timed(lambda: self._forward(loaded)))
         return statistics.median(whole) / self.made, statistics.median(alone) / self.made
@@ -132,7 +132,7 @@ class PeakMemory:
         self._probe = choose_probe() if device.type == "cpu" else None
 
     def of(self, prepare: Callable[[], Contestant]) -> tuple[Contestant, int | None]:
-        """The contestant, after its first runs, and bytes; None where nothing can be read."""
+        """The contestant after a first run, and bytes; None where nothing can be read."""
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -150,8 +150,7 @@ class PeakMemory:
     @staticmethod
     def _run(prepare: Callable[[], Contestant]) -> Contestant:
         contestant = prepare()
-        for _ in range(2):
-            contestant.play()
+        contestant.play()
         return contestant
 
 

@@ -5,12 +5,15 @@ Each contestant is `train.py` as a user starts it, on the demo video (photograph
 H.264), with the demo's options: the same patches, batch, losses and moving average, a rate that falls to zero at the
 end. A short pilot run says how long a step takes; the run proper has as many steps as fit into the time. A stack of one
 frame is the network itself on single frames. Beside them: bicubic interpolation, which is not trained.
+
+`--noise` is the control: grain of its own on every LQ frame, which neighbours must help against, if they are used.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -35,6 +39,7 @@ from traiNNer.engine.validation import middle_frame
 from traiNNer.ops.resize import resize
 from traiNNer.utils.device import choose_device, describe_device
 from traiNNer.utils.errors import TraiNNerError
+from traiNNer.utils.images import read_image, write_image
 from traiNNer.utils.registry import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,22 +125,39 @@ def scores(folder: Path) -> dict[str, float]:
     return {name: events.Scalars(f"val/val/{name}")[-1].value for name in JUDGED}
 
 
-def measure(
-    one: Contestant, arguments: argparse.Namespace, seed: int, data: Path
-) -> tuple[int, float, dict[str, float]]:
-    """(steps, seconds of a step, scores)."""
+@dataclass(frozen=True)
+class Result:
+    """Of one run."""
+
+    steps: int
+    step_s: float
+    scores: dict[str, float]
+
+
+def measure(one: Contestant, arguments: argparse.Namespace, seed: int, data: Path) -> Result:
+    """Train for the time, and judge."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         options = make_options(one, arguments, seed, data, folder)
         pilot = run(options | {"val": {"val_enabled": False}}, folder, 60)
         steps = max(100, round(arguments.seconds / pilot))
         seconds = run(options, folder, steps)
-        return steps, seconds, scores(folder)
+        return Result(steps, seconds, scores(folder))
+
+
+def add_noise(data: Path, folder: Path, sigma: float) -> Path:
+    """A copy of the data set in the folder, with Gaussian noise on LQ, of its own on every frame."""
+    random, copy = np.random.default_rng(0), folder / "noisy"
+    shutil.copytree(data, copy)
+    for path in sorted(copy.glob(f"*/lq_x{SCALE}/*/*.png")):
+        frame = read_image(path)
+        write_image(path, (frame + random.normal(0, sigma, frame.shape)).round().clip(0, 255).astype(np.uint8))
+    return copy
 
 
 def score_bicubic(data: Path) -> dict[str, float]:
     """The validation frames enlarged by antialiased bicubic interpolation."""
-    frames = PairedVideoDataset(SCALE, str(data / "val" / "gt"), str(data / "val" / f"lq_x{SCALE}"), clip_size=1)
+    frames = PairedVideoDataset(SCALE, str(data / "val" / "gt"), str(data / "val" / f"lq_x{SCALE}"), 1, "center")
     metrics = {name: METRICS[name](scale=SCALE) for name in JUDGED}
 
     def enlarged(lq: Tensor) -> Tensor:
@@ -157,6 +179,8 @@ def main() -> int:
     parser.add_argument("--lq_size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--data", type=Path, help="the demo video (default: made in a temporary folder)")
+    parser.add_argument("--noise", type=float, default=0, metavar="SIGMA",
+                        help="of Gaussian noise on LQ, in levels of 255 (default: 0)")  # fmt: skip
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
     arguments = parser.parse_args()
     device = choose_device(0 if arguments.cpu else "auto")
@@ -164,6 +188,8 @@ def main() -> int:
         data = arguments.data or Path(folder) / "demo_video"
         try:
             make_demo_video(data)
+            if arguments.noise:
+                data = add_noise(data, Path(folder), arguments.noise)
             bicubic = score_bicubic(data)
             rows = [
                 (one, [measure(one, arguments, seed, data) for seed in arguments.seeds])
@@ -174,18 +200,18 @@ def main() -> int:
             return 1
     print(
         f"{describe_device(device)}, torch {torch.__version__}: {arguments.seconds:g} s of training each, lq_size "
-        f"{arguments.lq_size}, batch {arguments.batch}, mean of {len(arguments.seeds)} seeds\n"
+        f"{arguments.lq_size}, batch {arguments.batch}, noise {arguments.noise:g}, seeds {arguments.seeds}\n"
     )
     print("| network | steps | ms a step | PSNR dB | SSIM | flicker | PSNR of each seed |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print(f"| bicubic | | | {bicubic['psnr']:.2f} | {bicubic['ssim']:.4f} | {bicubic['flicker']:.3f} | |")
     for one, results in rows:
-        steps, milliseconds = (statistics.mean(result[at] for result in results) for at in (0, 1))
-        psnr, ssim, flicker = (statistics.mean(result[2][name] for result in results) for name in JUDGED)
-        each = " ".join(f"{result[2]['psnr']:.2f}" for result in results)
-        print(
-            f"| {one.label} | {steps:.0f} | {1000 * milliseconds:.1f} | {psnr:.2f} | {ssim:.4f} | {flicker:.3f} | {each} |"
-        )
+        steps = statistics.mean(result.steps for result in results)
+        step_s = statistics.mean(result.step_s for result in results)
+        psnr, ssim, flicker = (statistics.mean(result.scores[name] for result in results) for name in JUDGED)
+        each = " ".join(f"{result.scores['psnr']:.2f}" for result in results)
+        figures = [f"{steps:.0f}", f"{1000 * step_s:.1f}", f"{psnr:.2f}", f"{ssim:.4f}", f"{flicker:.3f}", each]
+        print(f"| {one.label} | {' | '.join(figures)} |")
     return 0
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 import train
 from tests.engine.test_memory_fit import Witness, card, curves
 from tests.engine.test_video_training import make_scenes
 from tests.support import ROOT, make_pairs
 from traiNNer.archs import build_network
-from traiNNer.automations import Shape
+from traiNNer.automations import Shape, cpu_memory
 
+ROOM = 600 * 2**20
+"""Bytes that the automation may take beside what the process holds before."""
 PRESETS = ("realtime", "stream", "photo", "anime", "finetune", "video", "denoise")
 
 
@@ -30,31 +37,36 @@ def test_presets_are_short_and_say_for_whom(name: str) -> None:
     assert yaml.safe_load("\n".join(lines))["name"] == name
 
 
-HEAVY = ("photo", "anime", "finetune", "denoise", "video")
-"""Half a minute to many on a CPU."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in PRESETS])
-def test_presets_train(name: str, tmp_path: Path) -> None:
-    preset = ROOT / "options" / f"{name}.yml"
-    own = yaml.safe_load(preset.read_text())
-    clips = own["extends"] == "base/clips.yml"
-    make = make_scenes if clips else make_pairs
-    size = {"lq_size": 128, "scale": own["scale"]}
-    data = make(tmp_path / "data", **size, **({"frames": 8} if clips else {"count": 2}))
+def roots_for(name: str, folder: Path, *, lq_size: int) -> list[str]:
+    """Data and weights that the preset asks for, and arguments that name them."""
+    own = yaml.safe_load((ROOT / "options" / f"{name}.yml").read_text())
+    if own["extends"] == "base/clips.yml":
+        data = make_scenes(folder / "data", frames=8, lq_size=lq_size, scale=own["scale"])
+    else:
+        data = make_pairs(folder / "data", count=2, lq_size=lq_size, scale=own["scale"])
     roots = [f"datasets.{part}.dataroot_{kind}={data / kind}" for part in ("train", "val") for kind in ("gt", "lq")]
     if name == "finetune":
-        from safetensors.torch import save_file
+        weights = build_network(own["network_g"]["type"], scale=own["scale"]).state_dict()
+        save_file(weights, folder / "downloaded.safetensors")
+        roots.append(f"path.pretrain_network_g={folder / 'downloaded.safetensors'}")
+    return [part for root in roots for part in ("--set", root)]
 
-        save_file(build_network("esrgan", scale=4).state_dict(), tmp_path / "w.safetensors")
-        roots.append(f"path.pretrain_network_g={tmp_path / 'w.safetensors'}")
-    arguments = [part for root in roots for part in ("--set", root)]
-    assert train.main(["-opt", str(preset), "--check", *arguments]) == 0
-    arguments += ["--set", "train.total_iter=20", "--set", "num_gpu=0"]
-    assert train.main(["-opt", str(preset), *arguments]) == 0
+
+@pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")  # NAFNet's, in spandrel
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_train(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a machine with little memory to spare; nothing is set but where the data are, and the end."""
+    resident = psutil.Process().memory_info().rss
+    budget = (resident + ROOM) / 0.85
+    monkeypatch.setattr(cpu_memory, "available_bytes", lambda: int(budget / cpu_memory.DEFAULT_SHARE) - resident)
+    arguments = ["-opt", str(ROOT / "options" / f"{name}.yml"), *roots_for(name, tmp_path, lq_size=48)]
+    assert train.main([*arguments, "--check"]) == 0
+    assert train.main([*arguments, "--set", "train.total_iter=20", "--set", "num_gpu=0"]) == 0
     log = Path(f"experiments/{name}/log/train.log").read_text()
     assert "20/20" in log
-    assert "-> lq_size" in log, "the automation is at work"
+    moves = re.findall(r"lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+)", log)
+    assert moves, "the automation is at work"
+    assert Path(f"experiments/{name}/vram.png").is_file()
 
 
 @pytest.mark.parametrize(("name", "frames"), [("realtime", 1), ("stream", 5)])
@@ -74,3 +86,29 @@ def test_stream_and_realtime_land_in_the_same_band(
     assert sides == [shape.lq_size for shape, _ in witness.reported]
     assert batches == [shape.batch_size for shape, _ in witness.reported]
     assert all(entered == reported for entered, reported in witness.reported)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux tells it")
+@pytest.mark.parametrize("name", ["realtime", "stream"])
+def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
+    """The same on memory that is really there: what the run says of its last shape is what is seen from outside."""
+    budget_gib = 1.5
+    settings = [f"vram_limit_gib={budget_gib}", "train.total_iter=48", "num_gpu=0", "logger.print_freq=1"]
+    settings += ["val.val_enabled=false", "datasets.train.num_worker_per_gpu=0"]
+    arguments = [*roots_for(name, tmp_path, lq_size=64), *(part for one in settings for part in ("--set", one))]
+    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(ROOT / "options" / f"{name}.yml"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    output, seen = "", 0.0
+    for line in process.stdout:
+        output += line
+        if "-> lq_size" in line:
+            seen = 0.0  # what follows is of another shape
+        if "VRAM" in line:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+            seen = max(seen, int(peak[1]) * 1024 / 2**30 / budget_gib if peak else 0)
+    assert process.wait() == 0, output[-3000:]
+    used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", output)]
+    assert 82 <= used[-1] <= 87, output[-3000:]
+    assert abs(100 * seen - used[-1]) < 3, output[-3000:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import DeformConv2d
+from torchvision.ops import DeformConv2d, deform_conv2d
 
 from traiNNer.archs.clips import require_centre, require_clip
 
@@ -63,8 +63,12 @@ class _Alignment(nn.Module):
             if coarse is not None:
                 doubled = 2 * functional.interpolate(coarse, size=offsets.shape[-2:], mode="bilinear")
                 offsets = offsets + doubled
-            aligned = self.sample(frame.float(), offsets, torch.sigmoid(weights.float()))
-        return aligned, offsets
+            kernel, bias = self.sample.weight.float(), self.sample.bias
+            assert bias is not None
+            aligned = deform_conv2d(
+                frame.float(), offsets, kernel, bias.float(), padding=1, mask=torch.sigmoid(weights.float())
+            )
+        return aligned.to(frame.dtype), offsets
 
 
 class DeformAlign(nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from traiNNer.archs.clips import OddFrames, require_centre, require_clip
@@ -35,9 +36,18 @@ class TemporalStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, frames, 3, H, W)` to the centre frame, `(B, 3, H * scale, W * scale)`."""
         require_clip(x, self.frames)
-        output = self.network(x.flatten(1, 2))
+        output = self.network(self._in_layout(x.flatten(1, 2)))
         centre = output.shape[1] // 2
         return output if output.shape[1] == 3 else output[:, centre - 1 : centre + 2]
+
+    def _in_layout(self, images: Tensor) -> Tensor:
+        """In the memory format of the weights, which not every network carries over to what it computes."""
+        last = torch.channels_last
+        if any(
+            w.dim() == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=last) for w in self.parameters()
+        ):
+            return images.contiguous(memory_format=last)
+        return images
 
 
 @dataclass(frozen=True, eq=False)
