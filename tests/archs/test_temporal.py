@@ -26,6 +26,7 @@ from traiNNer.archs.loading import load_model
 from traiNNer.archs.recurrent import Recurrent
 from traiNNer.archs.spec import _INPUTS
 from traiNNer.options.components import parameter_fields
+from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError, OptionsError
 from traiNNer.utils.registry import ARCHS
 
@@ -123,6 +124,17 @@ def test_half_precision_and_tensors_without_memory(name: str, parameters: Parame
             output = network(mode.from_tensor(lq))
         output.float().mean().backward()
     assert output.shape == expected_shape(spec, lq, 2)
+
+
+@by_case
+def test_weights_and_clips_of_half_the_size(name: str, parameters: Parameters) -> None:
+    """As players run networks: all in one type, without autocast."""
+    network, lq = build_network(name, scale=2, **parameters).eval(), clips(6, 6)
+    with torch.no_grad():
+        expected = network(lq)
+        output = copy.deepcopy(network).bfloat16()(lq.bfloat16())
+    assert output.dtype == torch.bfloat16
+    assert (output.float() - expected).norm() < 0.03 * expected.norm()
 
 
 @by_case
@@ -243,6 +255,20 @@ def test_a_stack_of_one_frame_is_the_image_network(arch: str) -> None:
     lq = torch.rand(1, 3, spec.min_size, spec.min_size)
     with torch.no_grad():
         assert torch.equal(stack(lq[:, None]), image(lq))
+
+
+def test_frames_are_stacked_in_the_layout_of_the_weights() -> None:
+    """SPAN begins with a kernel of 1x1, which is in every layout."""
+    stack = build_network("temporal_stack", scale=2, arch="span", frames=3, feature_channels=8).eval()
+    seen: list[Tensor] = []
+    assert isinstance(stack.network, nn.Module)
+    stack.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    lq = clips(6, 6)
+    with torch.no_grad():
+        plain = stack(lq)
+        last = Runtime(torch.device("cpu"), channels_last=True).place(stack)(lq)
+    assert [frames.is_contiguous(memory_format=torch.channels_last) for frames in seen] == [False, True]
+    assert torch.allclose(plain, last, atol=1e-5)
 
 
 @pytest.mark.parametrize(("arch", "weight"), [("esrgan", "model.0.weight"), ("drunet", "m_head.weight")])

@@ -10,6 +10,7 @@ import pytest
 from tests.engine.test_memory_fit import Witness, card, curves, run
 from tests.support import small_options, texture
 from traiNNer.automations import Shape
+from traiNNer.engine.validation import ImageScore, ValidationResult
 from traiNNer.utils.images import write_image
 
 STACK = {"type": "temporal_stack", "arch": "compact", "frames": 3, "num_feat": 8, "num_conv": 1}
@@ -95,3 +96,9 @@ def test_clips_and_networks_that_do_not_fit_are_refused(
     told = capfd.readouterr().err
     assert message in told
     assert "Traceback" not in told
+
+
+def test_scenes_of_one_name_are_scored_apart() -> None:
+    scores = [("a/shot", 1), ("a/shot", 3), ("b/shot", 5), ("", 7)]
+    images = [ImageScore(str(at), {"psnr": value}, scene) for at, (scene, value) in enumerate(scores)]
+    assert ValidationResult("val", images).scenes == {"shot": {"psnr": 2}, "shot_2": {"psnr": 5}}

@@ -66,7 +66,7 @@ class _Alignment(nn.Module):
             kernel, bias = self.sample.weight.float(), self.sample.bias
             assert bias is not None
             aligned = deform_conv2d(
-                frame.float(), offsets, kernel, bias.float(), padding=1, mask=torch.sigmoid(weights.float())
+                frame.float(), offsets, kernel, bias.float(), padding=(1, 1), mask=torch.sigmoid(weights.float())
             )
         return aligned.to(frame.dtype), offsets
 

@@ -22,7 +22,7 @@ from traiNNer.engine.validation import (
     ValidationResult,
     image_name,
     middle_frame,
-    scene_name,
+    scene_of,
 )
 from traiNNer.ops.color import to_uint8
 from traiNNer.ops.resize import resize
@@ -79,7 +79,7 @@ def compare_with_bicubic(
         sr = middle_frame(upscale(images.lq)).clamp(0, 1)
         for scores, picture, judge in ((bicubic_scores, bicubic, judges[0]), (network_scores, sr, judges[1])):
             own = judge(picture, gt, batch.lq_paths[0], frame=clip)
-            scores.append(ImageScore(image_name(batch), own, scene_name(batch)))
+            scores.append(ImageScore(image_name(batch), own, scene_of(batch)))
         if len(rows) < MAX_ROWS:
             pictures = {"LQ": resize(lq, (height, width), mode="nearest"), "bicubic": bicubic, "network": sr, "GT": gt}
             rows.append(_row(image_name(batch), pictures, bicubic_scores[-1], network_scores[-1]))

@@ -51,7 +51,7 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image and its scores by metric label; `scene` is that of a video's frame, else empty."""
+    """One image and its scores by metric label; `scene` is the folder or film of a video's frame, else empty."""
 
     name: str
     scores: dict[str, float]
@@ -72,9 +72,13 @@ class ValidationResult:
 
     @property
     def scenes(self) -> dict[str, dict[str, float]]:
-        """The means of each scene of a video, by scene and metric label; empty for images."""
-        names = dict.fromkeys(image.scene for image in self.images if image.scene)
-        return {name: _means([image for image in self.images if image.scene == name]) for name in names}
+        """The means of each scene of a video, by its name and metric label; empty for images."""
+        by_scene: dict[str, list[ImageScore]] = {}
+        for image in self.images:
+            if image.scene:
+                by_scene.setdefault(image.scene, []).append(image)
+        taken: set[str] = set()
+        return {free_name(Path(scene).name, taken): _means(images) for scene, images in by_scene.items()}
 
 
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
@@ -108,9 +112,9 @@ def image_name(batch: Batch) -> str:
     return name.encode("utf-8", "xmlcharrefreplace").decode()
 
 
-def scene_name(batch: Batch) -> str:
-    """The scene of a batch of one clip; empty for an image."""
-    return "" if batch.lq.ndim == 4 else Path(batch.lq_paths[0]).parent.name
+def scene_of(batch: Batch) -> str:
+    """The folder or film of a batch of one clip; empty for an image."""
+    return "" if batch.lq.ndim == 4 else str(Path(batch.lq_paths[0]).parent)
 
 
 def middle_frame(clip: Tensor) -> Tensor:
@@ -275,4 +279,4 @@ class Validator:
             self._tracker.image(f"{dataset}/frames", torch.cat(self._strips, dim=-2), iteration)
         elif shown:
             self._tracker.image(f"{dataset}/{name}", strip(lq, sr, gt), iteration)
-        return ImageScore(name, scores, scene_name(batch))
+        return ImageScore(name, scores, scene_of(batch))
