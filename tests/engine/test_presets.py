@@ -76,9 +76,9 @@ def test_stream_and_realtime_land_in_the_same_band(
     """Once the one reported shapes that the other had, and used an eighth of the card."""
     data = (make_pairs if frames == 1 else make_scenes)(tmp_path / "data", lq_size=48)
     roots = [f"datasets.{part}.dataroot_{kind}={data / kind}" for part in ("train", "val") for kind in ("gt", "lq")]
-    settings = [*roots, "datasets.train.lq_size=32", "datasets.train.batch_size_per_gpu=2", "train.total_iter=60"]
+    settings = [*roots, "datasets.train.lq_size=24", "datasets.train.batch_size_per_gpu=2", "train.total_iter=50"]
     settings += ["logger.print_freq=1", "val.val_enabled=false", "num_gpu=0", "use_amp=false"]
-    witness = Witness(monkeypatch, card(Shape(40, 3), frames=frames))
+    witness = Witness(monkeypatch, card(Shape(32, 3), frames=frames))
     arguments = [part for setting in settings for part in ("--set", setting)]
     assert train.main(["-opt", str(ROOT / "options" / f"{name}.yml"), *arguments]) == 0
     assert 0.82 <= witness.memory.share(witness.entered[-1]) <= 0.87
@@ -92,10 +92,10 @@ def test_stream_and_realtime_land_in_the_same_band(
 @pytest.mark.parametrize("name", ["realtime", "stream"])
 def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
     """The same on memory that is really there: what the run says of its last shape is what is seen from outside."""
-    budget_gib = 1.5
+    budget_gib = 1.25
     settings = [f"vram_limit_gib={budget_gib}", "train.total_iter=48", "num_gpu=0", "logger.print_freq=1"]
     settings += ["val.val_enabled=false", "datasets.train.num_worker_per_gpu=0"]
-    arguments = [*roots_for(name, tmp_path, lq_size=64), *(part for one in settings for part in ("--set", one))]
+    arguments = [*roots_for(name, tmp_path, lq_size=48), *(part for one in settings for part in ("--set", one))]
     command = [sys.executable, str(ROOT / "train.py"), "-opt", str(ROOT / "options" / f"{name}.yml"), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
