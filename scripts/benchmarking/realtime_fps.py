@@ -200,26 +200,17 @@ def measure(
                 said[variant] = "out of memory" if full else f"fails: {str(error).strip().splitlines()[0][:80]}"
             running = None
     rows: list[list[str]] = []
-    first = None
+    first = times[arguments.variants[0]]
     for variant in arguments.variants:
+        cells = [text, f"{size[0]}x{size[1]}", variant.name]
         if variant in said:
-            rows.append([text, f"{size[0]}x{size[1]}", variant.name, said[variant], "", "", ""])
+            rows.append([*cells, said[variant], "", "", ""])
             continue
         whole, alone = (statistics.median(values) for values in zip(*times[variant], strict=True))
-        first = first or whole
+        ratio = f"{statistics.median(seconds for seconds, _ in first) / whole:.2f}" if first else ""
         peak = memory[variant]
         taken = "unknown" if peak is None else f"{peak / 2**20:.0f}"
-        rows.append(
-            [
-                text,
-                f"{size[0]}x{size[1]}",
-                variant.name,
-                f"{1 / whole:.3g}",
-                f"{1 / alone:.3g}",
-                f"{first / whole:.2f}",
-                taken,
-            ]
-        )
+        rows.append([*cells, f"{1 / whole:.3g}", f"{1 / alone:.3g}", ratio, taken])
     return rows
 
 

@@ -1,0 +1,67 @@
+"""The benchmarks' own parts: what they run is what they say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support import load_script, write_options
+from traiNNer.options.loading import load_options
+from traiNNer.options.schema import TrainingOptions
+
+FPS, GAIN = (f"scripts/benchmarking/{name}.py" for name in ("realtime_fps", "temporal_gain"))
+
+
+def run(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    return load_script(script).main()
+
+
+def test_frames_per_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    networks = ["superultracompact", "temporal_stack:superultracompact:3", "recurrent"]
+    quick = ["--sizes", "16x8", "--variants", "fp32", "amp-bf16-cl", "--seconds", "0", "--rounds", "1", "--cpu"]
+    assert run(FPS, "--networks", *networks, *quick, monkeypatch=monkeypatch) == 0
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "16x8" in line]
+    assert [(row[0].strip("| "), row[2]) for row in rows] == [
+        (network, variant) for network in networks for variant in ("fp32", "amp-bf16-cl")
+    ]
+    assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in rows)
+    assert [row[5] for row in rows[::2]] == ["1.00"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--networks", "spann"], "did you mean span"),
+        (["--networks", "temporal_stack:span:4"], "odd number"),
+        (["--sizes", "720p"], "expected WIDTHxHEIGHT"),
+        (["--variants", "amp-fp32"], "expected fp32, fp16, bf16, amp-fp16 or amp-bf16"),
+    ],
+)
+def test_what_cannot_be_measured(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(FPS, "--cpu", *arguments, monkeypatch=monkeypatch)
+    assert said in capsys.readouterr().err
+
+
+def written(options: dict[str, Any]) -> Path:
+    return write_options(Path("gain.yml"), options)
+
+
+def test_contestants_differ_in_what_they_see_alone(tmp_path: Path) -> None:
+    script = load_script(GAIN)
+    arguments = SimpleNamespace(cpu=True, lq_size=32, batch=8)
+    one, three, recurrent = (
+        load_options(TrainingOptions, written(script.make_options(contestant, arguments, 0, tmp_path, tmp_path)), [])
+        for contestant in script.contestants("compact", {"num_feat": 24, "num_conv": 6}, [1, 3], ["recurrent"])
+    )
+    assert one.network_g.params | {"frames": 3} == three.network_g.params
+    assert one.model_dump(exclude={"network_g", "datasets"}) == three.model_dump(exclude={"network_g", "datasets"})
+    assert [options.datasets.train.params["clip_size"] for options in (one, three, recurrent)] == [1, 3, 5]
+    assert recurrent.datasets.train.params["target"] == "all"
