@@ -31,9 +31,10 @@ LEAN: dict[str, dict[str, object]] = {
 # The table has the variants of a class together.
 FIRST_OF_CLASS = list({(spec.architecture, spec.class_name): spec for spec in reversed(SPECS)}.values())
 by_name = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-# Half a minute, with the blocks of grl_t and grl_s.
-all_but_slow = pytest.mark.parametrize(
-    "spec", [pytest.param(spec, marks=[pytest.mark.slow] * (spec.name == "grl_b"), id=spec.name) for spec in SPECS]
+# Large variants, 6 to 30 s each, of classes that smaller ones show.
+LARGE = ("dat_s", "dat_2", "grl_t", "grl_b", "hat_l", "rgt_s", "uformer_b")
+all_but_large = pytest.mark.parametrize(
+    "spec", [pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in LARGE), id=spec.name) for spec in SPECS]
 )
 
 
@@ -58,7 +59,7 @@ def images(batch: int, height: int, width: int) -> Tensor:
     return torch.rand(batch, 3, height, width)
 
 
-@all_but_slow
+@all_but_large
 def test_trains_and_its_checkpoint_is_read_by_spandrel(spec: ArchSpec) -> None:
     scale = spec.default_scale
     size = 16 if spec.name in LEAN else spec.min_size

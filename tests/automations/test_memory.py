@@ -116,6 +116,22 @@ def test_systems_without_a_resettable_peak_are_sampled() -> None:
     assert "looked at every 5 ms" in memory.describe()
 
 
+def test_what_a_step_leaves_is_not_taken_for_what_its_pixels_took() -> None:
+    """Else a network whose optimizer takes most of the budget would never leave its first shape."""
+
+    class Probe:
+        def reset(self) -> None: ...
+
+        def trim(self) -> None: ...
+
+        def read(self) -> tuple[int, int]:
+            return next(readings)
+
+    readings = iter([(100, 100), (700, 720), (700, 720)])  # weights; then gradients and the optimizer's state too
+    memory = CpuMemory(1000, Probe())
+    assert [memory.read().baseline for _ in range(2)] == [100, 700]
+
+
 def test_a_kernel_that_does_not_reset_peaks_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name:\tpython\n")
     with pytest.raises(OSError, match="VmRSS"):

@@ -19,7 +19,7 @@ from tests.support import ROOT, make_pairs
 from traiNNer.archs import build_network
 from traiNNer.automations import Shape, cpu_memory
 
-ROOM = 600 * 2**20
+ROOM = 900 * 2**20
 """Bytes that the automation may take beside what the process holds before."""
 PRESETS = ("realtime", "stream", "photo", "anime", "finetune", "video", "denoise")
 

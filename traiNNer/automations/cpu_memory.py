@@ -162,8 +162,10 @@ class CpuMemory:
 
     def read(self) -> MemoryReading:
         """The peak of the resident memory, as allocated and as reserved: the system does not tell them apart."""
-        _, peak = self._probe.read()
-        return MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
+        resident, peak = self._probe.read()
+        reading = MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
+        self._baseline = resident  # of the next window: what a step leaves, the optimizer's state for one
+        return reading
 
     def release(self) -> None:
         """Give freed memory back to the system."""
