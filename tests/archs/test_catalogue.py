@@ -31,8 +31,20 @@ LEAN: dict[str, dict[str, object]] = {
 # The table has the variants of a class together.
 FIRST_OF_CLASS = list({(spec.architecture, spec.class_name): spec for spec in reversed(SPECS)}.values())
 by_name = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-# Large variants, 6 to 30 s each, of classes that smaller ones show.
-LARGE = ("dat_s", "dat_2", "grl_t", "grl_b", "hat_l", "rgt_s", "uformer_b")
+# Large variants, 3 to 30 s each, of classes that smaller ones show.
+LARGE = (
+    "dat_s",
+    "dat_2",
+    "drct_l",
+    "grl_t",
+    "grl_b",
+    "hat_l",
+    "nafnet_l",
+    "rgt_s",
+    "swin2sr_l",
+    "swinir_l",
+    "uformer_b",
+)
 all_but_large = pytest.mark.parametrize(
     "spec", [pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in LARGE), id=spec.name) for spec in SPECS]
 )

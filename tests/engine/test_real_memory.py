@@ -52,7 +52,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     options["val"] = {"val_freq": 40}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 40}
     script = tmp_path / "limited.py"
-    script.write_text(LIMITED.format(root=str(ROOT), room=400 * 2**20))
+    script.write_text(LIMITED.format(root=str(ROOT), room=250 * 2**20))
     process = start(options, script)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-3000:]
