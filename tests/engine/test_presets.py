@@ -98,7 +98,7 @@ def test_stream_and_realtime_land_in_the_same_band(
 def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
     """The same on memory that is really there: what the run says of its last shape is what is seen from outside."""
     budget_gib = 1.25
-    settings = [f"vram_limit_gib={budget_gib}", "train.total_iter=48", "num_gpu=0", "logger.print_freq=1"]
+    settings = [f"vram_limit_gib={budget_gib}", "train.total_iter=56", "num_gpu=0", "logger.print_freq=1"]
     settings += ["val.val_enabled=false", "datasets.train.num_worker_per_gpu=0"]
     arguments = [*roots_for(name, tmp_path, lq_size=48), *(part for one in settings for part in ("--set", one))]
     command = [sys.executable, str(ROOT / "train.py"), "-opt", str(ROOT / "options" / f"{name}.yml"), *arguments]
