@@ -15,7 +15,7 @@ from torch import nn
 log = logging.getLogger(__name__)
 WIDEST_ON_CPU = 14
 """Side of the largest kernel whose gradients a CPU computes well in channels_last. Above it they take 36 to 70 times as
-long as in the plain layout (torch 2.15, AVX-512); PLKSR's 17 made a step of training 5 to 13 times as long."""
+long as in the plain layout (torch 2.15, AVX-512); PLKSR's 17 made a step of training 5 to 24 times as long."""
 
 
 @dataclass(frozen=True)
