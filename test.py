@@ -13,15 +13,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file")
+    parser.add_argument(
+        "-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file"
+    )
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-                        help="set one option, for example --set val.tile_size=256 (repeatable)")  # fmt: skip
+                        help="set one option, for example --set val.tile_size=256 "
+                             "(repeatable)")  # fmt: skip
     parser.add_argument("--name", metavar="S", help="name of the results, instead of the file's")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 wrong options, data or checkpoint, 130 interrupted, 1 anything else."""
+    """The exit code: 0 done, 2 wrong options, data or checkpoint, 130 interrupted, 1 anything
+    else.
+    """
     arguments = parse_arguments(argv)
     from traiNNer.engine.command_line import run_plainly
     from traiNNer.engine.logs import setup_logging
@@ -47,12 +52,15 @@ def test(arguments: argparse.Namespace) -> int:
     with timed("loaded the network"):
         network = TestedNetwork.load(options, runtime)
     datasets = {
-        section.name or key: open_dataset(section, network.scale) for key, section in options.datasets.evaluated.items()
+        section.name or key: open_dataset(section, network.scale)
+        for key, section in options.datasets.evaluated.items()
     }
     check_datasets(datasets, network, options)
     for name, dataset in datasets.items():
         process = upscale_scenes if is_video(dataset) else test_dataset
-        process(name, dataset, network, options, Path(options.path.results_root) / options.name / name)
+        process(
+            name, dataset, network, options, Path(options.path.results_root) / options.name / name
+        )
     return 0
 
 

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-# Threads that wait for each other on a CPU sleep instead of spinning, which leaves the core to the processes that read
-# images (20 to 30 % faster steps beside them on two cores). Must be set before torch is imported.
+# Threads that wait for each other on a CPU sleep instead of spinning, which leaves the core to the
+# processes that read images (20 to 30 % faster steps beside them on two cores). Must be set before
+# torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 log = logging.getLogger("traiNNer.train")
@@ -24,11 +25,20 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-opt", metavar="FILE", type=Path, help="the options, a YAML file")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-                        help="set one option, for example --set train.total_iter=1000 (repeatable)")  # fmt: skip
+                        help="set one option, for example --set train.total_iter=1000 "
+                             "(repeatable)")  # fmt: skip
     parser.add_argument("--name", metavar="S", help="name of the run, instead of the file's")
-    parser.add_argument("--auto_resume", action="store_true", help="go on with the run of this name, if there is one")
-    parser.add_argument("--check", action="store_true", help="read options and data, print the plan, and stop")
-    parser.add_argument("--explain", metavar="KEY", help="say what an option means, for example train.optim_g")
+    parser.add_argument(
+        "--auto_resume",
+        action="store_true",
+        help="go on with the run of this name, if there is one",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="read options and data, print the plan, and stop"
+    )
+    parser.add_argument(
+        "--explain", metavar="KEY", help="say what an option means, for example train.optim_g"
+    )
     arguments = parser.parse_args(argv)
     if arguments.opt is None and arguments.explain is None:
         parser.error("the following arguments are required: -opt FILE")
@@ -36,7 +46,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 wrong options or data, 130 interrupted after saving, 1 anything else."""
+    """The exit code: 0 done, 2 wrong options or data, 130 interrupted after saving, 1 anything
+    else.
+    """
     arguments = parse_arguments(argv)
     from traiNNer.engine.command_line import run_plainly
     from traiNNer.engine.logs import setup_logging
@@ -71,15 +83,23 @@ class Job:
 def train(arguments: argparse.Namespace) -> int:
     """Options, data, network, plan; with --check no more than that."""
     job = prepare(arguments)
-    path, automations = job.options.path, job.options.training_automations
-    if arguments.check and job.resume_from is None and path.pretrain_network_g is None and not automations.active:
+    path = job.options.path
+    automations = job.options.training_automations
+    if (
+        arguments.check
+        and job.resume_from is None
+        and path.pretrain_network_g is None
+        and not automations.active
+    ):
         print(job.plan)
         return 0
     return run(arguments, job)
 
 
 def prepare(arguments: argparse.Namespace) -> Job:
-    """Read options and headers, build the network. Imports little, so that --check answers at once."""
+    """Read options and headers, build the network. Imports little, so that --check answers at
+    once.
+    """
     from traiNNer.archs import build_network
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.plan import format_plan, training_plan
@@ -103,11 +123,15 @@ def prepare(arguments: argparse.Namespace) -> Job:
     with timed("read the datasets' headers"):
         train_set, val_sets = open_datasets(options)
     with timed("built the network"):
-        network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
+        network = build_network(
+            options.network_g.type, scale=options.scale, **options.network_g.params
+        )
     runtime = runtime.for_training(network)
     num_workers = choose_workers(options.datasets.train, runtime)
     share_cores(runtime, num_workers)
-    plan = format_plan(training_plan(options, runtime, network, train_set, val_sets, folders, num_workers))
+    plan = format_plan(
+        training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
+    )
     return Job(options, runtime, folders, resume_from, train_set, val_sets, network, plan)
 
 
@@ -123,7 +147,9 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
     from traiNNer.engine.trainer import Trainer
     from traiNNer.models import SRModel
 
-    options, runtime, folders = job.options, job.runtime, job.folders
+    options = job.options
+    runtime = job.runtime
+    folders = job.folders
     model = SRModel(options, runtime, job.network)
     checkpoints = Checkpoints(folders, options)
     dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
@@ -136,7 +162,9 @@ def run(arguments: argparse.Namespace, job: Job) -> int:
         return 0
 
     open_folders(job)
-    tracker = Tracker(folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1)
+    tracker = Tracker(
+        folders.tensorboard if options.logger.use_tb_logger else None, model.iteration + 1
+    )
     with claimed(folders), Interrupts() as interrupts:
         validator = build_validator(options, runtime, job.val_sets, tracker, folders)
         try:
@@ -158,7 +186,8 @@ def open_folders(job: Job) -> None:
     from traiNNer.options.loading import options_text
     from traiNNer.utils.files import write_atomic
 
-    folders, resume_from = job.folders, job.resume_from
+    folders = job.folders
+    resume_from = job.resume_from
     if resume_from is not None and resume_from.parent.resolve() == folders.states.resolve():
         said = set_aside_later_states(folders, resume_from)
     else:
@@ -171,7 +200,9 @@ def open_folders(job: Job) -> None:
     write_atomic(folders.root / "options.yml", options_text(job.options).encode())
 
 
-def load_start(model: Any, loader: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool) -> None:
+def load_start(
+    model: Any, loader: Any, checkpoints: Any, resume_from: Path | None, *, auto_resume: bool
+) -> None:
     """Load what the run starts from: a state, pretrained weights, or nothing."""
     options = model.options
     if resume_from is not None:
@@ -180,7 +211,9 @@ def load_start(model: Any, loader: Any, checkpoints: Any, resume_from: Path | No
     if auto_resume:
         log.info("--auto_resume: no checkpoint of this run yet, it starts anew")
     if options.path.pretrain_network_g is not None:
-        model.load_pretrained(Path(options.path.pretrain_network_g), strict=options.path.strict_load_g)
+        model.load_pretrained(
+            Path(options.path.pretrain_network_g), strict=options.path.strict_load_g
+        )
 
 
 def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: Any) -> None:
@@ -202,7 +235,11 @@ def finish(model: Any, val_sets: Mapping[str, Any], folders: Any, checkpoints: A
         print_table(checkpoints.fit.table())
         print(f"use of the memory over the iterations: {folders.root / 'vram.png'}")
     best = checkpoints.best
-    kept = f", the best ({best.metric} {best.value:.4f} at {best.iteration:,}) as net_g_best" if best else ""
+    kept = (
+        f", the best ({best.metric} {best.value:.4f} at {best.iteration:,}) as net_g_best"
+        if best
+        else ""
+    )
     log.info("done: %d iterations; weights in %s%s", model.iteration, folders.models, kept)
 
 

@@ -17,23 +17,29 @@ from rich.table import Table
 
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.logs import print_table, setup_logging
+from traiNNer.utils.text import GIB, MIB
 
 if TYPE_CHECKING:
     from traiNNer.engine.planner import CardPlan, MemoryPlan
 
 CARDS_GIB = (8.0, 12.0, 16.0, 24.0)
-MIB, GIB = 2**20, 2**30
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file"
+    )
     parser.add_argument("--vram", metavar="GIB", type=positive, nargs="+",
-                        help="memory of each card in GiB (default: vram_limit_gib, else 8 12 16 24)")  # fmt: skip
+                        help="memory of each card in GiB (default: vram_limit_gib, else 8 12 16 "
+                             "24)")  # fmt: skip
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
                         help="set one option, for example --set use_amp=true (repeatable)")  # fmt: skip
     parser.add_argument("--largest-lq", metavar="PX", type=side,
-                        help="side in LQ pixels of the largest patch, instead of what the images allow")  # fmt: skip
+                        help="side in LQ pixels of the largest patch, instead of what the images "
+                             "allow")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -83,9 +89,12 @@ def parts_table(plan: MemoryPlan) -> Table:
     """What is there whatever the shape is, and what pixels take."""
     from traiNNer.engine.planner import straight_line
 
-    options, fixed = plan.options, plan.fixed
+    options = plan.options
+    fixed = plan.fixed
     train = options.train
-    table = Table(title=f"{options.name}: {options.network_g.type}, scale {options.scale}, {precision(plan)}")
+    table = Table(
+        title=f"{options.name}: {options.network_g.type}, scale {options.scale}, {precision(plan)}"
+    )
     table.add_column("memory")
     table.add_column("MiB", justify="right")
     rows = {
@@ -99,8 +108,12 @@ def parts_table(plan: MemoryPlan) -> Table:
     for name, size in rows.items():
         table.add_row(name, f"{size / MIB:.2f}", end_section=size is fixed.moving_average)
     table.add_section()
-    table.add_row("activations, for each 1,000 LQ pixels", f"{1000 * straight_line(plan)[1] / MIB:.2f}")
-    table.add_row(f"a step of the options ({plan.start})", f"{plan.track(plan.start).peak / MIB:.2f}")
+    table.add_row(
+        "activations, for each 1,000 LQ pixels", f"{1000 * straight_line(plan)[1] / MIB:.2f}"
+    )
+    table.add_row(
+        f"a step of the options ({plan.start})", f"{plan.track(plan.start).peak / MIB:.2f}"
+    )
     return table
 
 
@@ -111,7 +124,8 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("bounded by")
     for card in cards:
-        shape, bound = card.shape, card.bound
+        shape = card.shape
+        bound = card.bound
         if card.shape is None or card.needs > card.card:
             bound = f"{bound}; needs a card of at least {card.needs / GIB:.2f} GiB for {plan.target:.0%}"
         table.add_row(
@@ -134,8 +148,9 @@ def notes(plan: MemoryPlan) -> list[str]:
     if options.use_compile:
         found.append("use_compile is left out of the account: the plan is of the network as it is")
     found.append(
-        "CUDA GiB is an assumption about the context; workspaces of convolutions, what the allocator holds in reserve "
-        "and other programs come on top. The automation measures all of these while it trains."
+        "CUDA GiB is an assumption about the context; workspaces of convolutions, what the "
+        "allocator holds in reserve and other programs come on top. The automation measures all of "
+        "these while it trains."
     )
     return found
 

@@ -19,22 +19,32 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def texture(height: int, width: int, seed: int) -> np.ndarray:
-    """A picture with structure at several scales, `(height, width, 3)` uint8, the same for the same seed."""
+    """A picture with structure at several scales, `(height, width, 3)` uint8, the same for the same
+    seed.
+    """
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / 8.0
-    waves = [np.sin(x * f + p) * np.cos(y * g + q) for f, g, p, q in generator.uniform(0.2, 2.5, (9, 4))]
+    waves = [
+        np.sin(x * f + p) * np.cos(y * g + q) for f, g, p, q in generator.uniform(0.2, 2.5, (9, 4))
+    ]
     channels = np.stack([sum(waves[i::3]) for i in range(3)], axis=-1)
     noise = generator.normal(0, 0.1, (height, width, 3))
     return np.clip((channels + noise) * 32 + 128, 0, 255).astype(np.uint8)
 
 
-def make_pairs(root: Path, *, count: int = 4, lq_size: int = 48, scale: int = 2, seed: int = 0) -> Path:
-    """Pairs in root/gt and root/lq: squares of texture, and the mean of each scale x scale cell of them."""
+def make_pairs(
+    root: Path, *, count: int = 4, lq_size: int = 48, scale: int = 2, seed: int = 0
+) -> Path:
+    """Pairs in root/gt and root/lq: squares of texture, and the mean of each scale x scale cell of
+    them.
+    """
     for number in range(count):
         gt = texture(lq_size * scale, lq_size * scale, seed + number)
         cells = gt.reshape(lq_size, scale, lq_size, scale, 3).astype(np.float64)
         write_image(root / "gt" / f"{number:03}.png", gt)
-        write_image(root / "lq" / f"{number:03}.png", cells.mean(axis=(1, 3)).round().astype(np.uint8))
+        write_image(
+            root / "lq" / f"{number:03}.png", cells.mean(axis=(1, 3)).round().astype(np.uint8)
+        )
     return root
 
 
@@ -56,13 +66,25 @@ def run_command(
     command = [sys.executable, str(ROOT / script), *arguments]
     variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
-        command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout_s, check=False
+        command,
+        cwd=cwd,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
 
 
 def small_options(data: Path, **changes: Any) -> dict[str, Any]:
-    """Options of a run of seconds on the pairs of `make_pairs`; `changes` replaces or adds top-level keys."""
-    section = {"type": "PairedImageDataset", "dataroot_gt": str(data / "gt"), "dataroot_lq": str(data / "lq")}
+    """Options of a run of seconds on the pairs of `make_pairs`; `changes` replaces or adds
+    top-level keys.
+    """
+    section = {
+        "type": "PairedImageDataset",
+        "dataroot_gt": str(data / "gt"),
+        "dataroot_lq": str(data / "lq"),
+    }
     options: dict[str, Any] = {
         "name": "small",
         "scale": 2,
@@ -72,7 +94,11 @@ def small_options(data: Path, **changes: Any) -> dict[str, Any]:
             "val": dict(section),
         },
         "network_g": {"type": "compact", "num_feat": 8, "num_conv": 2},
-        "train": {"total_iter": 6, "optim_g": {"type": "adamw", "lr": 1e-3}, "losses": [{"type": "l1"}]},
+        "train": {
+            "total_iter": 6,
+            "optim_g": {"type": "adamw", "lr": 1e-3},
+            "losses": [{"type": "l1"}],
+        },
         "val": {"val_freq": 3},
         "logger": {"print_freq": 2, "save_checkpoint_freq": 3},
     }

@@ -1,4 +1,6 @@
-"""A module imports only from floors below its own; siblings on one floor do not import each other."""
+"""A module imports only from floors below its own; siblings on one floor do not import each
+other.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def imported_packages(path: Path) -> list[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found += [(node.lineno, name.split(".")[1]) for name in names if name.startswith("traiNNer.")]
+        found += [
+            (node.lineno, name.split(".")[1]) for name in names if name.startswith("traiNNer.")
+        ]
     return found
 
 
@@ -35,7 +39,9 @@ def violations(package: Path) -> list[str]:
             continue
         for line, other in imported_packages(path):
             if other != own and FLOORS[other] >= FLOORS[own]:
-                wrong.append(f"{path.relative_to(ROOT)}:{line}: {own} (floor {FLOORS[own]}) imports {other}")
+                wrong.append(
+                    f"{path.relative_to(ROOT)}:{line}: {own} (floor {FLOORS[own]}) imports {other}"
+                )
     return wrong
 
 

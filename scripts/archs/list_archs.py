@@ -17,26 +17,39 @@ from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
 from traiNNer.archs.spec import ArchSpec
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "archs.md"
-COLUMNS = ("name", "parameters", "scales", "multiple of", "at least", "fp16", "bf16", "spandrel", "stacks", "source")
+COLUMNS = (
+    "name",
+    "parameters",
+    "scales",
+    "multiple of",
+    "at least",
+    "fp16",
+    "bf16",
+    "spandrel",
+    "stacks",
+    "source",
+)
 TEMPORAL_COLUMNS = (*COLUMNS[:3], "frames", "makes", *COLUMNS[3:7], "source")
 
 EXPLANATION = (
-    "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at least* are pixels of each "
-    "side of the low-quality image. *spandrel*: a checkpoint is recognized by spandrel, and so by the programs built "
-    "on it, from its weights alone. *Stacks*: `temporal_stack` can be built of it."
+    "Parameters are counted at scale 4, or the largest scale below it. *Multiple of* and *at "
+    "least* are pixels of each side of the low-quality image. *spandrel*: a checkpoint is "
+    "recognized by spandrel, and so by the programs built on it, from its weights alone. *Stacks*: "
+    "`temporal_stack` can be built of it."
 )
 FOR_CLIPS = (
-    "These take clips, `(B, T, 3, H, W)`, so they are trained on a video dataset, whose `clip_size` is their number of "
-    "frames. They make the centre frame, `(B, 3, H * scale, W * scale)`, or all frames, "
-    "`(B, T, 3, H * scale, W * scale)`. Their checkpoints are `.safetensors` files that say what they hold; of a file "
-    "without that, `network_g` has to tell it."
+    "These take clips, `(B, T, 3, H, W)`, so they are trained on a video dataset, whose "
+    "`clip_size` is their number of frames. They make the centre frame, `(B, 3, H * scale, W * "
+    "scale)`, or all frames, `(B, T, 3, H * scale, W * scale)`. Their checkpoints are "
+    "`.safetensors` files that say what they hold; of a file without that, `network_g` has to tell "
+    "it."
 )
 STACKING = (
     "`temporal_stack` is any network of the table above that *stacks*, over the frames of a clip: "
-    "`network_g: {type: temporal_stack, arch: span_s, frames: 5}`, and beside them what that network takes itself. Its "
-    "first convolution sees all frames, `3 * frames` channels. A network that adds its input to its output makes all "
-    "frames as well, of which the centre one is used, so it learns the difference to that frame. The others cannot be "
-    "widened: "
+    "`network_g: {type: temporal_stack, arch: span_s, frames: 5}`, and beside them what that "
+    "network takes itself. Its first convolution sees all frames, `3 * frames` channels. A network "
+    "that adds its input to its output makes all frames as well, of which the centre one is used, "
+    "so it learns the difference to that frame. The others cannot be widened: "
 )
 
 
@@ -91,7 +104,10 @@ def markdown() -> str:
     lines = [
         "# Networks",
         "",
-        "Every name can stand in `network_g.type`. Written by `scripts/archs/list_archs.py --markdown`.",
+        (
+            "Every name can stand in `network_g.type`. Written by `scripts/archs/list_archs.py "
+            "--markdown`."
+        ),
         "",
         EXPLANATION,
         "",
@@ -125,7 +141,9 @@ def markdown() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help=f"write {DOCUMENT.parent.name}/{DOCUMENT.name}")
+    parser.add_argument(
+        "--markdown", action="store_true", help=f"write {DOCUMENT.parent.name}/{DOCUMENT.name}"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # the classes' own
     if arguments.markdown:
@@ -133,7 +151,10 @@ def main() -> None:
         print(f"wrote {DOCUMENT}")
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
-    for columns, rows in ((COLUMNS, map(row, SPECS)), (TEMPORAL_COLUMNS, map(temporal_row, TEMPORAL))):
+    for columns, rows in (
+        (COLUMNS, map(row, SPECS)),
+        (TEMPORAL_COLUMNS, map(temporal_row, TEMPORAL)),
+    ):
         shown = Table(*columns)
         for cells in rows:
             shown.add_row(*cells)

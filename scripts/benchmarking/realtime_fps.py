@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Frames per second and peak memory of the networks for playback and streams, in every precision and layout.
+"""Frames per second and peak memory of the networks for playback and streams, in every precision
+and layout.
 
-python scripts/benchmarking/realtime_fps.py --networks span_s temporal_stack:span_s:5 --sizes 1280x720 1920x1080
+python scripts/benchmarking/realtime_fps.py --networks span_s temporal_stack:span_s:5 --sizes
+1280x720 1920x1080
 
-What is measured is what playback pays for one more frame: 8-bit frames go to the device, through the network, and an
-8-bit frame comes back. `alone` is the network by itself. A network over stacked frames sees all its frames for each one
-that it makes; one that makes every frame of a clip is timed over a clip of seven, and divided by seven.
+What is measured is what playback pays for one more frame: 8-bit frames go to the device, through
+the network, and an 8-bit frame comes back. `alone` is the network by itself. A network over stacked
+frames sees all its frames for each one that it makes; one that makes every frame of a clip is timed
+over a clip of seven, and divided by seven.
 
-fp16 and bf16 are weights and frames in that type, as players run them; amp-fp16 and amp-bf16 are autocast, as test.py
-does it. The variants of a network take turns, so that they can be compared; other machines' figures cannot.
+fp16 and bf16 are weights and frames in that type, as players run them; amp-fp16 and amp-bf16 are
+autocast, as test.py does it. The variants of a network take turns, so that they can be compared;
+other machines' figures cannot.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from torch import Tensor, nn
 
 from traiNNer.archs import ArchSpec, build_network
 from traiNNer.automations.cpu_memory import choose_probe
+from traiNNer.utils.arithmetic import round_down
 from traiNNer.utils.device import Runtime, choose_device, configure_backends, describe_device
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.out_of_memory import is_out_of_memory
@@ -38,12 +43,13 @@ NETWORKS = (
     "superultracompact", "ultracompact", "compact", "span_s", "span", "plksr_tiny",
     "temporal_stack:superultracompact:5", "temporal_stack:span_s:5", "deform_align", "recurrent",
 )  # fmt: skip
-GPU_SIZES, CPU_SIZES = ("1280x720", "1920x1080"), ("160x90", "320x180")
+GPU_SIZES = ("1280x720", "1920x1080")
+CPU_SIZES = ("160x90", "320x180")
 GPU_VARIANTS = ("fp32", "amp-fp16", "fp16", "fp16-cl", "bf16-cl")
 CPU_VARIANTS = ("fp32", "fp32-cl", "amp-bf16", "bf16-cl")
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Frames of a clip for networks that make all of them.
 CLIP = 7
-"""Frames of a clip for networks that make all of them."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,18 @@ class Variant:
     def parse(cls, name: str) -> Variant:
         """Raises ArgumentTypeError for what is none."""
         parts = name.split("-")
-        amp, parts = parts[0] == "amp", parts[parts[0] == "amp" :]
+        amp = parts[0] == "amp"
+        parts = parts[parts[0] == "amp" :]
         flags = parts[1:]
-        if not parts or parts[0] not in TYPES or not set(flags) <= {"cl", "compile"} or (amp and parts[0] == "fp32"):
+        if (
+            not parts
+            or parts[0] not in TYPES
+            or not set(flags) <= {"cl", "compile"}
+            or (amp and parts[0] == "fp32")
+        ):
             raise argparse.ArgumentTypeError(
-                f"{name}: expected fp32, fp16, bf16, amp-fp16 or amp-bf16, then -cl (channels_last) and -compile"
+                f"{name}: expected fp32, fp16, bf16, amp-fp16 or amp-bf16, then -cl "
+                "(channels_last) and -compile"
             )
         return cls(name, TYPES[parts[0]], amp, "cl" in flags, "compile" in flags)
 
@@ -74,12 +87,17 @@ class Contestant:
 
     Args:
         network: in evaluation mode, on the CPU, in float32.
-        frames: uint8 on the CPU: `(1, 3, H, W)`, or `(1, T, 3, H, W)` for a network that takes clips.
+        frames: uint8 on the CPU: `(1, 3, H, W)`, or `(1, T, 3, H, W)` for a network that takes
+            clips.
         made: frames that one run makes.
     """
 
-    def __init__(self, network: nn.Module, frames: Tensor, made: int, variant: Variant, device: torch.device) -> None:
-        self.runtime = Runtime(device, variant.dtype if variant.amp else None, variant.channels_last)
+    def __init__(
+        self, network: nn.Module, frames: Tensor, made: int, variant: Variant, device: torch.device
+    ) -> None:
+        self.runtime = Runtime(
+            device, variant.dtype if variant.amp else None, variant.channels_last
+        )
         self.dtype = torch.float32 if variant.amp else variant.dtype
         self.network: Callable[[Tensor], Tensor] = self.runtime.place(network).to(self.dtype)
         if variant.compile:
@@ -90,7 +108,11 @@ class Contestant:
     def load(self) -> Tensor:
         """The frames on the device, in [0, 1]."""
         frames = self.frames.to(self.runtime.device, non_blocking=True).to(self.dtype).div_(255)
-        return frames.contiguous(memory_format=self.runtime.memory_format) if frames.ndim == 4 else frames
+        return (
+            frames.contiguous(memory_format=self.runtime.memory_format)
+            if frames.ndim == 4
+            else frames
+        )
 
     @torch.inference_mode()
     def play(self) -> None:
@@ -100,7 +122,10 @@ class Contestant:
     @torch.inference_mode()
     def seconds(self, budget_s: float) -> tuple[float, float]:
         """Medians: (a frame from memory to memory, a frame in the network alone)."""
-        whole, alone, end, loaded = [], [], time.perf_counter() + budget_s, self.load()
+        whole = []
+        alone = []
+        end = time.perf_counter() + budget_s
+        loaded = self.load()
         while time.perf_counter() < end or not whole:
             whole.append(self._timed(self.play))
             alone.append(self._timed(lambda: self._forward(loaded)))
@@ -125,7 +150,9 @@ class Contestant:
 
 
 class PeakMemory:
-    """What a run takes at most: the allocator's peak on a GPU, the growth of resident memory on a CPU."""
+    """What a run takes at most: the allocator's peak on a GPU, the growth of resident memory on a
+    CPU.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -163,17 +190,27 @@ def find(text: str) -> tuple[str, dict[str, object], ArchSpec]:
     return name, parameters, ARCHS[name].for_parameters(parameters)
 
 
-def make_frames(spec: ArchSpec, parameters: dict[str, object], size: tuple[int, int]) -> tuple[Tensor, int]:
-    """Frames of noise for one run, their sides cut to what the network takes; and how many frames it makes of them."""
-    width, height = (side // spec.size_multiple * spec.size_multiple for side in size)
+def make_frames(
+    spec: ArchSpec, parameters: dict[str, object], size: tuple[int, int]
+) -> tuple[Tensor, int]:
+    """Frames of noise for one run, their sides cut to what the network takes; and how many frames
+    it makes of them.
+    """
+    width, height = (round_down(side, spec.size_multiple) for side in size)
     clip = spec.frames_of(parameters) or CLIP if spec.temporal else None
     shape = (1, 3, height, width) if clip is None else (1, clip, 3, height, width)
-    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return frames, CLIP if spec.target == "all" else 1
 
 
 def measure(
-    text: str, size: tuple[int, int], arguments: argparse.Namespace, device: torch.device, peaks: PeakMemory
+    text: str,
+    size: tuple[int, int],
+    arguments: argparse.Namespace,
+    device: torch.device,
+    peaks: PeakMemory,
 ) -> list[list[str]]:
     """A row of the table for each variant of a network at a size."""
     name, parameters, spec = find(text)
@@ -181,10 +218,16 @@ def measure(
 
     def contestant(variant: Variant) -> Contestant:
         return Contestant(
-            build_network(name, scale=arguments.scale, **parameters).eval(), frames, made, variant, device
+            build_network(name, scale=arguments.scale, **parameters).eval(),
+            frames,
+            made,
+            variant,
+            device,
         )
 
-    times: dict[Variant, list[tuple[float, float]]] = {variant: [] for variant in arguments.variants}
+    times: dict[Variant, list[tuple[float, float]]] = {
+        variant: [] for variant in arguments.variants
+    }
     memory: dict[Variant, int | None] = {}
     said: dict[Variant, str] = {}
     for turn in range(arguments.rounds):
@@ -197,7 +240,9 @@ def measure(
                 times[variant].append(running.seconds(arguments.seconds))
             except (RuntimeError, MemoryError) as error:
                 full = is_out_of_memory(error)
-                said[variant] = "out of memory" if full else f"fails: {str(error).strip().splitlines()[0][:80]}"
+                said[variant] = (
+                    "out of memory" if full else f"fails: {str(error).strip().splitlines()[0][:80]}"
+                )
             running = None
     rows: list[list[str]] = []
     first = times[arguments.variants[0]]
@@ -237,23 +282,37 @@ def check_networks(networks: Sequence[str], scale: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME",
-                        help="in the catalogue, or temporal_stack:ARCH:FRAMES (default: ten of them)")  # fmt: skip
+                        help="in the catalogue, or temporal_stack:ARCH:FRAMES (default: ten of "
+                             "them)")  # fmt: skip
     parser.add_argument("--sizes", nargs="+", type=parse_size, metavar="WxH",
-                        help="of the input (default: 1280x720 1920x1080; on a CPU 160x90 320x180)")  # fmt: skip
+                        help="of the input (default: 1280x720 1920x1080; on a CPU 160x90 "
+                             "320x180)")  # fmt: skip
     parser.add_argument("--variants", nargs="+", type=Variant.parse, metavar="VARIANT",
-                        help=f"default: {' '.join(GPU_VARIANTS)}; on a CPU {' '.join(CPU_VARIANTS)}; "
-                             "add -compile for torch.compile. Ratios are to the first")  # fmt: skip
+                        help=f"default: {' '.join(GPU_VARIANTS)}; on a CPU "
+                             f"{' '.join(CPU_VARIANTS)}; add -compile for torch.compile. Ratios "
+                             "are to the first")  # fmt: skip
     parser.add_argument("--scale", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for a network in a variant and round (default: 2)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="for a network in a variant and round (default: 2)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
     arguments = parser.parse_args()
     device = choose_device(0 if arguments.cpu else "auto")
     small = device.type == "cpu"
-    arguments.sizes = arguments.sizes or [parse_size(size) for size in (CPU_SIZES if small else GPU_SIZES)]
-    arguments.variants = arguments.variants or [Variant.parse(v) for v in (CPU_VARIANTS if small else GPU_VARIANTS)]
+    arguments.sizes = arguments.sizes or [
+        parse_size(size) for size in (CPU_SIZES if small else GPU_SIZES)
+    ]
+    arguments.variants = arguments.variants or [
+        Variant.parse(v) for v in (CPU_VARIANTS if small else GPU_VARIANTS)
+    ]
     try:
         check_networks(arguments.networks, arguments.scale)
     except OptionsError as error:
@@ -261,7 +320,10 @@ def main() -> int:
     configure_backends(deterministic=False, fast_matmul=True)
     peaks = PeakMemory(device)
     print(f"{describe_device(device)}, torch {torch.__version__}, x{arguments.scale}")
-    print(f"\n| network | input | variant | frames/s | alone | ratio to {arguments.variants[0].name} | peak MiB |")
+    print(
+        f"\n| network | input | variant | frames/s | alone | ratio to {arguments.variants[0].name} "
+        "| peak MiB |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in arguments.sizes:
         for text in arguments.networks:

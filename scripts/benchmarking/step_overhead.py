@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""What the framework adds to a training step: SRModel and the loop beside a bare PyTorch loop, alternating in one run.
+"""What the framework adds to a training step: SRModel and the loop beside a bare PyTorch loop,
+alternating in one run.
 
-The third one is the framework with the memory automation on: it measures every step, and has nowhere to move to.
+The third one is the framework with the memory automation on: it measures every step, and has
+nowhere to move to.
 
-All train the same network on the same tensors, with AdamW and L1, in short rounds that alternate. Each pair of
-neighbouring rounds gives a ratio; their median does not care about what else the machine did in between.
+All train the same network on the same tensors, with AdamW and L1, in short rounds that alternate.
+Each pair of neighbouring rounds gives a ratio; their median does not care about what else the
+machine did in between.
 """
 
 from __future__ import annotations
@@ -24,7 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import Tensor, nn
 
-from traiNNer.automations import CpuMemory, CudaMemory, DynamicBatchAndPatchSizeOptimizer, Shape, ShapeBounds
+from traiNNer.automations import (
+    CpuMemory,
+    CudaMemory,
+    DynamicBatchAndPatchSizeOptimizer,
+    Shape,
+    ShapeBounds,
+)
 from traiNNer.data import Batch
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.interrupts import Interrupts
@@ -41,13 +50,18 @@ from traiNNer.utils.seeds import seed_everything
 
 
 def make_options(arguments: argparse.Namespace, folder: str) -> TrainingOptions:
-    """Options of a run without validation, checkpoints and moving average, as the bare loop has none of these."""
+    """Options of a run without validation, checkpoints and moving average, as the bare loop has
+    none of these.
+    """
     dataset = {"type": "PairedImageDataset", "dataroot_gt": "unused", "dataroot_lq": "unused"}
     return TrainingOptions.model_validate(
         {
             "name": "overhead",
             "scale": arguments.scale,
-            "datasets": {"train": dataset | {"lq_size": arguments.lq_size, "batch_size_per_gpu": arguments.batch}},
+            "datasets": {
+                "train": dataset
+                | {"lq_size": arguments.lq_size, "batch_size_per_gpu": arguments.batch}
+            },
             "network_g": {"type": arguments.network},
             "path": {"experiments_root": folder, "tb_root": folder},
             "train": {
@@ -96,7 +110,9 @@ class _NoCheckpoints(Checkpoints):
 
 def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torch.device) -> float:
     """Seconds of a training loop as one writes it by hand."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=device.type in ("cuda", "cpu"))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-4, fused=device.type in ("cuda", "cpu")
+    )
     criterion = nn.L1Loss()
     start = time.perf_counter()
     for step in range(steps):
@@ -116,7 +132,8 @@ def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torc
 
 def make_fit(options: TrainingOptions, model: SRModel) -> MemoryFit:
     """The automation with a single shape to choose from."""
-    data, device = options.datasets.train, model.runtime.device
+    data = options.datasets.train
+    device = model.runtime.device
     shape = Shape(data.lq_size, data.batch_size_per_gpu)
     bounds = ShapeBounds(shape.lq_size, shape.lq_size, 1, shape.batch_size, shape.batch_size)
     memory = CudaMemory(device) if device.type == "cuda" else CpuMemory()
@@ -127,7 +144,12 @@ def make_fit(options: TrainingOptions, model: SRModel) -> MemoryFit:
 
 
 def framework_loop(
-    options: TrainingOptions, runtime: Runtime, network: nn.Module, batches: list[Batch], *, fitted: bool
+    options: TrainingOptions,
+    runtime: Runtime,
+    network: nn.Module,
+    batches: list[Batch],
+    *,
+    fitted: bool,
 ) -> float:
     """Seconds of the same in SRModel and Trainer, curves included."""
     model = SRModel(options, runtime, network)
@@ -147,7 +169,9 @@ def framework_loop(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--network", default="span", help="name in the catalogue (default: span)")
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--lq_size", type=int, default=32)
@@ -159,12 +183,15 @@ def main() -> int:
     setup_logging()
     runtime = Runtime(choose_device(0 if arguments.cpu else "auto"))
     generator = torch.Generator().manual_seed(0)
-    side, gt_side = arguments.lq_size, arguments.lq_size * arguments.scale
+    side = arguments.lq_size
+    gt_side = arguments.lq_size * arguments.scale
     names = ["memory"] * arguments.batch
 
     def random_batch() -> Batch:
         lq, gt = (
-            torch.randint(0, 256, (arguments.batch, 3, s, s), dtype=torch.uint8, generator=generator)
+            torch.randint(
+                0, 256, (arguments.batch, 3, s, s), dtype=torch.uint8, generator=generator
+            )
             for s in (side, gt_side)
         )
         return Batch(lq, gt, list(range(arguments.batch)), names, names)
@@ -180,21 +207,27 @@ def main() -> int:
                 if name == "bare":
                     seconds = bare_loop(network, batches, arguments.steps, runtime.device)
                 else:
-                    seconds = framework_loop(options, runtime, network, batches, fitted=name == "automation")
+                    seconds = framework_loop(
+                        options, runtime, network, batches, fitted=name == "automation"
+                    )
                 if number:  # the first round warms up
                     times[name].append(seconds / arguments.steps * 1000)
     print(
-        f"{describe_device(runtime.device)}, torch {torch.__version__}: {arguments.network} x{arguments.scale}, batch "
-        f"{arguments.batch}, lq_size {arguments.lq_size}, {arguments.rounds} rounds of {arguments.steps} steps"
+        f"{describe_device(runtime.device)}, torch {torch.__version__}: {arguments.network} "
+        f"x{arguments.scale}, batch {arguments.batch}, lq_size {arguments.lq_size}, "
+        f"{arguments.rounds} rounds of {arguments.steps} steps"
     )
     for name, values in times.items():
-        print(f"{name:<10} fastest {min(values):8.2f} ms a step, median {statistics.median(values):8.2f}")
+        print(
+            f"{name:<10} fastest {min(values):8.2f} ms a step, median "
+            f"{statistics.median(values):8.2f}"
+        )
     for name, other in (("framework", "bare"), ("automation", "framework")):
         ratios = [ours / theirs for ours, theirs in zip(times[name], times[other], strict=True)]
         fastest = min(times[name]) / min(times[other])
         print(
-            f"{name} / {other}: {statistics.median(ratios):.3f} (median of neighbours; of the fastest rounds "
-            f"{fastest:.3f})"
+            f"{name} / {other}: {statistics.median(ratios):.3f} (median of neighbours; of the "
+            f"fastest rounds {fastest:.3f})"
         )
     return 0
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Trains networks of different kinds with the memory automation on, on the memory that is really there, and reports.
+"""Trains networks of different kinds with the memory automation on, on the memory that is really
+there, and reports.
 
-Each run is `train.py` as a user starts it, in a process of its own, on pictures that this script makes. What the run
-says of itself is read from its log and its TensorBoard curves; "driver" is what somebody else sees of that process
-while it stands at its last shape: its resident memory on a CPU, NVML's figure on a GPU. `before` is the same run with
-the automation off, at the lq_size and batch of the options. The error of a prediction is that of a move's predicted use
-against the use measured at the new shape, for moves after four measured shapes (in brackets: the largest of all moves).
+Each run is `train.py` as a user starts it, in a process of its own, on pictures that this script
+makes. What the run says of itself is read from its log and its TensorBoard curves; "driver" is what
+somebody else sees of that process while it stands at its last shape: its resident memory on a CPU,
+NVML's figure on a GPU. `before` is the same run with the automation off, at the lq_size and batch
+of the options. The error of a prediction is that of a move's predicted use against the use measured
+at the new shape, for moves after four measured shapes (in brackets: the largest of all moves).
 """
 
 from __future__ import annotations
@@ -36,18 +38,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from traiNNer.utils.device import choose_device, describe_device
 from traiNNer.utils.images import write_image
+from traiNNer.utils.text import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
-GIB = 2**30
+# Kind: network, its parameters on a GPU and on a CPU (where a step of the full one takes a minute).
 NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "conv light": ("span", {}, {}),
     "conv heavy": ("esrgan", {}, {"num_filters": 32, "num_blocks": 3}),
     "window attention": ("swinir_s", {}, {}),
     "large kernels": ("realplksr", {}, {"dim": 32, "n_blocks": 6}),
 }
-"""Kind: network, its parameters on a GPU and on a CPU (where a step of the full one takes a minute)."""
 MOVE = re.compile(
-    r"^(\S+ \S+) INFO: lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+): predicted ([\d.]+)%", re.M
+    r"^(\S+ \S+) INFO: lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+): predicted ([\d.]+)%",
+    re.M,
 )
 
 STEP = re.compile(r"^(\S+ \S+) INFO: \d+/\d+  ", re.M)
@@ -99,18 +102,32 @@ def make_pictures(folder: Path, count: int, side: int, scale: int) -> None:
     for number in range(count):
         coarse = chance.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
         lq = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
-        lq = np.clip(lq.astype(np.int16) + chance.integers(-8, 9, lq.shape), 0, 255).astype(np.uint8)
+        lq = np.clip(lq.astype(np.int16) + chance.integers(-8, 9, lq.shape), 0, 255).astype(
+            np.uint8
+        )
         write_image(folder / "lq" / f"{number}.png", lq)
-        write_image(folder / "gt" / f"{number}.png", np.kron(lq, np.ones((scale, scale, 1), np.uint8)))
+        write_image(
+            folder / "gt" / f"{number}.png", np.kron(lq, np.ones((scale, scale, 1), np.uint8))
+        )
 
 
-def options_of(arguments: argparse.Namespace, kind: str, folder: Path, limit: float | None, *, on: bool) -> Path:
+def options_of(
+    arguments: argparse.Namespace, kind: str, folder: Path, limit: float | None, *, on: bool
+) -> Path:
     """The YAML file of a run."""
     name, on_gpu, on_cpu = NETWORKS[kind]
     gpu = arguments.device.type != "cpu"
     automation = {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"enabled": True}}
-    data = {"type": "PairedImageDataset", "dataroot_gt": str(folder / "gt"), "dataroot_lq": str(folder / "lq")}
-    data |= {"lq_size": arguments.lq_size, "batch_size_per_gpu": arguments.batch, "dataset_enlarge_ratio": 100}
+    data = {
+        "type": "PairedImageDataset",
+        "dataroot_gt": str(folder / "gt"),
+        "dataroot_lq": str(folder / "lq"),
+    }
+    data |= {
+        "lq_size": arguments.lq_size,
+        "batch_size_per_gpu": arguments.batch,
+        "dataset_enlarge_ratio": 100,
+    }
     iterations = arguments.iterations if on else max(10, arguments.iterations // 5)
     options = {
         "name": f"{name}_{limit or 'whole'}_{'on' if on else 'off'}",
@@ -120,7 +137,11 @@ def options_of(arguments: argparse.Namespace, kind: str, folder: Path, limit: fl
         "datasets": {"train": data},
         "network_g": {"type": name} | (on_gpu if gpu else on_cpu),
         "path": {"experiments_root": str(folder / "runs"), "tb_root": str(folder / "tb")},
-        "train": {"total_iter": iterations, "optim_g": {"type": "AdamW", "lr": 1e-4}, "losses": [{"type": "l1"}]},
+        "train": {
+            "total_iter": iterations,
+            "optim_g": {"type": "AdamW", "lr": 1e-4},
+            "losses": [{"type": "l1"}],
+        },
         "val": {"val_enabled": False},
         "logger": {"print_freq": 1, "save_checkpoint_freq": 10**6},
     }
@@ -135,19 +156,29 @@ def run(path: Path, device: torch.device) -> tuple[str, dict[str, list[float]], 
     """Train; (log, curves by tag, what was seen from outside)."""
     options = yaml.safe_load(path.read_text())
     command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
     watcher = Watcher(process.pid, device)
     output, _ = process.communicate()
     watcher.stop()
     if process.returncode:
         raise RuntimeError(f"{path.name} ended with {process.returncode}:\n{output[-2000:]}")
-    log = (Path(options["path"]["experiments_root"]) / options["name"] / "log" / "train.log").read_text()
+    log = (
+        Path(options["path"]["experiments_root"]) / options["name"] / "log" / "train.log"
+    ).read_text()
     folder = Path(options["path"]["tb_root"]) / options["name"]
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     # Every iteration is a point; before a tag's first one there is nothing to tell.
-    curves = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+    curves = {
+        tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]
+    }
     steps = curves["dynamic/lq_size"]
-    return log, {tag: [curve.get(step, math.nan) for step in steps] for tag, curve in curves.items()}, watcher
+    return (
+        log,
+        {tag: [curve.get(step, math.nan) for step in steps] for tag, curve in curves.items()},
+        watcher,
+    )
 
 
 def seconds(stamp: str) -> float:
@@ -155,16 +186,21 @@ def seconds(stamp: str) -> float:
     return datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()  # noqa: DTZ007 (of this machine, both)
 
 
-def judge(log: str, curves: dict[str, list[float]], watcher: Watcher, total: float) -> dict[str, Any]:
+def judge(
+    log: str, curves: dict[str, list[float]], watcher: Watcher, total: float
+) -> dict[str, Any]:
     """What a run with the automation came to."""
-    used, sides = curves["vram/used_pct"], curves["dynamic/lq_size"]
-    batches, speed = curves["dynamic/batch_size"], curves["speed/samples_per_s"]
+    used = curves["vram/used_pct"]
+    sides = curves["dynamic/lq_size"]
+    batches = curves["dynamic/batch_size"]
+    speed = curves["speed/samples_per_s"]
     shapes = list(zip(sides, batches, strict=True))
     errors: list[tuple[int, float]] = []
     known: set[tuple[float, float]] = set()
     moves = MOVE.findall(log)
     for _, *sizes, predicted in moves:
-        before, after = tuple(map(float, sizes[:2])), tuple(map(float, sizes[2:]))
+        before = tuple(map(float, sizes[:2]))
+        after = tuple(map(float, sizes[2:]))
         known.add((before[0], before[1]))
         measured = [u for u, shape in zip(used, shapes, strict=True) if shape == after]
         if measured and float(predicted):
@@ -185,8 +221,12 @@ def judge(log: str, curves: dict[str, list[float]], watcher: Watcher, total: flo
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limits", type=float, nargs="*", help="vram_limit_gib of the runs; 0 is the whole card")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--limits", type=float, nargs="*", help="vram_limit_gib of the runs; 0 is the whole card"
+    )
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--iterations", type=int, default=70)
     parser.add_argument("--lq-size", type=int, default=48, help="of the options")
@@ -206,7 +246,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     console = Console(width=200)
-    console.print(f"{describe_device(arguments.device)}, torch {torch.__version__}; {' '.join(sys.argv)}")
+    console.print(
+        f"{describe_device(arguments.device)}, torch {torch.__version__}; {' '.join(sys.argv)}"
+    )
     table = Table()
     for column in ("kind", "network", "GiB", "from", "to", "moves", "iterations", "used %", "driver %",
                    "prediction error %", "OOMs", "samples/s", "LQ Mpx/s"):  # fmt: skip
@@ -215,17 +257,22 @@ def main() -> int:
         folder = Path(temporary)
         make_pictures(folder, arguments.pictures, arguments.side, arguments.scale)
         for kind in arguments.networks:
-            _, before, _ = run(options_of(arguments, kind, folder, None, on=False), arguments.device)
+            _, before, _ = run(
+                options_of(arguments, kind, folder, None, on=False), arguments.device
+            )
             steps = slice(len(before["speed/samples_per_s"]) // 3, None)
             slow, slow_px = (
-                float(np.median(before[tag][steps])) for tag in ("speed/samples_per_s", "speed/lq_mpixels_per_s")
+                float(np.median(before[tag][steps]))
+                for tag in ("speed/samples_per_s", "speed/lq_mpixels_per_s")
             )
             for limit in arguments.limits:
                 log, curves, watcher = run(
                     options_of(arguments, kind, folder, limit or None, on=True), arguments.device
                 )
                 whole = (
-                    torch.cuda.mem_get_info()[1] if arguments.device.type == "cuda" else psutil.virtual_memory().total
+                    torch.cuda.mem_get_info()[1]
+                    if arguments.device.type == "cuda"
+                    else psutil.virtual_memory().total
                 )
                 total = limit * GIB if limit else whole
                 found = judge(log, curves, watcher, total)
@@ -235,7 +282,8 @@ def main() -> int:
                     str(found["moves"]), "-" if found["arrived"] is None else str(found["arrived"] + 1),
                     f"{found['used']:.1f}", f"{found['driver']:.1f}",
                     f"{100 * found['late']:.1f} ({100 * found['worst']:.1f})", str(found["ooms"]),
-                    f"{slow:.1f} -> {found['samples']:.1f}", f"{slow_px:.3f} -> {found['pixels']:.3f}",
+                    f"{slow:.1f} -> {found['samples']:.1f}", f"{slow_px:.3f} -> "
+                                                             f"{found['pixels']:.3f}",
                 )  # fmt: skip
                 console.print(f"{kind}: {found}", highlight=False)
     console.print(table)

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Control laws that fit a training run to the memory, beside each other on random simulated cards.
 
-Each card is a formula (`CardModel`): size, weights, activations per pixel, the network's window (sometimes unknown to
-the controller), global attention, borders, a second phase, noise, workspaces that only some shapes take, fragmentation
-that differs from shape to shape, and what other programs hold, which on some cards wanders and on some jumps. A run is
-400 steps, 2,000 for the additive rule. Use at the end is that of a step without noise at the last shape; it has landed
-when that is within the band. Cards on which no shape at all lies in the band at the end, because one sample or one rung
-is too coarse, because the largest shape is too small or the smallest too large, are counted apart.
+Each card is a formula (`CardModel`): size, weights, activations per pixel, the network's window
+(sometimes unknown to the controller), global attention, borders, a second phase, noise, workspaces
+that only some shapes take, fragmentation that differs from shape to shape, and what other programs
+hold, which on some cards wanders and on some jumps. A run is 400 steps, 2,000 for the additive
+rule. Use at the end is that of a step without noise at the last shape; it has landed when that is
+within the band. Cards on which no shape at all lies in the band at the end, because one sample or
+one rung is too coarse, because the largest shape is too small or the smallest too large, are
+counted apart.
 
-The neighbours' laws are written after their published behaviour: the trials that they make, what they do when memory
-runs out, and when they stop. All but the additive rule move the batch only, at the lq_size of the options.
+The neighbours' laws are written after their published behaviour: the trials that they make, what
+they do when memory runs out, and when they stop. All but the additive rule move the batch only, at
+the lq_size of the options.
 """
 
 from __future__ import annotations
@@ -35,12 +38,16 @@ from traiNNer.automations import (
     SimulatedMemory,
     SimulatedOutOfMemoryError,
 )
+from traiNNer.utils.text import GIB, MIB
 
-GIB, MIB, KIB = 2**30, 2**20, 2**10
+KIB = 2**10
 STEPS = 400
-STRIDE = 5  # the neighbours' steps are looked at one in so many: at one shape they differ by noise alone
+STRIDE = (
+    5  # the neighbours' steps are looked at one in so many: at one shape they differ by noise alone
+)
 ADDITIVE_STEPS = 2000  # it needs them
-BAND, PEERS_BAND = (0.82, 0.86), (0.80, 0.85)
+BAND = (0.82, 0.86)
+PEERS_BAND = (0.80, 0.85)
 MAX_BATCH = 256
 
 
@@ -64,11 +71,13 @@ class Outcome:
     moves_to_band: int | None = None
     steps_to_band: int | None = None
     gave_up: bool = False
-    errors: list[tuple[float, float]] = field(default_factory=list)  # (factor of pixels, relative error)
+    errors: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # (factor of pixels, relative error)
     seconds: float = 0.0
 
 
-# -- the cards ---------------------------------------------------------------------------------------------------------
+# -- the cards -------------------------------------------------------------------------------------
 
 
 def log_uniform(chance: random.Random, low: float, high: float) -> float:
@@ -76,7 +85,9 @@ def log_uniform(chance: random.Random, low: float, high: float) -> float:
 
 
 def others(chance: random.Random, total: int) -> Callable[[int], float]:
-    """What CUDA's context and other programs hold at a step: constant, wandering, or jumping once."""
+    """What CUDA's context and other programs hold at a step: constant, wandering, or jumping
+    once.
+    """
     base = chance.uniform(0.3, 0.8) * GIB
     if total <= 24 * GIB and chance.random() < 0.5:  # a desktop
         base += chance.uniform(0.1, 0.08 * total / GIB) * GIB
@@ -149,22 +160,32 @@ def reachable(case: Case) -> str:
         largest = max(largest, memory.share(Shape(lq_size, high)) if high >= low else 0.0)
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if memory.share(Shape(lq_size, middle)) <= BAND[1] else (low, middle - 1)
-        if any(BAND[0] <= memory.share(Shape(lq_size, b)) <= BAND[1] for b in range(max(1, low - 1), low + 2)):
+            low, high = (
+                (middle, high)
+                if memory.share(Shape(lq_size, middle)) <= BAND[1]
+                else (low, middle - 1)
+            )
+        if any(
+            BAND[0] <= memory.share(Shape(lq_size, b)) <= BAND[1]
+            for b in range(max(1, low - 1), low + 2)
+        ):
             return "yes"
     return "largest shape too small" if largest < BAND[0] else "too coarse"
 
 
-# -- ours --------------------------------------------------------------------------------------------------------------
+# -- ours ------------------------------------------------------------------------------------------
 
 
 def make_optimizer(case: Case) -> DynamicBatchAndPatchSizeOptimizer:
-    return DynamicBatchAndPatchSizeOptimizer(case.bounds, case.start, case.card.total, max_batch_size=MAX_BATCH)
+    return DynamicBatchAndPatchSizeOptimizer(
+        case.bounds, case.start, case.card.total, max_batch_size=MAX_BATCH
+    )
 
 
 def ours(case: Case) -> Outcome:
     """A run with the optimizer as a training loop uses it."""
-    memory, optimizer = SimulatedMemory(case.card), make_optimizer(case)
+    memory = SimulatedMemory(case.card)
+    optimizer = make_optimizer(case)
     outcome = Outcome(optimizer.shape)
     for step in range(1, STEPS + 1):
         shape = optimizer.shape
@@ -187,7 +208,8 @@ def ours(case: Case) -> Outcome:
         note_band(outcome, memory, optimizer.shape if decision is None else shape, step)
         if decision is not None:
             outcome.moves += 1
-            model, new = optimizer.model, decision.shape
+            model = optimizer.model
+            new = decision.shape
             if model.count >= 4 and not model.knows(new):
                 error = abs(model.predict(new).bytes / memory.needs(new)[1] - 1)
                 outcome.errors.append((model.pixels(new) / model.largest, error))
@@ -207,12 +229,18 @@ def ours_batch_only(case: Case) -> Outcome:
     """The same, with lq_size fixed as it is for the neighbours."""
     side = case.bounds.nearest(case.start).lq_size
     bounds = ShapeBounds(
-        side, side, case.bounds.size_multiple, 1, MAX_BATCH, case.bounds.frames, case.bounds.elements_per_pixel
+        side,
+        side,
+        case.bounds.size_multiple,
+        1,
+        MAX_BATCH,
+        case.bounds.frames,
+        case.bounds.elements_per_pixel,
     )
     return ours(Case(case.card, bounds, case.start))
 
 
-# -- the neighbours ----------------------------------------------------------------------------------------------------
+# -- the neighbours --------------------------------------------------------------------------------
 
 
 class Trials:
@@ -244,7 +272,9 @@ class Trials:
         return Shape(self.side, max(1, min(batch_size, self.most)))
 
     def finish(self, shape: Shape, on_oom: Callable[[Shape], Shape | None]) -> Outcome:
-        """The rest of the run; `on_oom` says what follows a failure, None when the run ends there."""
+        """The rest of the run; `on_oom` says what follows a failure, None when the run ends
+        there.
+        """
         while self.memory.steps < self.steps:
             if self.fits(shape, 25):
                 continue
@@ -261,7 +291,8 @@ class Trials:
 
 def lightning_power(case: Case) -> Outcome:
     """Doubles from 2 until it fails, takes the last that did not."""
-    run, batch = Trials(case), 2
+    run = Trials(case)
+    batch = 2
     while run.fits(run.batch(batch)) and batch < run.most:
         batch *= 2
     failed = run.outcome.ooms > 0
@@ -270,7 +301,9 @@ def lightning_power(case: Case) -> Outcome:
 
 def lightning_binsearch(case: Case) -> Outcome:
     """Doubles until it fails, then bisects to the largest that fits."""
-    run, low, high = Trials(case), 1, 2
+    run = Trials(case)
+    low = 1
+    high = 2
     while run.fits(run.batch(high)) and high < run.most:
         low, high = high, high * 2
     if run.outcome.ooms == 0:
@@ -285,12 +318,15 @@ def accelerate(case: Case) -> Outcome:
     """From 128, x 0.9 each time that it runs out; never grows."""
     run = Trials(case)
     return run.finish(
-        run.batch(128), lambda shape: run.batch(int(shape.batch_size * 0.9)) if shape.batch_size > 1 else None
+        run.batch(128),
+        lambda shape: run.batch(int(shape.batch_size * 0.9)) if shape.batch_size > 1 else None,
     )
 
 
 def auto_batch(case: Case) -> Outcome:
-    """Profiles batches 1 to 16, fits log(memory) over log(batch), solves for 60 % of what was free."""
+    """Profiles batches 1 to 16, fits log(memory) over log(batch), solves for 60 % of what was
+    free.
+    """
     run = Trials(case)
     free = run.memory.total - run.memory.outside
     points: list[tuple[float, float]] = []
@@ -299,8 +335,11 @@ def auto_batch(case: Case) -> Outcome:
             points.append((math.log(batch), math.log(run.memory.needs(run.batch(batch))[0])))
     if len(points) < 2:
         return run.finish(run.batch(1), lambda _: None)
-    mean_x, mean_y = statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+    mean_x = statistics.fmean(x for x, _ in points)
+    mean_y = statistics.fmean(y for _, y in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum(
+        (x - mean_x) ** 2 for x, _ in points
+    )
     wanted = mean_x + (math.log(0.6 * free) - mean_y) / max(slope, 1e-3)
     batch = int(math.exp(min(wanted, math.log(1024))))
     return run.finish(run.batch(batch), lambda _: None)
@@ -309,30 +348,43 @@ def auto_batch(case: Case) -> Outcome:
 def composer(case: Case) -> Outcome:
     """The whole batch of 256 as one microbatch, halved each time that it runs out; never grows."""
     run = Trials(case)
-    return run.finish(run.batch(256), lambda shape: run.batch(shape.batch_size // 2) if shape.batch_size > 1 else None)
+    return run.finish(
+        run.batch(256),
+        lambda shape: run.batch(shape.batch_size // 2) if shape.batch_size > 1 else None,
+    )
 
 
 def additive(case: Case) -> Outcome:
     """Every 50 steps one rung of lq_size (then one sample) up or down, until within 80 to 85 %."""
-    run, bounds = Trials(case, ADDITIVE_STEPS), case.bounds
-    ladder, shape = bounds.ladder, bounds.nearest(case.start)
+    run = Trials(case, ADDITIVE_STEPS)
+    bounds = case.bounds
+    ladder = bounds.ladder
+    shape = bounds.nearest(case.start)
     while run.memory.steps < run.steps:
         if run.fits(shape, 50):
-            use, step = run.memory.share(shape), 0
+            use = run.memory.share(shape)
+            step = 0
             step = 1 if use < PEERS_BAND[0] else -1 if use > PEERS_BAND[1] else 0
         else:
             step = -1
         place = ladder.index(shape.lq_size)
         if step and 0 <= place + step < len(ladder):
-            shape = Shape(ladder[place + step], min(shape.batch_size, bounds.largest_batch(ladder[place + step])))
+            shape = Shape(
+                ladder[place + step],
+                min(shape.batch_size, bounds.largest_batch(ladder[place + step])),
+            )
         elif step:
-            shape = Shape(shape.lq_size, max(1, min(shape.batch_size + step, bounds.largest_batch(shape.lq_size))))
+            shape = Shape(
+                shape.lq_size,
+                max(1, min(shape.batch_size + step, bounds.largest_batch(shape.lq_size))),
+            )
     return run.finish(shape, lambda _: None)
 
 
 def note_band(outcome: Outcome, memory: SimulatedMemory, shape: Shape, step: int) -> None:
     if outcome.steps_to_band is None and BAND[0] <= memory.share(shape) <= BAND[1]:
-        outcome.steps_to_band, outcome.moves_to_band = step, outcome.moves
+        outcome.steps_to_band = step
+        outcome.moves_to_band = outcome.moves
 
 
 LAWS: dict[str, Callable[[Case], Outcome]] = {
@@ -347,7 +399,7 @@ LAWS: dict[str, Callable[[Case], Outcome]] = {
 }
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -364,7 +416,8 @@ def row(name: str, outcomes: list[Outcome]) -> str:
     steps: list[float] = [o.steps_to_band for o in outcomes if o.steps_to_band is not None]
     moves: list[float] = [o.moves_to_band for o in outcomes if o.moves_to_band is not None]
     above = 100 * sum(o.end > 1.0 or o.gave_up for o in outcomes) / count
-    ooms, moved = statistics.fmean(o.ooms for o in outcomes), statistics.fmean(o.moves for o in outcomes)
+    ooms = statistics.fmean(o.ooms for o in outcomes)
+    moved = statistics.fmean(o.moves for o in outcomes)
     return (
         f"{name:<24}{landing(BAND):>8.1f}{landing(PEERS_BAND):>8.1f}{statistics.fmean(ends):>8.1f}"
         f"{ooms:>8.3f}{above:>8.1f}{moved:>8.1f}{percentile(moves, 0.5):>7.0f}{percentile(moves, 0.95):>6.0f}"
@@ -379,8 +432,9 @@ def report_ours(outcomes: list[Outcome]) -> Iterator[str]:
     good = sum((o.moves_to_band or 0) <= 8 and (o.steps_to_band or 0) <= 150 for o in within)
     yield (
         f"ours: prediction error after four shapes: median {percentile(errors, 0.5):.2f} %, p95 "
-        f"{percentile(errors, 0.95):.2f} % ({len(errors)} moves); to at most twice what was measured: median "
-        f"{percentile(near, 0.5):.2f} %, p95 {percentile(near, 0.95):.2f} % ({len(near)} moves)"
+        f"{percentile(errors, 0.95):.2f} % ({len(errors)} moves); to at most twice what was "
+        f"measured: median {percentile(near, 0.5):.2f} %, p95 {percentile(near, 0.95):.2f} % "
+        f"({len(near)} moves)"
     )
     yield f"ours: target reached within 8 moves and 150 steps: {100 * good / len(outcomes):.1f} %"
     cost_us = 1e6 * sum(o.seconds for o in outcomes) / len(outcomes) / STEPS
@@ -395,23 +449,35 @@ def report_hard(cases: list[Case], reasons: list[str]) -> Iterator[str]:
             f"ours where the band is out of reach, {reason} ({len(outcomes)} cards): use "
             f"{100 * statistics.fmean(min(o.end, 1) for o in outcomes):.1f} %, "
             f"OOMs {statistics.fmean(o.ooms for o in outcomes):.3f}, ends above the memory "
-            f"{sum(o.end > 1 and not o.gave_up for o in outcomes)}, said error {sum(o.gave_up for o in outcomes)}"
+            f"{sum(o.end > 1 and not o.gave_up for o in outcomes)}, said error "
+            f"{sum(o.gave_up for o in outcomes)}"
         )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cards", type=int, default=2000, help="random cards (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="first card (default: 0)")
-    parser.add_argument("--laws", nargs="*", choices=list(LAWS), default=list(LAWS), help="laws to run (default: all)")
-    parser.add_argument("--misses", type=int, default=0, help="print so many of our runs that missed the band")
+    parser.add_argument(
+        "--laws",
+        nargs="*",
+        choices=list(LAWS),
+        default=list(LAWS),
+        help="laws to run (default: all)",
+    )
+    parser.add_argument(
+        "--misses", type=int, default=0, help="print so many of our runs that missed the band"
+    )
     arguments = parser.parse_args()
     began = time.perf_counter()
     cases = [draw(arguments.seed + number) for number in range(arguments.cards)]
     reasons = [reachable(case) for case in cases]
     fair = [case for case, reason in zip(cases, reasons, strict=True) if reason == "yes"]
     print(
-        f"{len(cases)} cards of 6 to 80 GiB, {STEPS} steps each; {len(fair)} with a shape between 82 and 86 %",
+        f"{len(cases)} cards of 6 to 80 GiB, {STEPS} steps each; {len(fair)} with a shape between "
+        "82 and 86 %",
         *(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons) - {"yes"})),
         sep=", ",
     )
@@ -426,11 +492,19 @@ def main() -> int:
         if name == "ours":
             notes += report_ours(outcomes)
             notes += report_hard(cases, reasons)
-            missed = [(c, o) for c, o in zip(fair, outcomes, strict=True) if not BAND[0] <= o.end <= BAND[1]]
-            notes += [f"missed: card {c.card.seed}: {o.end:.1%} at {o.shape}" for c, o in missed[: arguments.misses]]
+            missed = [
+                (c, o)
+                for c, o in zip(fair, outcomes, strict=True)
+                if not BAND[0] <= o.end <= BAND[1]
+            ]
+            notes += [
+                f"missed: card {c.card.seed}: {o.end:.1%} at {o.shape}"
+                for c, o in missed[: arguments.misses]
+            ]
     print(
-        "\nuse, landing and 'above' (the end is above the memory, or the run died there) are those of the last step;\n"
-        "moves: in all; moves and steps to the band: median and p95 among the runs that arrived there",
+        "\nuse, landing and 'above' (the end is above the memory, or the run died there) are those "
+        "of the last step;\nmoves: in all; moves and steps to the band: median and p95 among the "
+        "runs that arrived there",
         *notes,
         f"{time.perf_counter() - began:.0f} s",
         sep="\n",

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Write the frames of videos as pictures, with a new folder at every cut: OUT/VIDEO_scene0001/00000.png and so on.
+"""Write the frames of videos as pictures, with a new folder at every cut:
+OUT/VIDEO_scene0001/00000.png and so on.
 
-A cut is found by comparing small versions of neighbouring frames (longer side 64 pixels) in two ways. Structure: one
-minus the highest correlation of one frame's middle with any place of the other; a pan or a brighter light changes it
-little. Colour: how far the histograms of Y, Cb and Cr differ (half the sum of absolute differences); a pan or a moving
-object changes them little. Both are from 0 to 1, and the difference of two frames is the square root of their product.
-It is a cut where that exceeds --cut-threshold, and twice the median of the frames around (in restless scenes all
-frames differ), and where nothing a few frames before is like what follows (else it was a flash). Fades and dissolves
-are no cuts.
+A cut is found by comparing small versions of neighbouring frames (longer side 64 pixels) in two
+ways. Structure: one minus the highest correlation of one frame's middle with any place of the
+other; a pan or a brighter light changes it little. Colour: how far the histograms of Y, Cb and Cr
+differ (half the sum of absolute differences); a pan or a moving object changes them little. Both
+are from 0 to 1, and the difference of two frames is the square root of their product. It is a cut
+where that exceeds --cut-threshold, and twice the median of the frames around (in restless scenes
+all frames differ), and where nothing a few frames before is like what follows (else it was a
+flash). Fades and dissolves are no cuts.
 
-Damaged videos are refused. --keep-going takes what can be decoded, and begins a new scene behind every damage.
+Damaged videos are refused. --keep-going takes what can be decoded, and begins a new scene behind
+every damage.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
-CUT_THRESHOLD = 0.16  # all cuts between 15 different photographs exceed it, pans of 1/7 of the width do not
+CUT_THRESHOLD = (
+    0.16  # all cuts between 15 different photographs exceed it, pans of 1/7 of the width do not
+)
 SMALL_SIDE = 64
 AHEAD = BEHIND = 5  # frames that are looked at around a cut; a flash is shorter
 RESTLESS = 2.0  # a cut is this many times the usual level
@@ -68,7 +73,9 @@ class Look(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A frame, its look, how much it differs from the frame before, and whether there is none right before it."""
+    """A frame, its look, how much it differs from the frame before, and whether there is none right
+    before it.
+    """
 
     rgb: Frame
     look: Look
@@ -94,8 +101,12 @@ def look_at(rgb: Frame) -> Look:
     ratio = SMALL_SIDE / max(height, width)
     size = (max(16, round(width * ratio)), max(16, round(height * ratio)))
     small = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb)
-    counts = np.concatenate([cv2.calcHist([small], [channel], None, [32], [0, 256]).T for channel in range(3)])
-    smooth = cv2.GaussianBlur(counts / (size[0] * size[1]), (9, 1), 1.5)  # a shade lighter is no other colour
+    counts = np.concatenate(
+        [cv2.calcHist([small], [channel], None, [32], [0, 256]).T for channel in range(3)]
+    )
+    smooth = cv2.GaussianBlur(
+        counts / (size[0] * size[1]), (9, 1), 1.5
+    )  # a shade lighter is no other colour
     return Look(small[..., 0].astype(np.float32), np.asarray(smooth, np.float32))
 
 
@@ -112,14 +123,17 @@ def correlation(part: NDArray[np.float32], whole: NDArray[np.float32]) -> float:
     """The highest of the middle of one with any place of the other, at least 0."""
     middle, opposite = (image[len(image) // 4 : -(len(image) // 4)] for image in (part, whole))
     side = part.shape[1] // 4
-    middle, opposite = middle[:, side:-side], opposite[:, side:-side]
+    middle = middle[:, side:-side]
+    opposite = opposite[:, side:-side]
     if middle.std() < FLAT:
         return float(opposite.std() < FLAT)
     found = cv2.matchTemplate(whole, np.ascontiguousarray(middle), cv2.TM_CCOEFF_NORMED)
     return float(np.nan_to_num(found, posinf=0, neginf=0).max().clip(0, 1))
 
 
-def find_cuts(frames: Iterable[tuple[Frame, bool]], threshold: float) -> Iterator[tuple[Frame, bool]]:
+def find_cuts(
+    frames: Iterable[tuple[Frame, bool]], threshold: float
+) -> Iterator[tuple[Frame, bool]]:
     """(frame, whether a scene begins with it) from (frame, whether something is missing before it).
 
     `AHEAD` frames wait, and no more.
@@ -148,7 +162,8 @@ def is_cut(waiting: Sequence[Seen], behind: Sequence[Seen], threshold: float) ->
     usual = median([seen.difference for seen in (*behind, *ahead)])
     if now.difference < RESTLESS * usual:
         return False
-    # What begins or ends a flash is unlike its neighbour, but like the frame on the other side of the flash.
+    # What begins or ends a flash is unlike its neighbour, but like the frame on the other side of
+    # the flash.
     across = [(behind[-1], seen) for seen in ahead] + [(seen, now) for seen in behind]
     return all(difference(one.look, other.look) > now.difference / 2 for one, other in across)
 
@@ -160,7 +175,10 @@ class Reader:
     """
 
     def __init__(self, path: Path, start: float, end: float, keep_going: bool) -> None:
-        self._path, self._start, self._end, self._keep_going = path, start, end, keep_going
+        self._path = path
+        self._start = start
+        self._end = end
+        self._keep_going = keep_going
         self._whole = start == 0 and end == float("inf")
         self.read = self.damaged = 0
         self.notes: list[str] = []
@@ -178,14 +196,19 @@ class Reader:
     def frames(self) -> Iterator[tuple[Frame, bool]]:
         """(frame, whether something is missing before it)."""
         container, stream = open_video(self._path)
-        missing, convert = True, FrameToRgb(stream.codec_context.name)
+        missing = True
+        convert = FrameToRgb(stream.codec_context.name)
         with container:
             stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]  # the setter takes names
             stream.codec_context.options = {"err_detect": "explode"}  # instead of patching holes
             zero = float((stream.start_time or 0) * (stream.time_base or 0))
             if self._start and stream.time_base:
-                with contextlib.suppress(*video_errors()):  # where seeking is impossible, all before is decoded
-                    container.seek(int((self._start + zero) / stream.time_base), stream=stream, backward=True)
+                with contextlib.suppress(
+                    *video_errors()
+                ):  # where seeking is impossible, all before is decoded
+                    container.seek(
+                        int((self._start + zero) / stream.time_base), stream=stream, backward=True
+                    )
             for frame in self._decode(container, stream):
                 if frame is None:
                     missing = True
@@ -200,11 +223,17 @@ class Reader:
                 yield np.ascontiguousarray(np.rot90(convert(frame), frame.rotation // 90)), missing
                 missing = False
         if self._whole and not self.damaged and self.read < self.total:
-            self._report(ValueError(f"only {self.read} of {self.total} frames came out of the decoder"))
+            self._report(
+                ValueError(f"only {self.read} of {self.total} frames came out of the decoder")
+            )
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+    def _decode(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[VideoFrame | None]:
         """The frames, and None where some are left out."""
-        context, packets, first_time = stream.codec_context, container.demux(stream), None
+        context = stream.codec_context
+        packets = container.demux(stream)
+        first_time = None
         waits_for_key = True
         while True:
             try:
@@ -214,7 +243,8 @@ class Reader:
                 if packet.size and waits_for_key:
                     if not packet.is_keyframe:
                         continue
-                    waits_for_key, first_time = False, packet.pts
+                    waits_for_key = False
+                    first_time = packet.pts
                 if packet.is_corrupt:
                     raise ValueError("a packet is cut short")
                 for frame in context.decode(packet if packet.size else None):
@@ -234,21 +264,31 @@ class Reader:
         self.damaged += 1
         if not self._keep_going:
             raise DataError(
-                f"{self._path}: damaged behind frame {self.read} ({reason_of(error)}); copy or download it again, or "
-                "take what can be decoded with --keep-going"
+                f"{self._path}: damaged behind frame {self.read} ({reason_of(error)}); copy or "
+                "download it again, or take what can be decoded with --keep-going"
             ) from error
 
     def _note(self, frame: VideoFrame) -> None:
-        for note, applies in ((INTERLACED, frame.interlaced_frame), (HDR, frame.color_trc in HDR_CURVES)):
+        for note, applies in (
+            (INTERLACED, frame.interlaced_frame),
+            (HDR, frame.color_trc in HDR_CURVES),
+        ):
             if applies and note not in self.notes:
                 self.notes.append(note)
 
 
 class SceneWriter:
-    """Writes frames into `folder`/NAME_scene0001 and so on; scenes that are too short leave nothing."""
+    """Writes frames into `folder`/NAME_scene0001 and so on; scenes that are too short leave
+    nothing.
+    """
 
-    def __init__(self, folder: Path, name: str, arguments: argparse.Namespace, pool: ThreadPoolExecutor) -> None:
-        self._folder, self._name, self._arguments, self._pool = folder, name, arguments, pool
+    def __init__(
+        self, folder: Path, name: str, arguments: argparse.Namespace, pool: ThreadPoolExecutor
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._arguments = arguments
+        self._pool = pool
         self._current = folder / "current"
         self._offered = self._count = 0
         self._still: NDArray[np.uint8] | None = None
@@ -311,11 +351,21 @@ def extract(path: Path, arguments: argparse.Namespace) -> Summary:
             install(folder, arguments.out, path.stem)
     finally:
         bar.close()
-    return Summary(path.name, reader.read, scenes.scenes, scenes.written, scenes.dropped, reader.damaged, reader.notes)
+    return Summary(
+        path.name,
+        reader.read,
+        scenes.scenes,
+        scenes.written,
+        scenes.dropped,
+        reader.damaged,
+        reader.notes,
+    )
 
 
 def install(folder: Path, out: Path, name: str) -> None:
-    """Move the scenes to their place; those of a former call go to the trash, which is in `folder`."""
+    """Move the scenes to their place; those of a former call go to the trash, which is in
+    `folder`.
+    """
     try:
         (folder / "trash").mkdir()
         for former in scene_folders(out, name):
@@ -328,25 +378,78 @@ def install(folder: Path, out: Path, name: str) -> None:
 
 def scene_folders(folder: Path, name: str) -> list[Path]:
     """What this program made of a video of that name."""
-    return sorted(path for path in folder.glob("*") if re.fullmatch(re.escape(name) + r"_scene\d{4,}", path.name))
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if re.fullmatch(re.escape(name) + r"_scene\d{4,}", path.name)
+    )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("videos", type=Path, nargs="+", metavar="VIDEO", help="video files")
     add("-o", "--out", type=Path, required=True, help="where to write the folders of the scenes")
-    add("--every", type=int, default=1, metavar="N", help="take the first of every N frames (default: all)")
-    add("--max-frames", type=int, metavar="N", help="stop a video after N frames were taken (default: no limit)")
-    add("--format", choices=("png", "webp"), default="png", help="webp is lossless, smaller, slower (default: png)")
-    add("--min-scene", type=int, default=10, metavar="N", help="drop scenes of fewer frames (default: %(default)s)")
-    add("--cut-threshold", type=float, default=CUT_THRESHOLD, help="0 to 1, lower cuts more (default: %(default)s)")
-    add("--start", type=float, default=0.0, metavar="SECONDS", help="leave out what is before (default: 0)")
-    add("--end", type=float, default=float("inf"), metavar="SECONDS", help="leave out what is behind (default: all)")
-    add("--skip-duplicates", action="store_true", help="leave out frames that look like the one before")
+    add(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take the first of every N frames (default: all)",
+    )
+    add(
+        "--max-frames",
+        type=int,
+        metavar="N",
+        help="stop a video after N frames were taken (default: no limit)",
+    )
+    add(
+        "--format",
+        choices=("png", "webp"),
+        default="png",
+        help="webp is lossless, smaller, slower (default: png)",
+    )
+    add(
+        "--min-scene",
+        type=int,
+        default=10,
+        metavar="N",
+        help="drop scenes of fewer frames (default: %(default)s)",
+    )
+    add(
+        "--cut-threshold",
+        type=float,
+        default=CUT_THRESHOLD,
+        help="0 to 1, lower cuts more (default: %(default)s)",
+    )
+    add(
+        "--start",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="leave out what is before (default: 0)",
+    )
+    add(
+        "--end",
+        type=float,
+        default=float("inf"),
+        metavar="SECONDS",
+        help="leave out what is behind (default: all)",
+    )
+    add(
+        "--skip-duplicates",
+        action="store_true",
+        help="leave out frames that look like the one before",
+    )
     add("--keep-going", action="store_true", help="take what can be decoded of damaged videos")
-    add("--overwrite", action="store_true", help="replace the scenes that a former call made of these videos")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace the scenes that a former call made of these videos",
+    )
     return parser.parse_args(argv)
 
 
@@ -362,11 +465,15 @@ def check(arguments: argparse.Namespace) -> None:
     stems = [path.stem for path in arguments.videos]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
-        raise OptionsError(f"two of the videos are called {twice}, and so would be their scenes; take two --out")
+        raise OptionsError(
+            f"two of the videos are called {twice}, and so would be their scenes; take two --out"
+        )
     for stem in stems:
         there = scene_folders(arguments.out, stem)
         if there and not arguments.overwrite:
-            raise OptionsError(f"{there[0]} is there already; --overwrite replaces all scenes of {stem}")
+            raise OptionsError(
+                f"{there[0]} is there already; --overwrite replaces all scenes of {stem}"
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -381,9 +488,12 @@ def run(arguments: argparse.Namespace) -> int:
     for summary in summaries:
         for note in summary.notes:
             print(f"note on {summary.name}: {note}")
-    written, scenes = sum(s.written for s in summaries), sum(s.scenes for s in summaries)
+    written = sum(s.written for s in summaries)
+    scenes = sum(s.scenes for s in summaries)
     if not scenes:
-        raise DataError(f"nothing was written: no scene has {arguments.min_scene} frames; see --min-scene")
+        raise DataError(
+            f"nothing was written: no scene has {arguments.min_scene} frames; see --min-scene"
+        )
     print(f"{written} frames, scenes: {scenes}, in {arguments.out.absolute()}")
     return 0
 

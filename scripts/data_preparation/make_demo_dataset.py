@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Make a small data set for a first training from the photographs inside the scikit-image package."""
+"""Make a small data set for a first training from the photographs inside the scikit-image
+package.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from traiNNer.utils.errors import TraiNNerError
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("datasets/demo"), help="where to (default: %(default)s)")
+    parser.add_argument(
+        "--root", type=Path, default=Path("datasets/demo"), help="where to (default: %(default)s)"
+    )
     root = parser.parse_args().root
     try:
         made = make_demo_dataset(root)
@@ -24,7 +28,10 @@ def main() -> int:
     except TraiNNerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{'made' if made else 'already there:'} {root}: {train} pairs for training, {val} for validation, scale 2")
+    print(
+        f"{'made' if made else 'already there:'} {root}: {train} pairs for training, {val} for "
+        "validation, scale 2"
+    )
     return 0
 
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Make a small video data set for a first training: a camera that moves over the photographs of scikit-image.
+"""Make a small video data set for a first training: a camera that moves over the photographs of
+scikit-image.
 
-GT is 256x192, LQ half of that after a real H.264 encoder. Below OUT: {train,val}/{gt,lq_x2}/SCENE/NUMBER.png.
+GT is 256x192, LQ half of that after a real H.264 encoder. Below OUT:
+{train,val}/{gt,lq_x2}/SCENE/NUMBER.png.
 """
 
 from __future__ import annotations
@@ -24,22 +26,33 @@ def run(out: Path, overwrite: bool) -> int:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("scenes", total=None)
         made = make_demo_video(
-            out, overwrite=overwrite, tell=lambda done, total: progress.update(bar, completed=done, total=total)
+            out,
+            overwrite=overwrite,
+            tell=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    train, val = (len([path for path in (out / split / "gt").iterdir() if path.is_dir()]) for split in ("train", "val"))
+    train, val = (
+        len([path for path in (out / split / "gt").iterdir() if path.is_dir()])
+        for split in ("train", "val")
+    )
     print(
-        f"{'made' if made else 'already there:'} {out}: {train} scenes for training, {val} for validation, "
-        f"{FRAMES} frames each, scale {SCALE}"
+        f"{'made' if made else 'already there:'} {out}: {train} scenes for training, {val} for "
+        f"validation, {FRAMES} frames each, scale {SCALE}"
     )
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     default = Path("datasets/demo_video")
-    parser.add_argument("-o", "--out", type=Path, default=default, help="where to write (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the files that are there already")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=default, help="where to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files that are there already"
+    )
     arguments = parser.parse_args(argv)
     return run_plainly(lambda: run(arguments.out, arguments.overwrite))
 

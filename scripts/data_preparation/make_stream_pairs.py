@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Make LQ of GT frames as a streaming service would: smaller, then through a real video encoder and its decoder.
+"""Make LQ of GT frames as a streaming service would: smaller, then through a real video encoder and
+its decoder.
 
-GT_ROOT holds a folder of numbered frames for each scene, as extract_frames.py writes them. Each scene is shrunk by
-antialiased bicubic interpolation (as Matlab's imresize does it), encoded at one of the named rates, and decoded again
-to OUT/lq/SCENE/NUMBER.png. Where several codecs or rates are named, the scenes are dealt out evenly, in an order that
-depends on --seed and their names; --all makes every scene at every rate instead, in OUT/lq_CODEC_RATE. What each scene
-got, and what it cost, is in OUT/stream_pairs.json.
+GT_ROOT holds a folder of numbered frames for each scene, as extract_frames.py writes them. Each
+scene is shrunk by antialiased bicubic interpolation (as Matlab's imresize does it), encoded at one
+of the named rates, and decoded again to OUT/lq/SCENE/NUMBER.png. Where several codecs or rates are
+named, the scenes are dealt out evenly, in an order that depends on --seed and their names; --all
+makes every scene at every rate instead, in OUT/lq_CODEC_RATE. What each scene got, and what it
+cost, is in OUT/stream_pairs.json.
 
-GT is used where it is, unless a side is no multiple of twice the scale (4:2:0 video needs even sides): then all of GT
-is written to OUT/gt, cropped at the right and at the bottom.
+GT is used where it is, unless a side is no multiple of twice the scale (4:2:0 video needs even
+sides): then all of GT is written to OUT/gt, cropped at the right and at the bottom.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from traiNNer.data.video_writing import (
 )
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.progress import ProgressBar
+from traiNNer.utils.arithmetic import round_down
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 from traiNNer.utils.images import read_image
 from traiNNer.utils.seeds import hash_seed
@@ -80,14 +83,28 @@ class Job(NamedTuple):
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gt_root", type=Path, metavar="GT_ROOT", help="folder with a folder of frames for each scene")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "gt_root",
+        type=Path,
+        metavar="GT_ROOT",
+        help="folder with a folder of frames for each scene",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="where to write")
-    parser.add_argument("--scale", type=int, default=2, help="GT is this many times larger (default: %(default)s)")
-    parser.add_argument("--codec", nargs="+", default=["h264"], choices=CODECS, help="one or more (default: h264)")
+    parser.add_argument(
+        "--scale", type=int, default=2, help="GT is this many times larger (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--codec", nargs="+", default=["h264"], choices=CODECS, help="one or more (default: h264)"
+    )
     rates = parser.add_mutually_exclusive_group(required=True)
     rates.add_argument(
-        "--bitrate", nargs="+", type=parse_bitrate, help="of LQ, in bits per second, such as 800k 1.5M; with --fps"
+        "--bitrate",
+        nargs="+",
+        type=parse_bitrate,
+        help="of LQ, in bits per second, such as 800k 1.5M; with --fps",
     )
     rates.add_argument(
         "--crf",
@@ -95,15 +112,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=float,
         help="constant quality, 0 (lossless) to 51; means another for each codec",
     )
-    parser.add_argument("--gop", type=int, default=48, help="frames between key frames, at most (default: %(default)s)")
-    parser.add_argument("--preset", default="medium", choices=PRESETS, help="of the encoder (default: %(default)s)")
-    parser.add_argument("--fps", type=parse_rate, default="24000/1001", help="frames per second (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="deals out the rates (default: %(default)s)")
-    parser.add_argument("--all", action="store_true", help="every scene at every rate, each rate in a root of its own")
     parser.add_argument(
-        "--workers", type=int, default=min(8, os.cpu_count() or 1), help="scenes at a time (default: %(default)s)"
+        "--gop",
+        type=int,
+        default=48,
+        help="frames between key frames, at most (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what a former call wrote to OUT")
+    parser.add_argument(
+        "--preset", default="medium", choices=PRESETS, help="of the encoder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fps",
+        type=parse_rate,
+        default="24000/1001",
+        help="frames per second (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="deals out the rates (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every scene at every rate, each rate in a root of its own",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        help="scenes at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what a former call wrote to OUT"
+    )
     return parser.parse_args(argv)
 
 
@@ -120,9 +160,13 @@ def parse_rate(text: str) -> Fraction:
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no frame rate; write 24000/1001 or 25") from error
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no frame rate; write 24000/1001 or 25"
+        ) from error
     if not 1 <= rate <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} frames per second are not possible; 1 to 1000 are")
+        raise argparse.ArgumentTypeError(
+            f"{text} frames per second are not possible; 1 to 1000 are"
+        )
     return rate
 
 
@@ -130,14 +174,16 @@ def find_scenes(root: Path, scale: int) -> list[Scene]:
     """The scenes below a folder, by name.
 
     Raises:
-        DataError: naming frames that are unusable, missing within a scene or of another size than the scene's first.
+        DataError: naming frames that are unusable, missing within a scene or of another size than
+            the scene's first.
     """
     folders: dict[str, list[ScannedImage]] = {}
     for image in scan_folder(root):
         folders.setdefault(image.name.rpartition("/")[0], []).append(image)
     if "" in folders:
         raise DataError(
-            f"{root} holds frames itself ({folders[''][0].name}); give the folder that holds the folder of each scene"
+            f"{root} holds frames itself ({folders[''][0].name}); give the folder that holds the "
+            "folder of each scene"
         )
     return [make_scene(root / name, name, images, scale) for name, images in folders.items()]
 
@@ -148,23 +194,38 @@ def make_scene(folder: Path, name: str, images: list[ScannedImage], scale: int) 
     for image in images:
         digits = re.search(r"\d+$", Path(image.name).stem)
         if digits is None:
-            raise DataError(f"{image.path}: the name of a frame ends in its number, such as 00000.png")
+            raise DataError(
+                f"{image.path}: the name of a frame ends in its number, such as 00000.png"
+            )
         number = int(digits[0])
         if number in numbered:
-            raise DataError(f"{folder}: {Path(image.name).name} and {numbered[number].path.name} have one number")
+            raise DataError(
+                f"{folder}: {Path(image.name).name} and {numbered[number].path.name} have one "
+                "number"
+            )
         numbered[number] = image
     frames = [numbered[number] for number in sorted(numbered)]
-    first, last = min(numbered), max(numbered)
+    first = min(numbered)
+    last = max(numbered)
     if len(frames) != last - first + 1:
         missing = next(number for number in range(first, last) if number not in numbered)
-        raise DataError(f"{folder}: frame {missing} of {first} to {last} is missing; scenes have no gaps")
+        raise DataError(
+            f"{folder}: frame {missing} of {first} to {last} is missing; scenes have no gaps"
+        )
     odd = next((frame for frame in frames if frame.size != frames[0].size), None)
     if odd is not None:
-        raise DataError(f"{odd.path} is {odd.size}, the scene's first frame {frames[0].size}; split the scene there")
-    multiple, header = 2 * scale, frames[0].header
-    size = (header.width // multiple * multiple, header.height // multiple * multiple)
+        raise DataError(
+            f"{odd.path} is {odd.size}, the scene's first frame {frames[0].size}; split the scene "
+            "there"
+        )
+    multiple = 2 * scale
+    header = frames[0].header
+    size = (round_down(header.width, multiple), round_down(header.height, multiple))
     if min(size) < LEAST_LQ_SIDE * scale:
-        raise DataError(f"{folder}: frames of {frames[0].size} are too small; LQ needs {LEAST_LQ_SIDE} pixels a side")
+        raise DataError(
+            f"{folder}: frames of {frames[0].size} are too small; LQ needs {LEAST_LQ_SIDE} pixels "
+            "a side"
+        )
     return Scene(name, frames, size)
 
 
@@ -207,7 +268,8 @@ def make_pair(
     job: Job, folder: Path, scale: int, fps: Fraction, bar: ProgressBar, stop: threading.Event
 ) -> dict[str, Any]:
     """Write the frames of a job below `folder`; the scene's entry of the record."""
-    scene, (width, height) = job.scene, job.scene.size
+    scene = job.scene
+    (width, height) = job.scene.size
 
     def shrunk() -> Iterator[Frame]:
         for image in scene.frames:
@@ -244,32 +306,43 @@ def make_pair(
 def read_gt(image: ScannedImage) -> Frame:
     """8 bit, whatever the file has."""
     pixels = read_image(image.path)
-    return (pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0)).astype(np.uint8, copy=False)
+    return (pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0)).astype(
+        np.uint8, copy=False
+    )
 
 
 def check_places(gt_root: Path, out: Path, targets: list[str], overwrite: bool) -> None:
-    """Refuse to write over GT, over a former call's output without `overwrite`, or over somebody else's.
+    """Refuse to write over GT, over a former call's output without `overwrite`, or over somebody
+    else's.
 
     Raises:
         OptionsError: naming what is in the way.
     """
-    source, place = gt_root.resolve(), out.resolve()
+    source = gt_root.resolve()
+    place = out.resolve()
     if place == source or source in place.parents:
-        raise OptionsError(f"--out {out} lies within GT_ROOT, where it would be taken for GT next time; choose another")
+        raise OptionsError(
+            f"--out {out} lies within GT_ROOT, where it would be taken for GT next time; choose "
+            "another"
+        )
     there = [out / target for target in targets if (out / target).exists()]
     for target in there:
         if source == target.resolve() or target.resolve() in source.parents:
-            raise OptionsError(f"{target} would be replaced, and GT_ROOT is in it; choose another --out")
+            raise OptionsError(
+                f"{target} would be replaced, and GT_ROOT is in it; choose another --out"
+            )
     if there and not overwrite:
         raise OptionsError(f"{there[0]} is there already; --overwrite replaces it")
     if there and not (out / RECORD).is_file():
         raise OptionsError(
-            f"{there[0]} was not made by this program (there is no {out / RECORD}); choose another --out"
+            f"{there[0]} was not made by this program (there is no {out / RECORD}); choose another "
+            "--out"
         )
 
 
 def install(folder: Path, out: Path, targets: list[str]) -> None:
-    """Move what was made to its place; what a former call made goes to the trash, which is in `folder`.
+    """Move what was made to its place; what a former call made goes to the trash, which is in
+    `folder`.
 
     Raises:
         DiskError: if that fails.
@@ -296,11 +369,15 @@ def former_roots(out: Path) -> list[str]:
 
 def make_all(jobs: list[Job], folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the jobs, several at a time; their entries of the record."""
-    bar, stop = ProgressBar(sum(len(job.scene.frames) for job in jobs), 0), threading.Event()
+    bar = ProgressBar(sum(len(job.scene.frames) for job in jobs), 0)
+    stop = threading.Event()
     bar.say(f"frames of {len(jobs)} scenes")
     try:
         with ThreadPoolExecutor(arguments.workers) as pool:
-            waiting = [pool.submit(make_pair, job, folder, arguments.scale, arguments.fps, bar, stop) for job in jobs]
+            waiting = [
+                pool.submit(make_pair, job, folder, arguments.scale, arguments.fps, bar, stop)
+                for job in jobs
+            ]
             try:
                 return [future.result() for future in waiting]
             finally:  # after the first error or Ctrl-C the others end at their next frame
@@ -312,7 +389,9 @@ def make_all(jobs: list[Job], folder: Path, arguments: argparse.Namespace) -> li
 
 def print_table(entries: list[dict[str, Any]]) -> None:
     """What each scene got."""
-    table = Table("scene", "codec", "rate", "frames", "LQ size", "bit/pixel", "kbit/s", "PSNR to the clean LQ")
+    table = Table(
+        "scene", "codec", "rate", "frames", "LQ size", "bit/pixel", "kbit/s", "PSNR to the clean LQ"
+    )
     for entry in entries:
         table.add_row(
             entry["scene"],

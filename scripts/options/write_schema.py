@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Write options/schema.json and options/schema_test.json, with which editors complete and check the YAML files."""
+"""Write options/schema.json and options/schema_test.json, with which editors complete and check the
+YAML files.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,17 @@ from traiNNer.options.schema import TestOptions, TrainingOptions
 def schema_files() -> dict[str, str]:
     """The files' texts by name."""
     models = {"schema.json": TrainingOptions, "schema_test.json": TestOptions}
-    return {name: json.dumps(json_schema(model), indent=1, ensure_ascii=False) + "\n" for name, model in models.items()}
+    return {
+        name: json.dumps(json_schema(model), indent=1, ensure_ascii=False) + "\n"
+        for name, model in models.items()
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("options"), help="where to write (default: options)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("options"), help="where to write (default: options)"
+    )
     folder = parser.parse_args().folder
     for name, text in schema_files().items():
         (folder / name).write_text(text, encoding="utf-8")

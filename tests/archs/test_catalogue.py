@@ -22,14 +22,26 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import ARCHS
 
 # What the classes call the numbers of their blocks.
-REPEATS = ("num_conv", "num_blocks", "n_resgroups", "n_blocks", "n_block", "num_layers", "num_groups", "res_num")
+REPEATS = (
+    "num_conv",
+    "num_blocks",
+    "n_resgroups",
+    "n_blocks",
+    "n_block",
+    "num_layers",
+    "num_groups",
+    "res_num",
+)
 REPEATS_LISTED = ("depths", "depth", "num_heads", "num_heads_window", "num_heads_stripe")
-# GRL's attention keeps gigabytes for a backward pass; smaller windows have the same blocks and the same weights.
+# GRL's attention keeps gigabytes for a backward pass; smaller windows have the same blocks and the
+# same weights.
 LEAN: dict[str, dict[str, object]] = {
     name: {"window_size": 8, "stripe_size": [8, 8]} for name in ("grl_t", "grl_s", "grl_b")
 }
 # The table has the variants of a class together.
-FIRST_OF_CLASS = list({(spec.architecture, spec.class_name): spec for spec in reversed(SPECS)}.values())
+FIRST_OF_CLASS = list(
+    {(spec.architecture, spec.class_name): spec for spec in reversed(SPECS)}.values()
+)
 by_name = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 # Large variants, 3 to 30 s each, of classes that smaller ones show.
 LARGE = (
@@ -46,7 +58,11 @@ LARGE = (
     "uformer_b",
 )
 all_but_large = pytest.mark.parametrize(
-    "spec", [pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in LARGE), id=spec.name) for spec in SPECS]
+    "spec",
+    [
+        pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in LARGE), id=spec.name)
+        for spec in SPECS
+    ],
 )
 
 
@@ -114,7 +130,9 @@ def reads_equal(spec: ArchSpec, weights: dict[str, Tensor], lq: Tensor, expected
         return False
     assert isinstance(descriptor, ImageModelDescriptor)
     output = descriptor(lq.clone())
-    same = descriptor.scale == spec.default_scale and descriptor.architecture.id == spec.architecture
+    same = (
+        descriptor.scale == spec.default_scale and descriptor.architecture.id == spec.architecture
+    )
     return same and torch.allclose(output, expected.clamp(0, 1), atol=1e-4)
 
 
@@ -122,7 +140,11 @@ def reads_equal(spec: ArchSpec, weights: dict[str, Tensor], lq: Tensor, expected
 def test_every_scale_can_be_built(spec: ArchSpec) -> None:
     """With the repeated blocks cut down to one: the scale changes the two ends."""
     parameters = {name: p.default for name, p in inspect.signature(spec).parameters.items()}
-    few = {name: values[:1] for name in REPEATS_LISTED if isinstance(values := parameters.get(name), list)}
+    few = {
+        name: values[:1]
+        for name in REPEATS_LISTED
+        if isinstance(values := parameters.get(name), list)
+    }
     few |= {name: 1 for name in REPEATS if name in parameters}
     few |= LEAN.get(spec.name, {})
     size = 16 if spec.name in LEAN else spec.min_size
@@ -206,7 +228,9 @@ def test_lists_and_tuples_are_made_what_the_class_wants() -> None:
 
 
 def test_a_parameter_goes_before_the_variants_own() -> None:
-    assert count(build_network("compact", scale=2, num_feat=16)) < count(build_network("compact", scale=2))
+    assert count(build_network("compact", scale=2, num_feat=16)) < count(
+        build_network("compact", scale=2)
+    )
 
 
 @pytest.mark.parametrize("name", ["compact", "hat_s", "nafnet", "fdat_tiny"])
@@ -220,9 +244,13 @@ def count(network: nn.Module) -> int:
 
 
 def test_unknown_parameter_names_the_nearest() -> None:
-    with pytest.raises(OptionsError, match=r"'compact' has no parameter 'num_feats'; did you mean num_feat"):
+    with pytest.raises(
+        OptionsError, match=r"'compact' has no parameter 'num_feats'; did you mean num_feat"
+    ):
         build_network("compact", scale=2, num_feats=64)
-    with pytest.raises(OptionsError, match=r"has no parameter 'zzz'; it has: num_feat, num_conv, act_type"):
+    with pytest.raises(
+        OptionsError, match=r"has no parameter 'zzz'; it has: num_feat, num_conv, act_type"
+    ):
         build_network("compact", scale=2, zzz=64)
 
 
@@ -234,7 +262,9 @@ def test_hidden_parameters_cannot_be_set() -> None:
 
 
 def test_unsupported_scale_names_the_scales_and_who_has_it() -> None:
-    with pytest.raises(OptionsError, match=r"'esrgan' cannot be built at scale 3; it has 1, 2, 4, 8\..*compact"):
+    with pytest.raises(
+        OptionsError, match=r"'esrgan' cannot be built at scale 3; it has 1, 2, 4, 8\..*compact"
+    ):
         build_network("esrgan", scale=3)
     with pytest.raises(OptionsError, match=r"it has 1\. Networks with scale 4: compact"):
         build_network("nafnet", scale=4)
@@ -243,7 +273,9 @@ def test_unsupported_scale_names_the_scales_and_who_has_it() -> None:
 
 
 def test_values_that_a_class_refuses_are_an_options_error() -> None:
-    with pytest.raises(OptionsError, match=r"'realplksr' cannot be built at scale 2 with dysample: True, dim: 6"):
+    with pytest.raises(
+        OptionsError, match=r"'realplksr' cannot be built at scale 2 with dysample: True, dim: 6"
+    ):
         build_network("realplksr", scale=2, dysample=True, dim=6)
 
 
@@ -281,7 +313,9 @@ def test_span_fuses_in_full_precision_under_autocast() -> None:
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("spec", [spec for spec in FIRST_OF_CLASS if spec.bf16], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [spec for spec in FIRST_OF_CLASS if spec.bf16], ids=lambda spec: spec.name
+)
 def test_bf16_autocast(spec: ArchSpec) -> None:
     network = spec(scale=spec.default_scale, **LEAN.get(spec.name, {})).eval()
     size = 16 if spec.name in LEAN else spec.min_size

@@ -49,16 +49,23 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
-@pytest.mark.parametrize("container", ["params_ema", "params-ema", "params", "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize(
+    "container", ["params_ema", "params-ema", "params", "state_dict", "model", "model_state_dict"]
+)
 def test_weights_are_unwrapped(tmp_path: Path, container: str, suffix: str) -> None:
-    network, path = small(), tmp_path / f"net{suffix}"
-    torch.save({container: {f"module.{k}": v for k, v in weights_of(network).items()}, "epoch": 3}, path)
+    network = small()
+    path = tmp_path / f"net{suffix}"
+    torch.save(
+        {container: {f"module.{k}": v for k, v in weights_of(network).items()}, "epoch": 3}, path
+    )
     read = read_weights(path)
     assert list(read) == list(network.state_dict())
 
 
 def test_smoothed_weights_go_first(tmp_path: Path) -> None:
-    plain, smooth, path = small(), small(), tmp_path / "both.pth"
+    plain = small()
+    smooth = small()
+    path = tmp_path / "both.pth"
     torch.save({"params": weights_of(plain), "params_ema": weights_of(smooth)}, path)
     network = small()
     load_weights(network, path, strict=True)
@@ -76,7 +83,9 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_other_kind_of_file(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"onnx")
-    with pytest.raises(CheckpointError, match=r"not a kind of checkpoint that is read: \.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"not a kind of checkpoint that is read: \.safetensors"
+    ):
         read_weights(path)
 
 
@@ -102,7 +111,8 @@ def test_text_in_place_of_weights(tmp_path: Path, text: str, suffix: str) -> Non
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
 def test_file_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
-    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    whole = tmp_path / f"whole{suffix}"
+    path = tmp_path / f"cut{suffix}"
     if suffix == ".pth":
         torch.save(weights_of(small()), whole)
     else:
@@ -121,7 +131,9 @@ def test_code_is_not_run(tmp_path: Path, zipped: bool, monkeypatch: pytest.Monke
         torch.save({"params": weights_of(small()), "extra": RunsCode()}, path)
     else:
         path.write_bytes(pickle.dumps({"extra": RunsCode()}))
-    with pytest.raises(CheckpointError, match=r"holds Python code.*not read.*weights_only=False.*safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"holds Python code.*not read.*weights_only=False.*safetensors"
+    ):
         read_weights(path)
     assert not (tmp_path / "was_run").exists()
 
@@ -141,7 +153,9 @@ def test_metadata(tmp_path: Path, checkpoint: Path) -> None:
 
 
 def test_whole_load(tmp_path: Path) -> None:
-    network, other, path = small(), small(), tmp_path / "a.safetensors"
+    network = small()
+    other = small()
+    path = tmp_path / "a.safetensors"
     save_file(weights_of(other), path)
     report = load_weights(network, path, strict=True)
     assert report.complete
@@ -167,7 +181,9 @@ def test_strict_load_says_what_differs_and_what_the_file_holds(checkpoint: Path)
 def test_checkpoint_of_another_architecture(checkpoint: Path) -> None:
     span = build_network("span", scale=2, feature_channels=16)
     for strict in (True, False):
-        with pytest.raises(CheckpointError, match=r"span x2 cannot be loaded.* 0 of .*file holds Compact x2.*type"):
+        with pytest.raises(
+            CheckpointError, match=r"span x2 cannot be loaded.* 0 of .*file holds Compact x2.*type"
+        ):
             load_weights(span, checkpoint, strict=strict, what="span x2")
 
 
@@ -183,23 +199,34 @@ def test_unknown_weights(tmp_path: Path) -> None:
     save_file({"some.weight": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="What the file holds is not recognized"):
         load_weights(small(), path, strict=True)
-    with pytest.raises(CheckpointError, match=r"architecture that is not recognized \(some\.weight\)"):
+    with pytest.raises(
+        CheckpointError, match=r"architecture that is not recognized \(some\.weight\)"
+    ):
         load_model(path)
 
 
-def test_partial_load_takes_what_fits_and_says_so(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_partial_load_takes_what_fits_and_says_so(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     network = small(scale=4)
     report = load_weights(network, checkpoint, strict=False, what="network_g")
     assert [key for key, _, _ in report.mismatched] == ["body.6.weight", "body.6.bias"]
     assert len(report.matched) == 9
-    assert torch.equal(network.get_parameter("body.0.weight"), read_weights(checkpoint)["body.0.weight"])
+    assert torch.equal(
+        network.get_parameter("body.0.weight"), read_weights(checkpoint)["body.0.weight"]
+    )
     assert "network_g was loaded in part" in caplog.text
 
 
 def test_names_of_other_trainers_are_understood(tmp_path: Path) -> None:
     """The names of Real-ESRGAN's checkpoints, which differ from those of spandrel's class."""
     source = build_network("esrgan", scale=4, num_filters=8, num_blocks=2)
-    names = {"model.0": "conv_first", "model.3": "conv_up1", "model.6": "conv_up2", "model.8": "conv_hr"}
+    names = {
+        "model.0": "conv_first",
+        "model.3": "conv_up1",
+        "model.6": "conv_up2",
+        "model.8": "conv_hr",
+    }
     names |= {"model.10": "conv_last", "model.1.sub.2": "conv_body"}
     weights: dict[str, Tensor] = {}
     for key, value in weights_of(source).items():
@@ -238,7 +265,11 @@ def test_model_of_ours_is_built_from_its_metadata(tmp_path: Path) -> None:
     source = build_network("seemore_t", scale=3, recursive=1, embedding_dim=12, num_layers=2).eval()
     path = tmp_path / "seemore.safetensors"
     parameters = json.dumps({"recursive": 1, "embedding_dim": 12, "num_layers": 2})
-    save_file(weights_of(source), path, metadata={"arch": "seemore_t", "scale": "3", "parameters": parameters})
+    save_file(
+        weights_of(source),
+        path,
+        metadata={"arch": "seemore_t", "scale": "3", "parameters": parameters},
+    )
     loaded = load_model(path)
     assert (loaded.name, loaded.scale, loaded.min_size) == ("seemore_t", 3, 16)
     lq = torch.rand(1, 3, 16, 16)
@@ -249,7 +280,10 @@ def test_model_of_ours_is_built_from_its_metadata(tmp_path: Path) -> None:
 def test_metadata_that_cannot_be_built(tmp_path: Path) -> None:
     path = tmp_path / "new.safetensors"
     for metadata, why in (
-        ({"arch": "compakt", "scale": "2"}, r"says that it holds 'compakt' \(scale 2\).*did you mean compact"),
+        (
+            {"arch": "compakt", "scale": "2"},
+            r"says that it holds 'compakt' \(scale 2\).*did you mean compact",
+        ),
         ({"arch": "compact", "scale": "5"}, r"cannot be built at scale 5"),
         ({"arch": "compact"}, r"scale not given"),
         ({"arch": "compact", "scale": "2", "parameters": "{"}, r"which cannot be built"),
@@ -264,7 +298,9 @@ def test_models_that_map_no_image_to_an_image_are_refused(tmp_path: Path) -> Non
 
     path = tmp_path / "lama.pth"
     torch.save(LaMa().state_dict(), path)
-    with pytest.raises(CheckpointError, match=r"holds LaMa, which is not supported: inpainting") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"holds LaMa, which is not supported: inpainting"
+    ) as caught:
         load_model(path)
     assert LEFT_OUT["LaMa"] in str(caught.value)
 
@@ -273,8 +309,12 @@ def test_gray_models_are_refused(tmp_path: Path) -> None:
     from spandrel.architectures.Compact import Compact
 
     path = tmp_path / "gray.pth"
-    torch.save(Compact(num_in_ch=1, num_out_ch=1, num_feat=8, num_conv=2, upscale=2).state_dict(), path)
-    with pytest.raises(CheckpointError, match=r"images of 1 channels in and 1 out; only 3 and 3 \(RGB\)"):
+    torch.save(
+        Compact(num_in_ch=1, num_out_ch=1, num_feat=8, num_conv=2, upscale=2).state_dict(), path
+    )
+    with pytest.raises(
+        CheckpointError, match=r"images of 1 channels in and 1 out; only 3 and 3 \(RGB\)"
+    ):
         load_model(path)
 
 
@@ -292,5 +332,7 @@ assert len(spandrel.MAIN_REGISTRY) > 30
 assert type(ModelLoader().load_from_state_dict(network.state_dict()).model) is type(network)
 assert spandrel.architectures.Compact.Compact is type(network)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

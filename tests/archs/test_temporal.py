@@ -1,4 +1,6 @@
-"""Networks for clips: what they take, what they make, and what is said when they are given something else."""
+"""Networks for clips: what they take, what they make, and what is said when they are given
+something else.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,23 @@ from traiNNer.utils.registry import ARCHS
 
 Parameters = dict[str, Any]
 CASES: dict[str, tuple[str, Parameters]] = {
-    "deform_align": ("deform_align", {"num_feat": 8, "num_blocks": 1, "deform_groups": 2, "frames": 3}),
+    "deform_align": (
+        "deform_align",
+        {"num_feat": 8, "num_blocks": 1, "deform_groups": 2, "frames": 3},
+    ),
     "recurrent": ("recurrent", {"num_feat": 8, "num_blocks": 2}),
-    "stack of a narrow one": ("temporal_stack", {"arch": "span", "feature_channels": 8, "frames": 3}),
-    "stack of a wide one": ("temporal_stack", {"arch": "compact", "num_feat": 8, "num_conv": 2, "frames": 3}),
-    "stack of an adapted class": ("temporal_stack", {"arch": "realplksr", "n_blocks": 1, "dim": 16, "frames": 3}),
+    "stack of a narrow one": (
+        "temporal_stack",
+        {"arch": "span", "feature_channels": 8, "frames": 3},
+    ),
+    "stack of a wide one": (
+        "temporal_stack",
+        {"arch": "compact", "num_feat": 8, "num_conv": 2, "frames": 3},
+    ),
+    "stack of an adapted class": (
+        "temporal_stack",
+        {"arch": "realplksr", "n_blocks": 1, "dim": 16, "frames": 3},
+    ),
 }
 by_case = pytest.mark.parametrize(("name", "parameters"), CASES.values(), ids=CASES)
 # What cannot be cut down to one block.
@@ -86,7 +100,11 @@ def test_trains(name: str, parameters: Parameters, size: tuple[int, int]) -> Non
     assert [key for key, gradient in gradients.items() if gradient is None] == []
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
     if min(size) > 1:
-        assert [key for key, gradient in gradients.items() if gradient is not None and not gradient.any()] == []
+        assert [
+            key
+            for key, gradient in gradients.items()
+            if gradient is not None and not gradient.any()
+        ] == []
 
 
 @by_case
@@ -106,7 +124,8 @@ def test_every_scale(name: str, parameters: Parameters) -> None:
 def test_half_precision_and_tensors_without_memory(name: str, parameters: Parameters) -> None:
     """The planner runs the step on fake tensors."""
     spec = ARCHS[name].for_parameters(parameters)
-    network, lq = build_network(name, scale=2, **parameters), clips(6, 6)
+    network = build_network(name, scale=2, **parameters)
+    lq = clips(6, 6)
     for dtype in [torch.bfloat16] * spec.bf16 + [torch.float16] * spec.fp16:
         network.zero_grad()
         with torch.autocast("cpu", dtype):
@@ -129,7 +148,8 @@ def test_half_precision_and_tensors_without_memory(name: str, parameters: Parame
 @by_case
 def test_weights_and_clips_of_half_the_size(name: str, parameters: Parameters) -> None:
     """As players run networks: all in one type, without autocast."""
-    network, lq = build_network(name, scale=2, **parameters).eval(), clips(6, 6)
+    network = build_network(name, scale=2, **parameters).eval()
+    lq = clips(6, 6)
     with torch.no_grad():
         expected = network(lq)
         output = copy.deepcopy(network).bfloat16()(lq.bfloat16())
@@ -143,7 +163,12 @@ def test_reads_its_checkpoint_back(name: str, parameters: Parameters, tmp_path: 
     network = build_network(name, scale=2, **parameters).eval()
     path = save(network, tmp_path, arch=name, scale="2", parameters=json.dumps(parameters))
     loaded = load_model(path)
-    assert (loaded.name, loaded.scale, loaded.temporal, loaded.target) == (name, 2, True, spec.target)
+    assert (loaded.name, loaded.scale, loaded.temporal, loaded.target) == (
+        name,
+        2,
+        True,
+        spec.target,
+    )
     assert loaded.frames == (None if name == "recurrent" else 3)
     assert (loaded.size_multiple, loaded.min_size) == (spec.size_multiple, spec.min_size)
     assert not loaded.network.training
@@ -152,13 +177,19 @@ def test_reads_its_checkpoint_back(name: str, parameters: Parameters, tmp_path: 
         assert torch.equal(loaded.network(lq), network(lq))
     bare = tmp_path / "bare.pth"
     torch.save(network.state_dict(), bare)
-    with pytest.raises(CheckpointError, match=r"not recognized.*say with network_g and scale what it holds"):
+    with pytest.raises(
+        CheckpointError, match=r"not recognized.*say with network_g and scale what it holds"
+    ):
         load_model(bare)
 
 
 def save(network: nn.Module, folder: Path, **metadata: str) -> Path:
     path = folder / "net.safetensors"
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path, metadata=metadata)
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()},
+        path,
+        metadata=metadata,
+    )
     return path
 
 
@@ -167,10 +198,22 @@ def save(network: nn.Module, folder: Path, **metadata: str) -> Path:
     [
         ("temporal_stack", '{"arch": "spam"}', "unknown network 'spam'; did you mean span"),
         ("temporal_stack", "{}", "expected the image network"),
-        ("temporal_stack", '{"arch": "temporal_stack"}', "takes clips by itself, so it cannot be stacked"),
+        (
+            "temporal_stack",
+            '{"arch": "temporal_stack"}',
+            "takes clips by itself, so it cannot be stacked",
+        ),
         ("temporal_stack", '{"arch": "span", "frames": 4}', "frames: 4 has no frame in the centre"),
-        ("temporal_stack", '{"arch": "span", "frames": "5"}', "frames: '5' has no frame in the centre"),
-        ("temporal_stack", '{"arch": "span", "dim": 3}', "'temporal_stack of span' has no parameter 'dim'"),
+        (
+            "temporal_stack",
+            '{"arch": "span", "frames": "5"}',
+            "frames: '5' has no frame in the centre",
+        ),
+        (
+            "temporal_stack",
+            '{"arch": "span", "dim": 3}',
+            "'temporal_stack of span' has no parameter 'dim'",
+        ),
         ("temporal_stack", "[]", r"its parameters are \[\]"),
         ("temporal_stack", '{"arch": "span", "frames": 7}', "have another shape"),
         ("deform_align", '{"num_feat": 7}', r"num_feat \(7\) is no multiple"),
@@ -191,7 +234,9 @@ def test_facts_fit_together(spec: ArchSpec) -> None:
     assert spec.target in ("center", "all")
     assert not spec.stackable
     assert not spec.spandrel_detects
-    assert (spec.frames_of({}), spec.frames_of({"frames": 7})) == ((None, 7) if spec.target == "all" else (5, 7))
+    assert (spec.frames_of({}), spec.frames_of({"frames": 7})) == (
+        (None, 7) if spec.target == "all" else (5, 7)
+    )
     for name, info in parameter_fields(spec, frozenset({"scale"})).items():
         assert info.description, name
         if not info.is_required():
@@ -207,13 +252,19 @@ def few_blocks(spec: ArchSpec) -> Parameters:
     if spec.name in WHOLE:
         return {}
     parameters = {name: p.default for name, p in inspect.signature(spec).parameters.items()}
-    few = {name: values[:1] for name in REPEATS_LISTED if isinstance(values := parameters.get(name), list)}
+    few = {
+        name: values[:1]
+        for name in REPEATS_LISTED
+        if isinstance(values := parameters.get(name), list)
+    }
     few |= {name: 1 for name in REPEATS if isinstance(parameters.get(name), int)}
     return few | LEAN.get(spec.name, {})
 
 
 def sees_all_frames(spec: ArchSpec, scale: int) -> bool:
-    """Whether the network can be built for the channels of three frames, and the centre's depend on all of them."""
+    """Whether the network can be built for the channels of three frames, and the centre's depend on
+    all of them.
+    """
     if not (spec.stacked_class or any(name in _INPUTS for name in spec._class_parameters)):
         return False  # nothing tells the class how many channels it gets
     size = 16 if spec.name in LEAN else spec.min_size
@@ -240,17 +291,26 @@ def test_stackable_is_what_works(spec: ArchSpec) -> None:
 
 
 def test_the_variants_of_a_class_stack_alike() -> None:
-    kinds = {(spec.architecture, spec.class_name): (spec.stack, spec.stacked_class) for spec in SPECS}
-    assert all(kinds[spec.architecture, spec.class_name] == (spec.stack, spec.stacked_class) for spec in SPECS)
+    kinds = {
+        (spec.architecture, spec.class_name): (spec.stack, spec.stacked_class) for spec in SPECS
+    }
+    assert all(
+        kinds[spec.architecture, spec.class_name] == (spec.stack, spec.stacked_class)
+        for spec in SPECS
+    )
     assert sum(spec.stackable for spec in SPECS) >= 70
 
 
-@pytest.mark.parametrize("arch", ["compact", "span", "esrgan_lite", "realplksr_s", "rcan", "drunet", "swinir_s"])
+@pytest.mark.parametrize(
+    "arch", ["compact", "span", "esrgan_lite", "realplksr_s", "rcan", "drunet", "swinir_s"]
+)
 def test_a_stack_of_one_frame_is_the_image_network(arch: str) -> None:
     spec = ARCHS[arch]
     few = few_blocks(spec)
     image = spec(scale=min(spec.scales), **few).eval()
-    stack = build_network("temporal_stack", scale=min(spec.scales), arch=arch, frames=1, **few).eval()
+    stack = build_network(
+        "temporal_stack", scale=min(spec.scales), arch=arch, frames=1, **few
+    ).eval()
     stack.load_state_dict({f"network.{key}": value for key, value in image.state_dict().items()})
     lq = torch.rand(1, 3, spec.min_size, spec.min_size)
     with torch.no_grad():
@@ -259,7 +319,9 @@ def test_a_stack_of_one_frame_is_the_image_network(arch: str) -> None:
 
 def test_frames_are_stacked_in_the_layout_of_the_weights() -> None:
     """SPAN begins with a kernel of 1x1, which is in every layout."""
-    stack = build_network("temporal_stack", scale=2, arch="span", frames=3, feature_channels=8).eval()
+    stack = build_network(
+        "temporal_stack", scale=2, arch="span", frames=3, feature_channels=8
+    ).eval()
     seen: list[Tensor] = []
     assert isinstance(stack.network, nn.Module)
     stack.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -267,16 +329,28 @@ def test_frames_are_stacked_in_the_layout_of_the_weights() -> None:
     with torch.no_grad():
         plain = stack(lq)
         last = Runtime(torch.device("cpu"), channels_last=True).place(stack)(lq)
-    assert [frames.is_contiguous(memory_format=torch.channels_last) for frames in seen] == [False, True]
+    assert [frames.is_contiguous(memory_format=torch.channels_last) for frames in seen] == [
+        False,
+        True,
+    ]
     assert torch.allclose(plain, last, atol=1e-5)
 
 
-@pytest.mark.parametrize(("arch", "weight"), [("esrgan", "model.0.weight"), ("drunet", "m_head.weight")])
+@pytest.mark.parametrize(
+    ("arch", "weight"), [("esrgan", "model.0.weight"), ("drunet", "m_head.weight")]
+)
 def test_the_input_channels_are_three_for_each_frame(arch: str, weight: str) -> None:
-    """ESRGAN folds a square of 2x2 pixels into channels at scale 2; DRUNet has a channel that is no image."""
+    """ESRGAN folds a square of 2x2 pixels into channels at scale 2; DRUNet has a channel that is no
+    image.
+    """
     scale = 2 if arch == "esrgan" else 1
-    stack = build_network("temporal_stack", scale=scale, arch=arch, frames=5, **few_blocks(ARCHS[arch]))
-    assert stack.get_parameter(f"network.{weight}").shape[1] == {"esrgan": 15 * 4, "drunet": 15 + 1}[arch]
+    stack = build_network(
+        "temporal_stack", scale=scale, arch=arch, frames=5, **few_blocks(ARCHS[arch])
+    )
+    assert (
+        stack.get_parameter(f"network.{weight}").shape[1]
+        == {"esrgan": 15 * 4, "drunet": 15 + 1}[arch]
+    )
 
 
 @pytest.mark.parametrize("arch", ["compact", "realplksr"])
@@ -297,7 +371,9 @@ def test_deform_align_starts_at_the_centre_frame() -> None:
     for weight in last.parameters():
         nn.init.zeros_(weight)
     lq = clips(6, 5)
-    assert torch.equal(network(lq), functional.interpolate(lq[:, 1], scale_factor=3, mode="bicubic"))
+    assert torch.equal(
+        network(lq), functional.interpolate(lq[:, 1], scale_factor=3, mode="bicubic")
+    )
 
 
 def test_recurrent_sees_the_past_and_one_frame_ahead() -> None:
@@ -316,8 +392,11 @@ def test_recurrent_makes_a_stream_frame_by_frame() -> None:
         whole = network(stream)
         state = network.start(stream[:, 0])
         for index in range(4):
-            before, after = max(0, index - 1), min(3, index + 1)
-            frame, state = network.step(stream[:, before], stream[:, index], stream[:, after], state)
+            before = max(0, index - 1)
+            after = min(3, index + 1)
+            frame, state = network.step(
+                stream[:, before], stream[:, index], stream[:, after], state
+            )
             assert torch.equal(frame, whole[:, index])
         assert network(stream[:, :1]).shape == (1, 1, 3, 10, 12)
 
@@ -325,19 +404,28 @@ def test_recurrent_makes_a_stream_frame_by_frame() -> None:
 @by_case
 def test_what_is_no_clip_is_refused(name: str, parameters: Parameters) -> None:
     network = build_network(name, scale=2, **parameters)
-    with pytest.raises(ValueError, match=r"takes clips \(B, ., 3, H, W\), and was given an image of shape \(1, 3, 8"):
+    with pytest.raises(
+        ValueError,
+        match=r"takes clips \(B, ., 3, H, W\), and was given an image of shape \(1, 3, 8",
+    ):
         network(torch.rand(1, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"takes clips .* and was given the shape \(1, 3, 1, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"takes clips .* and was given the shape \(1, 3, 1, 8, 8\)"
+    ):
         network(torch.rand(1, 3, 1, 8, 8))
     if name != "recurrent":
-        with pytest.raises(ValueError, match=r"\(B, 3, 3, H, W\), and was given 5 frames; clip_size of the dataset"):
+        with pytest.raises(
+            ValueError, match=r"\(B, 3, 3, H, W\), and was given 5 frames; clip_size of the dataset"
+        ):
             network(clips(8, 8, frames=5))
 
 
 @pytest.mark.parametrize("name", ["compact", "span", "swinir_s"])
 def test_a_clip_is_no_image(name: str) -> None:
     for network in (build_network(name, scale=2), copy.deepcopy(build_network(name, scale=2))):
-        with pytest.raises(ValueError, match=r"takes images \(B, 3, H, W\), and was given clips of shape"):
+        with pytest.raises(
+            ValueError, match=r"takes images \(B, 3, H, W\), and was given clips of shape"
+        ):
             network(clips(8, 8))
 
 

@@ -1,4 +1,6 @@
-"""Readings, what running out looks like, and the backends: real on the CPU, with a stand-in driver for CUDA."""
+"""Readings, what running out looks like, and the backends: real on the CPU, with a stand-in driver
+for CUDA.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from traiNNer.automations import CpuMemory, CudaMemory, MemoryReading, is_out_of
 from traiNNer.automations.cpu_memory import LinuxProbe, SamplingProbe, available_bytes
 from traiNNer.utils.errors import OptionsError
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
+GIB = 2**30
 
 
 def test_readings() -> None:
@@ -32,13 +35,18 @@ def real_failure() -> RuntimeError:
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
+        torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"
+        ),
         torch.cuda.OutOfMemoryError("CUDA out of memory."),
         MemoryError(),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you ..."
         ),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4294967296 bytes."),
+        RuntimeError(
+            "DefaultCPUAllocator: not enough memory: you tried to allocate 4294967296 bytes."
+        ),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
@@ -88,7 +96,9 @@ def test_a_tensor_on_the_cpu_is_in_the_peak() -> None:
 
 
 def test_the_budget_is_checked_and_described() -> None:
-    with pytest.raises(OptionsError, match=r"budget of 0.00 GiB is below the .* that the process holds before"):
+    with pytest.raises(
+        OptionsError, match=r"budget of 0.00 GiB is below the .* that the process holds before"
+    ):
         CpuMemory(1 * MIB)
     assert "data-loading workers come on top" in CpuMemory(64 * GIB).describe()
     chosen = CpuMemory()
@@ -127,7 +137,9 @@ def test_what_a_step_leaves_is_not_taken_for_what_its_pixels_took() -> None:
         def read(self) -> tuple[int, int]:
             return next(readings)
 
-    readings = iter([(100, 100), (700, 720), (700, 720)])  # weights; then gradients and the optimizer's state too
+    readings = iter(
+        [(100, 100), (700, 720), (700, 720)]
+    )  # weights; then gradients and the optimizer's state too
     memory = CpuMemory(1000, Probe())
     assert [memory.read().baseline for _ in range(2)] == [100, 700]
 
@@ -141,7 +153,10 @@ def test_a_kernel_that_does_not_reset_peaks_is_noticed(tmp_path: Path) -> None:
 
 
 def fake_root(root: Path, cgroup: str, files: dict[str, str]) -> Path:
-    files = {"proc/meminfo": "MemTotal: 999 kB\nMemAvailable: 8388608 kB\n", "proc/self/cgroup": cgroup} | files
+    files = {
+        "proc/meminfo": "MemTotal: 999 kB\nMemAvailable: 8388608 kB\n",
+        "proc/self/cgroup": cgroup,
+    } | files
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -170,7 +185,10 @@ def test_the_limits_of_containers_count(tmp_path: Path) -> None:
 class FakeCuda:
     """The calls of torch.cuda that are used, over numbers."""
 
-    card, free, reserved, fraction = 24 * GIB, 20 * GIB, 3 * GIB, 1.0
+    card = 24 * GIB
+    free = 20 * GIB
+    reserved = 3 * GIB
+    fraction = 1.0
     retries = 0
 
     def mem_get_info(self, device: torch.device) -> tuple[int, int]:
@@ -194,7 +212,12 @@ class FakeCuda:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     fake = FakeCuda()
-    for name in ("mem_get_info", "memory_stats", "reset_peak_memory_stats", "set_per_process_memory_fraction"):
+    for name in (
+        "mem_get_info",
+        "memory_stats",
+        "reset_peak_memory_stats",
+        "set_per_process_memory_fraction",
+    ):
         monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
     monkeypatch.setitem(sys.modules, "pynvml", None)
     return fake
@@ -214,7 +237,9 @@ def test_a_limit_makes_the_card_a_smaller_one(cuda: FakeCuda) -> None:
     memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
     assert memory.total == 8 * GIB
     assert cuda.fraction == pytest.approx((8 - 0.5) / 24)
-    assert memory.read().outside == GIB // 2  # its context; there is room for what others hold beside the limit
+    assert (
+        memory.read().outside == GIB // 2
+    )  # its context; there is room for what others hold beside the limit
     cuda.free = 1 * GIB  # others take 19.5 GiB of 24: 4.5 are left of the 8
     assert memory.read().outside == pytest.approx(GIB // 2 + 3.5 * GIB)
     with pytest.raises(OptionsError, match=r"25.00 GiB is above what the card has, 24.00 GiB"):
@@ -229,7 +254,10 @@ def test_nvml_names_the_others(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) 
     class NVMLError(Exception):
         pass
 
-    others = [SimpleNamespace(pid=1, usedGpuMemory=2 * GIB), SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB)]
+    others = [
+        SimpleNamespace(pid=1, usedGpuMemory=2 * GIB),
+        SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB),
+    ]
     library = SimpleNamespace(
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
@@ -239,7 +267,11 @@ def test_nvml_names_the_others(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) 
         nvmlSystemGetProcessName=lambda pid: b"/usr/bin/game",
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc"))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc")
+    )
     memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
     assert "also on the card: game (pid 1, 2.00 GiB)" in memory.describe()
-    assert memory.read().outside == 1 * GIB  # the context as NVML counts it: 4 GiB less the 3 reserved
+    assert (
+        memory.read().outside == 1 * GIB
+    )  # the context as NVML counts it: 4 GiB less the 3 reserved

@@ -10,13 +10,17 @@ import pytest
 from traiNNer.automations import CardModel, MemoryModel, MemoryReading, Shape, SimulatedMemory
 from traiNNer.automations.least_squares import weighted_least_squares
 
-GIB, KIB = 2**30, 2**10
+GIB = 2**30
+KIB = 2**10
 CARD = CardModel(total=24 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB)
 SHAPES = [Shape(32, 1), Shape(32, 4), Shape(64, 4), Shape(96, 4), Shape(128, 4)]
 
 
-def taught(card: CardModel, shapes: list[Shape], **arguments: Any) -> tuple[MemoryModel, SimulatedMemory]:
-    model, memory = MemoryModel(**arguments), SimulatedMemory(card)
+def taught(
+    card: CardModel, shapes: list[Shape], **arguments: Any
+) -> tuple[MemoryModel, SimulatedMemory]:
+    model = MemoryModel(**arguments)
+    memory = SimulatedMemory(card)
     for shape in shapes:
         observe(model, memory, shape)
     return model, memory
@@ -34,7 +38,9 @@ def error(model: MemoryModel, memory: SimulatedMemory, shape: Shape) -> float:
 
 def test_least_squares_finds_the_line() -> None:
     rows = [[1.0, float(x)] for x in (1, 2, 3, 10**9)]
-    assert weighted_least_squares(rows, [3 + 2 * r[1] for r in rows], [1.0] * 4) == pytest.approx([3, 2], rel=1e-3)
+    assert weighted_least_squares(rows, [3 + 2 * r[1] for r in rows], [1.0] * 4) == pytest.approx(
+        [3, 2], rel=1e-3
+    )
 
 
 def test_two_shapes_predict_the_third() -> None:
@@ -56,7 +62,8 @@ def test_nothing_known() -> None:
 
 def test_a_measured_shape_is_itself_with_a_small_margin() -> None:
     model, memory = taught(CARD, SHAPES)
-    known, new = model.predict(SHAPES[-1]), model.predict(Shape(128, 12))
+    known = model.predict(SHAPES[-1])
+    new = model.predict(Shape(128, 12))
     assert known.bytes == pytest.approx(memory.needs(SHAPES[-1])[1], rel=1e-6)
     assert known.margin < 0.01 * known.bytes < new.margin
     assert new.upper == new.bytes + new.margin
@@ -74,7 +81,12 @@ def test_the_margin_narrows_as_shapes_are_seen() -> None:
 @pytest.mark.parametrize(
     "card",
     [
-        CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, attention=64 * KIB * 0.4 / 128**2),
+        CardModel(
+            total=48 * GIB,
+            persistent=GIB,
+            bytes_per_pixel=64 * KIB,
+            attention=64 * KIB * 0.4 / 128**2,
+        ),
         CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, border=64 * KIB * 8),
     ],
 )
@@ -86,7 +98,9 @@ def test_curvature_is_found_where_it_is(card: CardModel) -> None:
 
 def test_a_padding_that_was_not_declared_is_found() -> None:
     card = CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, window=32)
-    model, memory = taught(card, [Shape(32, 1), Shape(32, 4), Shape(68, 4), Shape(100, 4), Shape(64, 12)])
+    model, memory = taught(
+        card, [Shape(32, 1), Shape(32, 4), Shape(68, 4), Shape(100, 4), Shape(64, 12)]
+    )
     assert model.window == 32
     assert error(model, memory, Shape(72, 10)) < 0.02
     assert model.pixels(Shape(65, 1)) == 96**2
@@ -147,11 +161,17 @@ def test_a_reading_of_nothing_is_survived() -> None:
 
 
 def test_what_a_window_began_with_is_no_part_of_the_slope() -> None:
-    """A process that holds 14 of 24 GiB before its first step is not told that twice the pixels take 28."""
-    small, large = Shape(16, 1), Shape(16, 2)
+    """A process that holds 14 of 24 GiB before its first step is not told that twice the pixels
+    take 28.
+    """
+    small = Shape(16, 1)
+    large = Shape(16, 2)
     step = 64 * KIB * small.pixels()
-    blind, told = MemoryModel(), MemoryModel()
+    blind = MemoryModel()
+    told = MemoryModel()
     blind.observe(small, MemoryReading(14 * GIB + step, 14 * GIB + step, 0, 24 * GIB))
-    told.observe(small, MemoryReading(14 * GIB + step, 14 * GIB + step, 0, 24 * GIB, baseline=14 * GIB))
+    told.observe(
+        small, MemoryReading(14 * GIB + step, 14 * GIB + step, 0, 24 * GIB, baseline=14 * GIB)
+    )
     assert blind.predict(large).bytes > 27 * GIB
     assert told.predict(large).bytes == pytest.approx(14 * GIB + 2 * step)

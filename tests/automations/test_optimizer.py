@@ -1,4 +1,6 @@
-"""The controller on simulated cards: where it lands, what it does when memory runs out, what a resume brings back."""
+"""The controller on simulated cards: where it lands, what it does when memory runs out, what a
+resume brings back.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,19 @@ from traiNNer.options.components import check_parameters, parameter_docs, parame
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import AUTOMATIONS
 
-GIB, KIB = 2**30, 2**10
-CARD = CardModel(total=12 * GIB, persistent=GIB // 2, bytes_per_pixel=48 * KIB, noise=0.002, outside=GIB // 2)
+GIB = 2**30
+KIB = 2**10
+CARD = CardModel(
+    total=12 * GIB, persistent=GIB // 2, bytes_per_pixel=48 * KIB, noise=0.002, outside=GIB // 2
+)
 BOUNDS = ShapeBounds(16, 256, 8)
 START = Shape(64, 8)
 INJECTED = frozenset({"bounds", "start", "total"})
 
 
-def make(card: CardModel = CARD, bounds: ShapeBounds = BOUNDS, **options: Any) -> DynamicBatchAndPatchSizeOptimizer:
+def make(
+    card: CardModel = CARD, bounds: ShapeBounds = BOUNDS, **options: Any
+) -> DynamicBatchAndPatchSizeOptimizer:
     return DynamicBatchAndPatchSizeOptimizer(bounds, START, card.total, **options)
 
 
@@ -67,7 +74,8 @@ def drive(
     ],
 )
 def test_it_lands_on_the_target_in_few_moves(card: CardModel) -> None:
-    optimizer, memory = make(card), SimulatedMemory(card)
+    optimizer = make(card)
+    memory = SimulatedMemory(card)
     moves = drive(optimizer, memory)
     assert 0.82 <= memory.share(optimizer.shape) <= 0.86
     assert len(moves) <= 8
@@ -86,12 +94,14 @@ def test_it_begins_small_and_grows_by_bounded_factors() -> None:
 
 def test_lq_size_grows_before_the_batch() -> None:
     large = replace(CARD, total=80 * GIB)
-    optimizer, memory = make(large), SimulatedMemory(large)
+    optimizer = make(large)
+    memory = SimulatedMemory(large)
     drive(optimizer, memory)
     assert optimizer.shape.lq_size == 256  # its maximum
     assert optimizer.shape.batch_size > START.batch_size
     small = replace(CARD, total=6 * GIB)
-    optimizer, memory = make(small), SimulatedMemory(small)
+    optimizer = make(small)
+    memory = SimulatedMemory(small)
     drive(optimizer, memory)
     assert optimizer.shape.lq_size > START.lq_size
     assert optimizer.shape.batch_size >= START.batch_size
@@ -112,7 +122,8 @@ def test_the_batch_shrinks_before_lq_size() -> None:
 
 def test_the_first_step_at_a_shape_and_unsettled_ones_are_not_measured() -> None:
     optimizer = make(adjustment_frequency=1)
-    wrong, right = MemoryReading(11 * GIB, 11 * GIB, 0, 12 * GIB), MemoryReading(GIB, GIB, 0, 12 * GIB)
+    wrong = MemoryReading(11 * GIB, 11 * GIB, 0, 12 * GIB)
+    right = MemoryReading(GIB, GIB, 0, 12 * GIB)
     optimizer.record(optimizer.shape, wrong)
     assert optimizer.decide() is None
     optimizer.record(optimizer.shape, wrong, settled=False)
@@ -155,7 +166,8 @@ def test_a_thrashing_allocator_is_an_emergency() -> None:
 
 
 def test_a_failed_size_is_banned_for_longer_each_time() -> None:
-    optimizer, memory = make(), SimulatedMemory(CARD)
+    optimizer = make()
+    memory = SimulatedMemory(CARD)
     drive(optimizer, memory)
     lengths = []
     for _ in range(3):
@@ -173,7 +185,9 @@ def test_a_failed_size_is_banned_for_longer_each_time() -> None:
 def test_running_out_before_anything_was_measured() -> None:
     optimizer = make(min_lq_size=64, min_batch_size=4)
     assert optimizer.shape == Shape(64, 4)
-    with pytest.raises(NothingSmallerError, match=r"(?s)lq_size 64, batch 4, on 12.00 GiB.*use_amp: true"):
+    with pytest.raises(
+        NothingSmallerError, match=r"(?s)lq_size 64, batch 4, on 12.00 GiB.*use_amp: true"
+    ):
         optimizer.out_of_memory(Shape(64, 4))
     assert optimizer.out_of_memory(Shape(64, 8)).shape == Shape(64, 4)
     assert make(max_batch_size=1).out_of_memory(Shape(64, 1)).shape == Shape(40, 1)
@@ -184,7 +198,8 @@ def test_up_and_down_is_held() -> None:
         return (0.04 + 0.09 * (step // 40 % 2)) * CARD.total
 
     card = replace(CARD, outside=outside)
-    optimizer, memory = make(card), SimulatedMemory(card)
+    optimizer = make(card)
+    memory = SimulatedMemory(card)
     moves = drive(optimizer, memory, 1600)
     late = [step for step, _ in moves if step > 800]
     assert len(late) <= 10  # of 20 swings
@@ -192,19 +207,22 @@ def test_up_and_down_is_held() -> None:
 
 
 def test_it_stays_where_it_landed() -> None:
-    optimizer, memory = make(), SimulatedMemory(CARD)
+    optimizer = make()
+    memory = SimulatedMemory(CARD)
     drive(optimizer, memory)
     assert drive(optimizer, memory, 1000) == []
 
 
 def test_decisions_are_a_function_of_what_was_recorded() -> None:
-    first, second = make(), make()
+    first = make()
+    second = make()
     assert drive(first, SimulatedMemory(CARD)) == drive(second, SimulatedMemory(CARD))
     assert first.state_dict() == second.state_dict()
 
 
 def test_a_resume_on_the_same_card_stays() -> None:
-    optimizer, memory = make(), SimulatedMemory(CARD)
+    optimizer = make()
+    memory = SimulatedMemory(CARD)
     drive(optimizer, memory, 200)
     optimizer.out_of_memory(optimizer.shape)
     drive(optimizer, memory, 20)
@@ -215,7 +233,8 @@ def test_a_resume_on_the_same_card_stays() -> None:
 
 
 def test_a_resume_in_the_middle_goes_on_alike() -> None:
-    straight, memory = make(), SimulatedMemory(replace(CARD, noise=0))
+    straight = make()
+    memory = SimulatedMemory(replace(CARD, noise=0))
     drive(straight, memory, 20)  # the end of a window
     resumed = make()
     resumed.load_state_dict(json.loads(json.dumps(straight.state_dict())))
@@ -229,7 +248,8 @@ def test_a_resume_on_another_card_solves_anew(total: int) -> None:
     optimizer = make()
     drive(optimizer, SimulatedMemory(CARD))
     other = replace(CARD, total=total)
-    memory, resumed = SimulatedMemory(other), make(other)
+    memory = SimulatedMemory(other)
+    resumed = make(other)
     resumed.load_state_dict(json.loads(json.dumps(optimizer.state_dict())))
     assert resumed.shape != optimizer.shape
     assert memory.share(resumed.shape) < 0.9
@@ -248,7 +268,8 @@ def test_a_resume_with_narrower_bounds_stays_within_them() -> None:
 
 def test_what_bounds_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     huge = replace(CARD, total=400 * GIB)
-    optimizer, memory = make(huge, max_batch_size=16), SimulatedMemory(huge)
+    optimizer = make(huge, max_batch_size=16)
+    memory = SimulatedMemory(huge)
     with caplog.at_level("INFO"):
         drive(optimizer, memory)
     assert optimizer.shape == Shape(256, 16)
@@ -257,9 +278,12 @@ def test_what_bounds_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "lq_size 256: the images, batch 16: max_batch_size" in lines[0]
 
 
-def test_the_smallest_shape_above_the_target_is_kept_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_smallest_shape_above_the_target_is_kept_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     tiny = replace(CARD, total=int(1.2 * GIB))
-    optimizer, memory = make(tiny), SimulatedMemory(tiny)
+    optimizer = make(tiny)
+    memory = SimulatedMemory(tiny)
     with caplog.at_level("INFO"):
         assert drive(optimizer, memory) == []
     assert "is the smallest shape" in caplog.text
@@ -275,7 +299,10 @@ def test_the_smallest_shape_above_the_target_is_kept_and_said(caplog: pytest.Log
         ),
         ({"safety_margin": 0.0}, "safety_margin is 0.0"),
         ({"min_lq_size": 36}, "the network needs a multiple of 8"),
-        ({"min_batch_size": 9, "max_batch_size": 2}, "max_batch_size is 2, below the smallest batch, 9"),
+        (
+            {"min_batch_size": 9, "max_batch_size": 2},
+            "max_batch_size is 2, below the smallest batch, 9",
+        ),
         ({"max_lq_size": 8}, "max_lq_size is 8, below the smallest lq_size, 16"),
     ],
 )
@@ -306,5 +333,12 @@ def test_it_tells_about_itself(read: Callable[[DynamicBatchAndPatchSizeOptimizer
     optimizer = make()
     drive(optimizer, SimulatedMemory(CARD))
     assert read(optimizer)
-    assert set(optimizer.scalars()) >= {"vram/target_pct", "vram/predicted_pct", "dynamic/oom_total"}
-    assert "lq_size 32 (min_lq_size) to 256 (the images), batch 1 to 256 (max_batch_size)" in optimizer.describe()
+    assert set(optimizer.scalars()) >= {
+        "vram/target_pct",
+        "vram/predicted_pct",
+        "dynamic/oom_total",
+    }
+    assert (
+        "lq_size 32 (min_lq_size) to 256 (the images), batch 1 to 256 (max_batch_size)"
+        in optimizer.describe()
+    )

@@ -31,7 +31,10 @@ def test_no_tensor_above_the_elements() -> None:
     bounds = ShapeBounds(64, 512, elements_per_pixel=64 * 16, max_batch_size=256)
     batch = bounds.largest_batch(512)
     assert batch * 512**2 * 1024 < 2**31 <= (batch + 1) * 512**2 * 1024
-    assert bounds.ceiling(Shape(512, batch)) == ["lq_size 512: the images", "2^31 elements in a tensor"]
+    assert bounds.ceiling(Shape(512, batch)) == [
+        "lq_size 512: the images",
+        "2^31 elements in a tensor",
+    ]
 
 
 def test_the_ceiling_is_named_only_where_nothing_can_grow() -> None:
@@ -54,13 +57,22 @@ def test_nearest_and_contains() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_lq_size": 30}, "min_lq_size is 30; the network needs a multiple of 8, for example 24 or 32"),
+        (
+            {"min_lq_size": 30},
+            "min_lq_size is 30; the network needs a multiple of 8, for example 24 or 32",
+        ),
         ({"max_lq_size": 100}, "max_lq_size is 100; the network needs a multiple of 8"),
         ({"min_lq_size": 8}, r"expected at least 16 \(the network\)"),
         ({"min_lq_size": 256}, "the images allow at most 128"),
-        ({"min_lq_size": 64, "max_lq_size": 32}, "max_lq_size is 32, below the smallest lq_size, 64"),
+        (
+            {"min_lq_size": 64, "max_lq_size": 32},
+            "max_lq_size is 32, below the smallest lq_size, 64",
+        ),
         ({"min_batch_size": 1}, "min_batch_size is 1; expected at least 2"),
-        ({"min_batch_size": 9, "max_batch_size": 3}, "max_batch_size is 3, below the smallest batch, 9"),
+        (
+            {"min_batch_size": 9, "max_batch_size": 3},
+            "max_batch_size is 3, below the smallest batch, 9",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, int], message: str) -> None:
@@ -74,7 +86,10 @@ def test_all_problems_at_once() -> None:
 
 
 def test_bounds_without_a_shape() -> None:
-    with pytest.raises(OptionsError, match=r"at least 50 \(the network\), at most 60 \(the images\), a multiple of 64"):
+    with pytest.raises(
+        OptionsError,
+        match=r"at least 50 \(the network\), at most 60 \(the images\), a multiple of 64",
+    ):
         ShapeBounds(50, 60, 64)
     with pytest.raises(OptionsError, match="more than 100 elements"):
         ShapeBounds(50, 60, max_elements=100)

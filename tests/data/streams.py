@@ -35,7 +35,9 @@ def picture(number: int, height: int, width: int, frames: int = 1) -> Picture:
 
 
 def enlarge(lq: Pixels, scale: int) -> Pixels:
-    """GT whose pixel (y * scale, x * scale) is that of LQ at (y, x), as all others of its square."""
+    """GT whose pixel (y * scale, x * scale) is that of LQ at (y, x), as all others of its
+    square.
+    """
     return lq.repeat(scale, 0).repeat(scale, 1)
 
 
@@ -58,7 +60,9 @@ class _InMemory:
 class MemoryImages(_InMemory, PairedImageDatasetDynamicMixin[Picture], Dataset[Sample]):
     """Images with the sizes (height, width)."""
 
-    def __init__(self, sizes: list[tuple[int, int]], scale: int = 2, small_images: SmallImages = "error") -> None:
+    def __init__(
+        self, sizes: list[tuple[int, int]], scale: int = 2, small_images: SmallImages = "error"
+    ) -> None:
         self.scale = scale
         self.use_hflip = self.use_rot = True
         self.small_images = small_images
@@ -75,7 +79,9 @@ class MemoryClips(_InMemory, PairedVideoDatasetDynamicMixin[Picture], Dataset[Sa
         self.scale = scale
         self.use_hflip = self.use_rot = True
         self.small_images: SmallImages = "error"
-        self.use_elements([picture(number, *size, frames=frames) for number, size in enumerate(sizes)])
+        self.use_elements(
+            [picture(number, *size, frames=frames) for number, size in enumerate(sizes)]
+        )
 
 
 @dataclass
@@ -86,7 +92,8 @@ class Asked:
     requests: list[SampleRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        make, first = self.loader.sampler.request, self.loader.samples_consumed
+        make = self.loader.sampler.request
+        first = self.loader.samples_consumed
 
         def request(position: int) -> SampleRequest:
             assert position == first + len(self.requests), "asked in order, once"

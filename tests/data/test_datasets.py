@@ -42,9 +42,11 @@ def test_crops_are_aligned(make_pairs: MakePairs, scale: int) -> None:
 
 def test_a_request_is_a_pure_function(make_pairs: MakePairs) -> None:
     folders = make_pairs(2)
-    first, second = paired(folders), paired(folders)
+    first = paired(folders)
+    second = paired(folders)
     _ = first[SampleRequest(0, 8, 5)]
-    a, b = first[SampleRequest(1, 16, 9)], second[SampleRequest(1, 16, 9)]
+    a = first[SampleRequest(1, 16, 9)]
+    b = second[SampleRequest(1, 16, 9)]
     assert torch.equal(a.lq, b.lq)
     assert a.gt is not None
     assert b.gt is not None
@@ -62,8 +64,14 @@ def test_whole_image_without_augmentation(make_pairs: MakePairs) -> None:
 def test_crops_reach_all_places_equally(make_pairs: MakePairs) -> None:
     dataset = paired(make_pairs([(18, 19)]), use_hflip=False, use_rot=False)
     whole = dataset[SampleRequest(0, None, 0)].lq
-    places = {whole[:, y : y + 16, x : x + 16].numpy().tobytes(): (y, x) for y in range(3) for x in range(4)}
-    seen = Counter(places[dataset[SampleRequest(0, 16, seed)].lq.numpy().tobytes()] for seed in range(1200))
+    places = {
+        whole[:, y : y + 16, x : x + 16].numpy().tobytes(): (y, x)
+        for y in range(3)
+        for x in range(4)
+    }
+    seen = Counter(
+        places[dataset[SampleRequest(0, 16, seed)].lq.numpy().tobytes()] for seed in range(1200)
+    )
     assert len(seen) == 12
     assert min(seen.values()) > 60
     assert max(seen.values()) < 150
@@ -91,7 +99,9 @@ def test_size_of_the_crop_changes_no_flip(make_pairs: MakePairs) -> None:
 
     def orientation(lq_size: int, seed: int) -> tuple[list[int], list[int]]:
         crop = dataset[SampleRequest(0, lq_size, seed)].lq.int()
-        return (crop[:2, 1, 0] - crop[:2, 0, 0]).tolist(), (crop[:2, 0, 1] - crop[:2, 0, 0]).tolist()
+        return (crop[:2, 1, 0] - crop[:2, 0, 0]).tolist(), (
+            crop[:2, 0, 1] - crop[:2, 0, 0]
+        ).tolist()
 
     for seed in range(24):
         assert orientation(16, seed) == orientation(40, seed) == orientation(63, seed)
@@ -99,7 +109,8 @@ def test_size_of_the_crop_changes_no_flip(make_pairs: MakePairs) -> None:
 
 
 def test_switching_flips_off_moves_no_crop() -> None:
-    with_flips, without = draw_plan(3, True, True), draw_plan(3, False, False)
+    with_flips = draw_plan(3, True, True)
+    without = draw_plan(3, False, False)
     assert (with_flips.left, with_flips.top) == (without.left, without.top)
     assert (without.hflip, without.vflip, without.transpose) == (False, False, False)
 
@@ -109,7 +120,8 @@ def test_small_images_error(make_pairs: MakePairs) -> None:
     assert dataset.smallest_side == 18
     dataset.require_lq_size(18)
     with pytest.raises(
-        DataError, match=r"(?s)smaller than the patch of 24x24 .*lq_size 18 or less, or set small_images: skip.*2 times"
+        DataError,
+        match=r"(?s)smaller than the patch of 24x24 .*lq_size 18 or less, or set small_images: skip.*2 times",
     ) as error:
         dataset.require_lq_size(24)
     assert "001.png is 40x20" in str(error.value)
@@ -127,7 +139,9 @@ def test_small_images_skip(make_pairs: MakePairs) -> None:
     assert dataset.summary() == "2 pairs, GT 80x80 to 82x82, 2 left out (smaller than the patch)"
     dataset.require_lq_size(16)
     assert len(dataset) == 4
-    with pytest.raises(DataError, match=r"all 4 LQ images are smaller.*lq_size 41 or less, or small_images: pad"):
+    with pytest.raises(
+        DataError, match=r"all 4 LQ images are smaller.*lq_size 41 or less, or small_images: pad"
+    ):
         dataset.require_lq_size(64)
 
 
@@ -150,7 +164,9 @@ def test_files_that_change_while_running(make_pairs: MakePairs) -> None:
     gt, lq = make_pairs(1)
     dataset = paired((gt, lq))
     save(gt / "000.png", texture(50, 50))
-    with pytest.raises(DataError, match=r"gt/000\.png is 50x50 and .*lq/000\.png is 44x40: not 2 times as large"):
+    with pytest.raises(
+        DataError, match=r"gt/000\.png is 50x50 and .*lq/000\.png is 44x40: not 2 times as large"
+    ):
         _ = dataset[SampleRequest(0, 8, 0)]
 
 
@@ -159,11 +175,14 @@ def test_summary_names_the_unusual(make_pairs: MakePairs) -> None:
     for folder, side in ((gt, 40), (lq, 20)):
         cv2.imwrite(str(folder / "000.png"), texture(side, side)[..., 0])
         cv2.imwrite(str(folder / "001.png"), texture(side, side)[..., 0])
-        cv2.imwrite(str(folder / "002.png"), np.dstack([texture(side, side), texture(side, side)[..., :1]]))
+        cv2.imwrite(
+            str(folder / "002.png"), np.dstack([texture(side, side), texture(side, side)[..., :1]])
+        )
         cv2.imwrite(str(folder / "003.png"), texture(side, side).astype(np.uint16) * 257)
     dataset = paired((gt, lq))
     assert dataset.summary() == (
-        "5 pairs, GT 40x40, 2 grey images (repeated to 3 channels), 1 with alpha (dropped), 1 of 16 bit"
+        "5 pairs, GT 40x40, 2 grey images (repeated to 3 channels), 1 with alpha (dropped), 1 of "
+        "16 bit"
     )
     assert dataset[SampleRequest(3, 8, 0)].lq.dtype == torch.float32
     assert dataset[SampleRequest(2, 8, 0)].lq.dtype == torch.uint8

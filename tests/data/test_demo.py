@@ -20,7 +20,10 @@ def test_makes_pairs_once(tmp_path: Path) -> None:
     assert make_demo_dataset(root)
     assert not make_demo_dataset(root)
     assert [path.name for path in root.parent.iterdir()] == ["demo"]
-    sets = {s: PairedImageDataset(2, str(root / s / "gt"), str(root / s / "lq_x2")) for s in ("train", "val")}
+    sets = {
+        s: PairedImageDataset(2, str(root / s / "gt"), str(root / s / "lq_x2"))
+        for s in ("train", "val")
+    }
     sets["train"].require_lq_size(64)
     assert len(sets["train"]) >= 15
     assert len(sets["val"]) == 3
@@ -28,7 +31,9 @@ def test_makes_pairs_once(tmp_path: Path) -> None:
     assert not stems["train"] & stems["val"]
     headers = [pair.gt.header for d in sets.values() for pair in d.pairs]
     assert all(h.width % 4 == 0 and h.height % 4 == 0 for h in headers)
-    assert all(max(pair.gt.header.width, pair.gt.header.height) <= 512 for pair in sets["train"].pairs)
+    assert all(
+        max(pair.gt.header.width, pair.gt.header.height) <= 512 for pair in sets["train"].pairs
+    )
 
     kept = root / "train" / "gt" / "camera.png"
     before = kept.read_bytes()
@@ -51,7 +56,9 @@ def test_lq_is_gt_shrunk(tmp_path: Path) -> None:
 
 def test_without_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_photographs", lambda: tmp_path)
-    with pytest.raises(DataError, match=r"none of motorcycle_left\.png, .* is there; reinstall scikit-image"):
+    with pytest.raises(
+        DataError, match=r"none of motorcycle_left\.png, .* is there; reinstall scikit-image"
+    ):
         make_demo_dataset(tmp_path / "demo")
     assert list(tmp_path.iterdir()) == []
 

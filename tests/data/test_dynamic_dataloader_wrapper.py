@@ -23,9 +23,13 @@ SIZES = [(64 + 3 * k % 17, 64 + 7 * k % 13) for k in range(37)]
 
 
 @contextlib.contextmanager
-def loader(dataset: Any, num_workers: int = 0, **options: Any) -> Iterator[DynamicDataLoaderWrapper]:
+def loader(
+    dataset: Any, num_workers: int = 0, **options: Any
+) -> Iterator[DynamicDataLoaderWrapper]:
     settings: dict[str, Any] = {"batch_size": 4, "lq_size": 16, "seed": 3} | options
-    with contextlib.closing(DynamicDataLoaderWrapper(dataset, num_workers=num_workers, **settings)) as made:
+    with contextlib.closing(
+        DynamicDataLoaderWrapper(dataset, num_workers=num_workers, **settings)
+    ) as made:
         yield made
 
 
@@ -33,11 +37,17 @@ def same(first: Batch, second: Batch) -> bool:
     assert first.gt is not None
     assert second.gt is not None
     metadata = [(b.indices, b.lq_paths, b.gt_paths, b.reasons) for b in (first, second)]
-    return metadata[0] == metadata[1] and torch.equal(first.lq, second.lq) and torch.equal(first.gt, second.gt)
+    return (
+        metadata[0] == metadata[1]
+        and torch.equal(first.lq, second.lq)
+        and torch.equal(first.gt, second.gt)
+    )
 
 
 def check_batch(batch: Batch, dataset: Any, requests: list[SampleRequest]) -> None:
-    """Every sample is the one that its request describes, cut to the size of the batch, GT exactly over LQ."""
+    """Every sample is the one that its request describes, cut to the size of the batch, GT exactly
+    over LQ.
+    """
     scale = dataset.scale
     assert batch.gt is not None
     assert batch.lq.shape[-1] == batch.lq.shape[-2] == batch.lq_size
@@ -84,26 +94,39 @@ def test_a_thousand_resizes(num_workers: int, resizes: int) -> None:
         pids: tuple[int, ...] = ()
         for step in range(resizes):
             resize_at_random(made, draw)
-            batch_size, lq_size = made.batch_size, made.lq_size
+            batch_size = made.batch_size
+            lq_size = made.lq_size
             before = asked.waiting()
             batch = next(made)
             indices += batch.indices
             requests = asked.of(batch)
-            assert batch.lq_size == min(lq_size, requests[0].lq_size or 0), "larger crops are cut, smaller ones stay"
-            assert {min(lq_size, request.lq_size or 0) for request in requests} == {batch.lq_size}, "sizes never mix"
+            assert batch.lq_size == min(lq_size, requests[0].lq_size or 0), (
+                "larger crops are cut, smaller ones stay"
+            )
+            assert {min(lq_size, request.lq_size or 0) for request in requests} == {
+                batch.lq_size
+            }, "sizes never mix"
             if len(batch) != batch_size:
                 assert len(batch) < batch_size
                 following = asked.waiting()[0]
-                assert min(following.lq_size or 0, lq_size) != batch.lq_size, "only where the size changes"
+                assert min(following.lq_size or 0, lq_size) != batch.lq_size, (
+                    "only where the size changes"
+                )
             if batch.lq_size < lq_size:
-                assert requests == before[: len(batch)], "only what was asked for before the growth is smaller"
+                assert requests == before[: len(batch)], (
+                    "only what was asked for before the growth is smaller"
+                )
             if step % 5 == 0:
                 check_batch(batch, dataset, requests)
             if num_workers:
-                waiting = sum(sample_bytes * (request.lq_size or 0) ** 2 for request in asked.waiting())
+                waiting = sum(
+                    sample_bytes * (request.lq_size or 0) ** 2 for request in asked.waiting()
+                )
                 rest = sum(part.nbytes for part in made._prefetch.received)
                 assert waiting <= budget + rest, "the bound, beside what is here already"
-                assert rest <= budget / (2 * num_workers) * 2, "the rest of a unit, and one of another patch size"
+                assert rest <= budget / (2 * num_workers) * 2, (
+                    "the rest of a unit, and one of another patch size"
+                )
             pids = pids or made.worker_pids
             assert made.worker_pids == pids
         assert len(pids) == num_workers
@@ -128,7 +151,9 @@ def test_sizes_hold_from_the_next_batch(num_workers: int) -> None:
         made.set_lq_size(40)
         shapes = [tuple(next(made).lq.shape) for _ in range(12)]
         late = [shape for shape in shapes if shape[-1] == 9]
-        assert shapes == late + [(7, 3, 40, 40)] * (12 - len(late)), "the ones read ahead first, then all larger"
+        assert shapes == late + [(7, 3, 40, 40)] * (12 - len(late)), (
+            "the ones read ahead first, then all larger"
+        )
         assert len(late) <= (5 if num_workers else 0)
 
 
@@ -145,7 +170,9 @@ def test_in_the_long_run_nothing_is_copied() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [2, 4])
-@pytest.mark.parametrize("options", [{}, {"prefetch_bytes": 20_000}, {"prefetch_factor": 3, "prefetch_batches": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"prefetch_bytes": 20_000}, {"prefetch_factor": 3, "prefetch_batches": 1}]
+)
 def test_prefetching_changes_nothing(num_workers: int, options: dict[str, int]) -> None:
     dataset = MemoryImages(SIZES)
     with loader(dataset) as plain, loader(dataset, num_workers, **options) as made:
@@ -168,7 +195,8 @@ def test_a_sample_larger_than_the_budget_travels_alone() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_resume_in_the_middle(num_workers: int) -> None:
-    dataset, draw = MemoryImages(SIZES), random.Random(1)
+    dataset = MemoryImages(SIZES)
+    draw = random.Random(1)
     indices: list[int] = []
     with loader(dataset, num_workers) as made:
         for _ in range(40):
@@ -205,7 +233,8 @@ def test_spawned_workers() -> None:
 
 
 def test_clips_have_one_crop_for_all_frames() -> None:
-    dataset, draw = MemoryClips(SIZES[:5]), random.Random(2)
+    dataset = MemoryClips(SIZES[:5])
+    draw = random.Random(2)
     with loader(dataset, 2, prefetch_bytes=2**19) as made:
         asked = Asked(made)
         for _ in range(60):
@@ -257,7 +286,10 @@ def test_a_dataset_that_ignores_the_size_is_found_out() -> None:
     with loader(Stubborn(SIZES)) as made:
         next(made)
         made.set_lq_size(24)
-        with pytest.raises(DataError, match=r"asked for 4 crops of 24x24 LQ pixels and gave 4 of 16x16, as for lq/\d+"):
+        with pytest.raises(
+            DataError,
+            match=r"asked for 4 crops of 24x24 LQ pixels and gave 4 of 16x16, as for lq/\d+",
+        ):
             next(made)
 
 
@@ -277,7 +309,10 @@ def test_useless_sizes() -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_split_merged_and_cropped_batches_are_page_locked(num_workers: int) -> None:
     draw = random.Random(5)
-    with loader(MemoryImages(SIZES), num_workers, pin_memory=True) as made, loader(MemoryImages(SIZES)) as plain:
+    with (
+        loader(MemoryImages(SIZES), num_workers, pin_memory=True) as made,
+        loader(MemoryImages(SIZES)) as plain,
+    ):
         for _ in range(60):
             made.set_batch_size(draw.randint(1, 32))
             made.set_lq_size(draw.randint(8, 64))

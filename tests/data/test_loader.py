@@ -1,4 +1,6 @@
-"""The stream of batches: reproducible, resumable, honest about what was consumed and what could not be read."""
+"""The stream of batches: reproducible, resumable, honest about what was consumed and what could not
+be read.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def dataset(make_pairs: MakePairs) -> PairedImageDataset:
 
 
 @contextlib.contextmanager
-def loader(dataset: PairedImageDataset, num_workers: int = 0, **options: Any) -> Iterator[DynamicDataLoaderWrapper]:
+def loader(
+    dataset: PairedImageDataset, num_workers: int = 0, **options: Any
+) -> Iterator[DynamicDataLoaderWrapper]:
     settings: dict[str, Any] = {"batch_size": 4, "lq_size": 16, "seed": 3} | options
     made = DynamicDataLoaderWrapper(dataset, num_workers=num_workers, **settings)
     with contextlib.closing(made):
@@ -87,7 +91,8 @@ def test_crops_differ_between_epochs_and_visits() -> None:
 def test_shape_can_change_while_running(dataset: PairedImageDataset) -> None:
     with loader(dataset) as batches:
         first = next(batches)
-        batches.sampler.batch_size, batches.sampler.lq_size = 2, 24
+        batches.sampler.batch_size = 2
+        batches.sampler.lq_size = 24
         second = next(batches)
         assert second.lq.shape == (2, 3, 24, 24)
         assert batches.samples_consumed == 6
@@ -111,7 +116,9 @@ def test_resume_in_the_middle_of_an_epoch(dataset: PairedImageDataset, num_worke
         assert_same(whole[3:5], list(islice(batches, 2)))
 
 
-def test_a_state_of_another_data_set_is_reported(dataset: PairedImageDataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_of_another_data_set_is_reported(
+    dataset: PairedImageDataset, caplog: pytest.LogCaptureFixture
+) -> None:
     with loader(dataset) as batches:
         batches.load_state_dict({**batches.state_dict(), "samples_per_epoch": 99, "seed": 8})
     assert "an epoch has 7 samples now and had 99 before" in caplog.text
@@ -126,7 +133,9 @@ def test_close_ends_the_workers(dataset: PairedImageDataset) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_unreadable_image_is_a_plain_error(dataset: PairedImageDataset, num_workers: int) -> None:
+def test_an_unreadable_image_is_a_plain_error(
+    dataset: PairedImageDataset, num_workers: int
+) -> None:
     path = dataset.pairs[5].gt.path
     path.write_bytes(path.read_bytes()[:300])
     with loader(dataset, num_workers) as batches, pytest.raises(DataError) as error:
@@ -146,7 +155,10 @@ def test_unreadable_images_are_replaced(
         before = list(islice(batches, 7))
     for index in (5, 6):
         dataset.pairs[index].lq.path.write_text("text")
-    with loader(dataset, num_workers, read_errors="skip") as batches, caplog.at_level(logging.WARNING):
+    with (
+        loader(dataset, num_workers, read_errors="skip") as batches,
+        caplog.at_level(logging.WARNING),
+    ):
         after = list(islice(batches, 7))
         assert batches.replaced_total == 8
     assert [batch.indices for batch in after] == [batch.indices for batch in before]
@@ -167,7 +179,9 @@ def test_no_image_is_readable(dataset: PairedImageDataset) -> None:
     policy: ReadErrors = "skip"
     with (
         loader(dataset, read_errors=policy) as batches,
-        pytest.raises(DataError, match=r"none of the 7 images can be read; the first error: .*is empty"),
+        pytest.raises(
+            DataError, match=r"none of the 7 images can be read; the first error: .*is empty"
+        ),
     ):
         next(batches)
 
@@ -206,7 +220,9 @@ def test_a_dead_worker_is_a_worker_error(dataset: PairedImageDataset) -> None:
 
     with loader(dataset) as batches:
         batches._batches = dying()
-        with pytest.raises(WorkerError, match=r"7\) exited unexpectedly\nA process that reads images"):
+        with pytest.raises(
+            WorkerError, match=r"7\) exited unexpectedly\nA process that reads images"
+        ):
             next(batches)
     assert explain_worker_death(ValueError("DataLoader worker")) is None
     assert explain_worker_death(RuntimeError("something else")) is None
@@ -221,7 +237,9 @@ def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -
         assert len(list(islice(batches, 12))) == 12
 
 
-def test_other_exceptions_stay_what_they_are(dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_exceptions_stay_what_they_are(
+    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
@@ -248,10 +266,14 @@ def test_empty_dataset() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_validation_reads_whole_images_in_order(dataset: PairedImageDataset, num_workers: int, tmp_path: Path) -> None:
+def test_validation_reads_whole_images_in_order(
+    dataset: PairedImageDataset, num_workers: int, tmp_path: Path
+) -> None:
     batches = list(eval_batches(dataset, num_workers))
     assert [batch.indices for batch in batches] == [[k] for k in range(7)]
-    assert [tuple(batch.lq.shape) for batch in batches] == [(1, 3, 40 + 2 * k, 44 - k) for k in range(7)]
+    assert [tuple(batch.lq.shape) for batch in batches] == [
+        (1, 3, 40 + 2 * k, 44 - k) for k in range(7)
+    ]
     dataset.pairs[2].gt.path.write_text("text")
     with pytest.raises(DataError, match=r"002\.png: not a PNG"):
         list(eval_batches(dataset, num_workers))

@@ -12,7 +12,10 @@ from traiNNer.utils.images import image_to_tensor
 
 
 def sample(
-    shape: tuple[int, ...] = (3, 4, 6), dtype: torch.dtype = torch.uint8, gt: bool = True, index: int = 0
+    shape: tuple[int, ...] = (3, 4, 6),
+    dtype: torch.dtype = torch.uint8,
+    gt: bool = True,
+    index: int = 0,
 ) -> Sample:
     lq = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(index)).to(dtype)
     lq = lq / 255 if dtype.is_floating_point else lq
@@ -22,7 +25,12 @@ def sample(
 
 def test_collate() -> None:
     batch = collate([sample(index=3), sample(index=1)])
-    assert (len(batch), batch.indices, batch.lq_paths, batch.gt_paths) == (2, [3, 1], ["lq3", "lq1"], ["gt3", "gt1"])
+    assert (len(batch), batch.indices, batch.lq_paths, batch.gt_paths) == (
+        2,
+        [3, 1],
+        ["lq3", "lq1"],
+        ["gt3", "gt1"],
+    )
     assert batch.gt is not None
     assert batch.lq.dtype == batch.gt.dtype == torch.uint8
     assert batch.pixels == 2 * 4 * 6
@@ -39,7 +47,8 @@ def test_without_gt() -> None:
 
 
 def test_mixed_depths_become_float() -> None:
-    eight, deep = sample(index=1), sample(index=1, dtype=torch.float32)
+    eight = sample(index=1)
+    deep = sample(index=1, dtype=torch.float32)
     batch = collate([eight, deep])
     assert batch.lq.dtype == torch.float32
     assert torch.equal(batch.lq[0], batch.lq[1])
@@ -70,7 +79,8 @@ def reasons(batch: Batch) -> list[tuple[int, str, str, str | None]]:
 
 def test_metadata_follow_the_samples() -> None:
     samples = [sample(index=k) for k in range(5)]
-    samples[1].replaced, samples[4].replaced = "one", "four"
+    samples[1].replaced = "one"
+    samples[4].replaced = "four"
     whole = collate(samples)
     head, tail = whole.split(2)
     assert (len(head), len(tail), head.replaced, tail.replaced) == (2, 3, ["one"], ["four"])
@@ -109,7 +119,10 @@ def test_crops_of_one_placement_are_nested(height: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, 23, 3), dtype=np.uint8)
     for seed in range(60):
         placement = Placement(draw_plan(seed, True, True), height, 23)
-        crops = {side: image_to_tensor(cut(pad_to(image, side), placement, side, 1)) for side in (4, 7, 16)}
+        crops = {
+            side: image_to_tensor(cut(pad_to(image, side), placement, side, 1))
+            for side in (4, 7, 16)
+        }
         large = collate([Sample(crops[16], None, 0, "", None, placement=placement)])
         for side in (4, 7):
             assert torch.equal(large.crop(side).lq[0], crops[side]), "as if asked for in this size"

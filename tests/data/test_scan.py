@@ -50,7 +50,9 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert [image.stem for image in scan_folder(tmp_path / "set")] == ["a", "linked/b"]
 
 
-def test_headers_are_remembered(make_pairs: MakePairs, headers_read: list[str], cache_home: Path) -> None:
+def test_headers_are_remembered(
+    make_pairs: MakePairs, headers_read: list[str], cache_home: Path
+) -> None:
     gt, _ = make_pairs(4)
     first = scan_folder(gt)
     assert sorted(headers_read) == ["000.png", "001.png", "002.png", "003.png"]
@@ -101,12 +103,18 @@ def test_a_cache_that_cannot_be_written_is_ignored(make_pairs: MakePairs, cache_
 
 def test_missing_folder_file_and_empty_folder(tmp_path: Path, make_pairs: MakePairs) -> None:
     gt, _ = make_pairs(1)
-    with pytest.raises(DataError, match=rf"does not exist:\s+{gt}/x/y \(the nearest folder that exists is {gt}\)"):
+    with pytest.raises(
+        DataError, match=rf"does not exist:\s+{gt}/x/y \(the nearest folder that exists is {gt}\)"
+    ):
         scan_folder(gt / "x" / "y")
-    with pytest.raises(DataError, match=rf"a file is given where a folder .*:\s+{gt}/000\.png: give {gt}"):
+    with pytest.raises(
+        DataError, match=rf"a file is given where a folder .*:\s+{gt}/000\.png: give {gt}"
+    ):
         scan_folder(gt / "000.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=rf"no image in this folder \(what is read: \.png, .*\):\s+{tmp_path}/empty"):
+    with pytest.raises(
+        DataError, match=rf"no image in this folder \(what is read: \.png, .*\):\s+{tmp_path}/empty"
+    ):
         scan_folder(tmp_path / "empty")
 
 
@@ -148,17 +156,26 @@ def test_everything_wrong_is_in_one_error(tmp_path: Path, make_pairs: MakePairs)
     message = str(error.value)
     assert f"GT without an LQ image of the same name in {lq}:\n    {gt}/000.png" in message
     assert f"LQ without a GT image of the same name in {gt}:\n    {lq}/001.png" in message
-    assert f"two images of one name in a folder; remove one (2 times):\n    {lq}/002.jpg and 002.png" in message
+    assert (
+        f"two images of one name in a folder; remove one (2 times):\n    {lq}/002.jpg and 002.png"
+        in message
+    )
     assert "are these different pictures?" in message
     assert f"unusable image:\n    {gt}/004.png: the PNG file is cut short" in message
     assert f"does not exist:\n    {tmp_path}/none" in message
-    assert f"{lq}/004.png" not in message, "the partner of an unusable image is not one without partner"
+    assert f"{lq}/004.png" not in message, (
+        "the partner of an unusable image is not one without partner"
+    )
 
 
 @pytest.mark.parametrize(
     ("gt_size", "lq_size", "message"),
     [
-        ((40, 48), (40, 48), r"they have the same size; was the same folder given twice, or should scale be 1\?"),
+        (
+            (40, 48),
+            (40, 48),
+            r"they have the same size; was the same folder given twice, or should scale be 1\?",
+        ),
         ((20, 24), (40, 48), r"LQ is larger than GT; are dataroot_gt and dataroot_lq swapped\?"),
         ((80, 96), (20, 24), r"it looks like scale 4"),
         (
@@ -171,7 +188,9 @@ def test_everything_wrong_is_in_one_error(tmp_path: Path, make_pairs: MakePairs)
         ((90, 30), (20, 24), r"are these different pictures\?"),
     ],
 )
-def test_size_mismatches(tmp_path: Path, gt_size: tuple[int, int], lq_size: tuple[int, int], message: str) -> None:
+def test_size_mismatches(
+    tmp_path: Path, gt_size: tuple[int, int], lq_size: tuple[int, int], message: str
+) -> None:
     save(tmp_path / "gt" / "a.png", texture(*gt_size))
     save(tmp_path / "lq" / "a.png", texture(*lq_size))
     with pytest.raises(DataError, match=rf"(?s)GT is not 2 x LQ: {message}") as error:

@@ -33,7 +33,9 @@ FORMATS = [
 
 
 def ramp(height: int = 32, width: int = 48) -> Pixels:
-    """Red rises by five levels a column, blue falls: chroma that is off by half a column is off by some levels."""
+    """Red rises by five levels a column, blue falls: chroma that is off by half a column is off by
+    some levels.
+    """
     columns = np.arange(width) * 5
     rgb = np.stack([columns, np.full(width, 120), 250 - columns], axis=1)
     return np.broadcast_to(rgb, (height, width, 3)).astype(np.uint8)
@@ -49,13 +51,18 @@ def averaged(rgb: Pixels) -> av.VideoFrame:
     full = rgb_to_frame(rgb, "yuv444p", full_range=True)
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], "yuvj420p")
     for number, (source, target) in enumerate(zip(full.planes, frame.planes, strict=True)):
-        plane = np.frombuffer(bytes(source), np.uint8).reshape(-1, source.line_size)[:, : source.width].astype(float)
+        plane = (
+            np.frombuffer(bytes(source), np.uint8)
+            .reshape(-1, source.line_size)[:, : source.width]
+            .astype(float)
+        )
         if number:
             plane = (plane[::2, ::2] + plane[1::2, ::2] + plane[::2, 1::2] + plane[1::2, 1::2]) / 4
         rows = np.zeros((target.height, target.line_size), np.uint8)
         rows[:, : plane.shape[1]] = np.round(plane)
         target.update(rows)
-    frame.colorspace, frame.color_range = full.colorspace, full.color_range
+    frame.colorspace = full.colorspace
+    frame.color_range = full.color_range
     return frame
 
 
@@ -74,7 +81,9 @@ def test_chroma_is_found_where_encoders_put_it() -> None:
 def test_every_kind_of_pixel(pixel_format: str) -> None:
     rgb = ramp(31, 45)
     given = VideoReformatter().reformat(
-        av.VideoFrame.from_ndarray(rgb, format="rgb24"), format=pixel_format, interpolation=Interpolation.BICUBIC
+        av.VideoFrame.from_ndarray(rgb, format="rgb24"),
+        format=pixel_format,
+        interpolation=Interpolation.BICUBIC,
     )
     out = FrameToRgb("h264")(given)
     assert out.shape == rgb.shape
@@ -87,6 +96,12 @@ def test_every_kind_of_pixel(pixel_format: str) -> None:
 
 
 def test_a_change_within_a_video() -> None:
-    convert, first, second = FrameToRgb("h264"), ramp(32, 48), ramp(24, 32)
-    for rgb, pixel_format, full in ((first, "yuv420p", False), (second, "yuv444p", True), (first, "yuv420p", True)):
+    convert = FrameToRgb("h264")
+    first = ramp(32, 48)
+    second = ramp(24, 32)
+    for rgb, pixel_format, full in (
+        (first, "yuv420p", False),
+        (second, "yuv444p", True),
+        (first, "yuv420p", True),
+    ):
         assert furthest(convert(rgb_to_frame(rgb, pixel_format, full_range=full)), rgb) <= 2

@@ -1,4 +1,6 @@
-"""Clips: one crop and one orientation for all frames, no clip across scenes, every frame once in validation."""
+"""Clips: one crop and one orientation for all frames, no clip across scenes, every frame once in
+validation.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def video_files(root: Path, lengths: list[int] | None = None, scale: int = 2) ->
     for scene, length in enumerate(lengths or LENGTHS):
         lq = [marked(scene, frame) for frame in range(length)]
         write_lossless(root / "lq" / f"s{scene}.mkv", lq, gop=4)
-        write_lossless(root / "gt" / f"s{scene}.mkv", [p.repeat(scale, 0).repeat(scale, 1) for p in lq], gop=4)
+        write_lossless(
+            root / "gt" / f"s{scene}.mkv", [p.repeat(scale, 0).repeat(scale, 1) for p in lq], gop=4
+        )
     return root / "gt", root / "lq"
 
 
@@ -103,14 +107,20 @@ def test_clips_are_aligned(tmp_path: Path, make: Any, target: Any) -> None:
     suffix = ".png" if make is folders else ""
     scene = "s1" if make is folders else "s1.mkv"
     name = f"{1:05d}" if make is folders else f"{1:08d}"
-    assert sample.lq_path == str(tmp_path / "lq" / scene / f"{name}{suffix}"), "the frame in the middle"
+    assert sample.lq_path == str(tmp_path / "lq" / scene / f"{name}{suffix}"), (
+        "the frame in the middle"
+    )
     np.testing.assert_array_equal(sample.lq[2].permute(1, 2, 0).numpy(), marked(1, 2))
 
 
 def test_stride_and_step(tmp_path: Path) -> None:
     dataset = paired(folders(tmp_path, [7, 9]), clip_size=3, frame_stride=3, clip_step=2)
     samples = [dataset[SampleRequest(index, 8, index)] for index in range(len(dataset))]
-    assert [check_clip(sample.lq, sample.gt, 3) for sample in samples] == [[0, 3, 6], [0, 3, 6], [2, 5, 8]]
+    assert [check_clip(sample.lq, sample.gt, 3) for sample in samples] == [
+        [0, 3, 6],
+        [0, 3, 6],
+        [2, 5, 8],
+    ]
 
 
 STRIDE_SHORT = r"(?s)scene shorter than a clip of 3 frames \(clip_size\) at a distance of 3 \(frame_stride\), .*spans 7"
@@ -118,10 +128,13 @@ STRIDE_SHORT = r"(?s)scene shorter than a clip of 3 frames \(clip_size\) at a di
 
 def test_short_scenes(tmp_path: Path) -> None:
     roots = folders(tmp_path)
-    with pytest.raises(DataError, match=STRIDE_SHORT + r".*short_scenes: skip:\s+\S+/s2 has 6 frames$"):
+    with pytest.raises(
+        DataError, match=STRIDE_SHORT + r".*short_scenes: skip:\s+\S+/s2 has 6 frames$"
+    ):
         paired(roots, clip_size=3, frame_stride=3)
     with pytest.raises(
-        DataError, match=r"(?s)every scene is shorter .*choose clip_size 9 or less:\s+.*s1 with 9 frame"
+        DataError,
+        match=r"(?s)every scene is shorter .*choose clip_size 9 or less:\s+.*s1 with 9 frame",
     ):
         paired(roots, clip_size=10, short_scenes="skip")
     with pytest.raises(DataError, match=r"choose clip_size 3 or less"):
@@ -130,7 +143,8 @@ def test_short_scenes(tmp_path: Path) -> None:
     assert len(dataset) == 1 + 3
     assert (
         dataset.summary()
-        == "2 scenes, 16 frames, 4 clips of 7 frames, GT 64x48, 1 scene left out (shorter than a clip)"
+        == "2 scenes, 16 frames, 4 clips of 7 frames, GT 64x48, 1 scene left out (shorter than a "
+        "clip)"
     )
     assert len(dataset.for_validation()) == sum(LENGTHS), "validation needs no whole clip"
 
@@ -145,7 +159,8 @@ def test_useless_options(tmp_path: Path) -> None:
 
 def test_time_flip_changes_nothing_else(tmp_path: Path) -> None:
     roots = folders(tmp_path)
-    plain, flipping = paired(roots, clip_size=3), paired(roots, clip_size=3, use_time_flip=True)
+    plain = paired(roots, clip_size=3)
+    flipping = paired(roots, clip_size=3, use_time_flip=True)
     reversed_seeds = 0
     for seed in range(40):
         one, other = (dataset[SampleRequest(seed % 10, 12, seed)] for dataset in (plain, flipping))
@@ -153,11 +168,14 @@ def test_time_flip_changes_nothing_else(tmp_path: Path) -> None:
         assert other.gt is not None
         if check_clip(other.lq, other.gt) != check_clip(one.lq, one.gt):
             reversed_seeds += 1
-            other.lq, other.gt = other.lq.flip(0), other.gt.flip(0)
+            other.lq = other.lq.flip(0)
+            other.gt = other.gt.flip(0)
         assert torch.equal(one.lq, other.lq)
         assert torch.equal(one.gt, other.gt)
         again = flipping[SampleRequest(seed % 10, 9, seed)]
-        assert (marks(again.lq) == marks(other.lq)) == (marks(again.lq) == marks(one.lq)), "whatever the size"
+        assert (marks(again.lq) == marks(other.lq)) == (marks(again.lq) == marks(one.lq)), (
+            "whatever the size"
+        )
     assert 10 < reversed_seeds < 30
     whole = flipping[SampleRequest(0, None, 1)]
     assert check_clip(whole.lq, whole.gt) == [0, 1, 2]
@@ -174,9 +192,12 @@ def test_center_decodes_one_gt_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [folders, video_files])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_validation_has_every_frame_once(tmp_path: Path, make: Any, num_workers: int) -> None:
-    dataset = paired(make(tmp_path, [4, 1, 6]), clip_size=3, short_scenes="skip", use_time_flip=True).for_validation()
+    dataset = paired(
+        make(tmp_path, [4, 1, 6]), clip_size=3, short_scenes="skip", use_time_flip=True
+    ).for_validation()
     assert (len(dataset), dataset.frames) == (11, 3)
-    middles, around = [], []
+    middles = []
+    around = []
     for batch in eval_batches(dataset, num_workers):
         assert batch.gt is not None
         assert (batch.lq.shape, batch.gt.shape) == ((1, 3, 3, 24, 32), (1, 3, 48, 64))
@@ -199,7 +220,10 @@ def check_batch(batch: Batch, dataset: PairedVideoDataset) -> None:
     frames = dataset.frames
     assert batch.gt is not None
     assert batch.lq.shape == (len(batch), frames, 3, batch.lq_size, batch.lq_size)
-    assert batch.gt.shape[1:] == ((frames,) if dataset.target == "all" else ()) + (3, *(2 * batch.lq_size,) * 2)
+    assert batch.gt.shape[1:] == ((frames,) if dataset.target == "all" else ()) + (
+        3,
+        *(2 * batch.lq_size,) * 2,
+    )
     for lq, gt, path in zip(batch.lq, batch.gt, batch.lq_paths, strict=True):
         numbers = check_clip(lq, gt)
         assert int(Path(path).stem) == numbers[frames // 2]
@@ -211,7 +235,8 @@ def test_resizes(tmp_path: Path, num_workers: int, make: Any, target: Any) -> No
     dataset = paired(make(tmp_path), clip_size=3, target=target, use_time_flip=True)
     _ = dataset[SampleRequest(0, 8, 0)]  # what is open here is not used in the workers
     wrapped = DynamicDatasetWrapper(dataset, 12, 2)
-    draw, indices = random.Random(num_workers), []
+    draw = random.Random(num_workers)
+    indices = []
     made = DynamicDataLoaderWrapper(
         wrapped, batch_size=4, lq_size=12, seed=1, num_workers=num_workers, prefetch_bytes=2**18
     )
@@ -226,7 +251,9 @@ def test_resizes(tmp_path: Path, num_workers: int, make: Any, target: Any) -> No
             for place in range(len(batch)):
                 request = made.sampler.request(first + place)
                 same = dataset[SampleRequest(request.index, batch.lq_size, request.seed)]
-                assert torch.equal(same.lq, batch.lq[place]), "cropped on arrival or asked for in this size"
+                assert torch.equal(same.lq, batch.lq[place]), (
+                    "cropped on arrival or asked for in this size"
+                )
                 assert same.gt is not None
                 assert batch.gt is not None
                 assert torch.equal(same.gt, batch.gt[place])
@@ -243,7 +270,8 @@ def test_start_methods(tmp_path: Path, method: Any) -> None:
     with contextlib.closing(made):
         next(made)
         for _ in range(6):
-            one, other = next(plain), next(made)
+            one = next(plain)
+            other = next(made)
             assert torch.equal(one.lq, other.lq)
             assert one.indices == other.indices
 
@@ -280,13 +308,16 @@ def test_sizes(tmp_path: Path) -> None:
     assert (dataset.largest_lq_size_of(None), dataset.largest_lq_size_of([0])) == (14, 24)
     with pytest.raises(DataError, match=r"lq_size 14 or less.*skip.*:\s+\S+/b/1\.png is 32x14$"):
         dataset.require_lq_size(16)
-    with pytest.raises(DataError, match=r"the scenes cannot .*\s.*48x48 pixels that ssim needs:\s+\S+/b is 64x28$"):
+    with pytest.raises(
+        DataError, match=r"the scenes cannot .*\s.*48x48 pixels that ssim needs:\s+\S+/b is 64x28$"
+    ):
         dataset.require_gt_side(48, "ssim")
     dataset.require_gt_side(28, "ssim")
     skipping = paired(roots, clip_size=2, small_images="skip")
     skipping.require_lq_size(16)
     assert skipping.summary() == (
-        "1 scene, 4 frames, 3 clips of 2 frames, GT 64x48, 3 clips left out (smaller than the patch)"
+        "1 scene, 4 frames, 3 clips of 2 frames, GT 64x48, 3 clips left out (smaller than the "
+        "patch)"
     )
 
 
@@ -317,7 +348,8 @@ def test_numbers_are_numbers_and_scenes_may_be_nested(tmp_path: Path) -> None:
         save_scene(tmp_path / kind, 2, range(3), scale)
     dataset = paired((tmp_path / "gt", tmp_path / "lq"), clip_size=3)
     firsts = [
-        Path(dataset[SampleRequest(k, None, 0)].lq_path).relative_to(tmp_path / "lq") for k in range(len(dataset))
+        Path(dataset[SampleRequest(k, None, 0)].lq_path).relative_to(tmp_path / "lq")
+        for k in range(len(dataset))
     ]
     assert [str(path) for path in firsts] == [
         "00001.png",
@@ -354,38 +386,60 @@ def test_everything_wrong_is_in_one_error(tmp_path: Path) -> None:
     assert message.startswith("the scenes cannot be used:\n")
     for expected in (
         f"or make two scenes of it (2 times):\n    {gt}/s1: 2 to 3\n    {lq}/s1: 2 to 3\n",
-        f"the frames of a scene are not equally large:\n    {lq}/s2/00001.png is 30x20, {lq}/s2/00000.png is 32x24",
+        (
+            f"the frames of a scene are not equally large:\n    {lq}/s2/00001.png is 30x20, "
+            f"{lq}/s2/00000.png is 32x24"
+        ),
         f"GT scene without an LQ scene of the same name in {lq}:\n    {gt}/s3",
         f"LQ scene without a GT scene of the same name in {gt}:\n    {lq}/s4",
         f"GT and LQ have not the same number of frames:\n    {gt}/s5 has 4 and {lq}/s5 has 5",
         f"two frames of one number in a scene:\n    {lq}/s6/00001.png and 1.png",
         f"GT is not 2 x LQ: it looks like scale 3:\n    {gt}/s7 is 96x72, {lq}/s7 is 32x24",
-        f"be shifted against each other:\n    {gt}/s8 begins with 00001.png and {lq}/s8 with 00000.png",
+        (
+            f"be shifted against each other:\n    {gt}/s8 begins with 00001.png and {lq}/s8 with "
+            "00000.png"
+        ),
         f"unusable image:\n    {gt}/s9/00003.png: not a PNG",
         f"each scene needs a folder of its own:\n    {lq}/s10: ..., other...",
         f"a frame without a number at the end of its name:\n    {lq}/s11/last.png",
-        f"a folder without frames or videos; delete it, or let its name begin with a dot:\n    {gt}/empty",
+        (
+            "a folder without frames or videos; delete it, or let its name begin with a dot:\n    "
+            f"{gt}/empty"
+        ),
         f"unusable video:\n    {lq}/film.mp4: not a video that can be opened",
-        f"two scenes of one name (without the suffix) in a folder; remove or rename one:\n    {lq}/s0 and s0.mkv",
-        "scene shorter than a clip of 5 frames (clip_size); choose a smaller clip_size, or set short_scenes: skip:",
+        (
+            "two scenes of one name (without the suffix) in a folder; remove or rename one:\n    "
+            f"{lq}/s0 and s0.mkv"
+        ),
+        (
+            "scene shorter than a clip of 5 frames (clip_size); choose a smaller clip_size, or set "
+            "short_scenes: skip:"
+        ),
         f"\n    {lq}/s12 has 3 frames",
     ):
         assert expected in message, expected
-    assert message.count("s9") == message.count("s10:") == message.count("s11") == 1, "each scene is blamed once"
+    assert message.count("s9") == message.count("s10:") == message.count("s11") == 1, (
+        "each scene is blamed once"
+    )
 
 
 def test_missing_roots(tmp_path: Path) -> None:
     gt, lq = folders(tmp_path, [3])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(
-        DataError, match=r"(?s)folder does not exist:\s+\S+/none .*no frames and no videos in this fold"
+        DataError,
+        match=r"(?s)folder does not exist:\s+\S+/none .*no frames and no videos in this fold",
     ):
-        PairedVideoDataset(2, [str(tmp_path / "none"), str(gt)], [str(lq), str(tmp_path / "nothing")])
+        PairedVideoDataset(
+            2, [str(tmp_path / "none"), str(gt)], [str(lq), str(tmp_path / "nothing")]
+        )
     with pytest.raises(DataError, match="dataroot_gt names 2 folders and dataroot_lq 1"):
         PairedVideoDataset(2, [str(gt), str(gt)], str(lq))
 
 
-def test_colours_that_are_told_for_one_side_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_colours_that_are_told_for_one_side_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_colours(tmp_path / "lq" / "a.mkv", [(200, 100, 50)], 2, False)
     write_colours(tmp_path / "gt" / "a.mkv", [(200, 100, 50)] * 2, 1, False)
     with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="GT is not 2 x LQ"):
@@ -400,12 +454,19 @@ def test_single_videos(tmp_path: Path, make: Any) -> None:
     videos = " (2 videos)" if make is video_files else ""
     assert dataset.summary() == f"2 scenes{videos}, 7 frames, 32x24"
     assert (len(dataset), dataset.frames) == (7, 5)
-    windows = [[frame for _, frame in marks(dataset[SampleRequest(k, None, 0)].lq)] for k in range(7)]
+    windows = [
+        [frame for _, frame in marks(dataset[SampleRequest(k, None, 0)].lq)] for k in range(7)
+    ]
     assert windows[:4] == [[2, 1, 0, 1, 2], [1, 0, 1, 2, 1], [0, 1, 2, 1, 0], [2, 1, 0, 1, 2]]
     sample = dataset[SampleRequest(6, None, 0)]
     assert (sample.gt, sample.gt_path, Path(sample.lq_path).parent.stem) == (None, None, "s1")
     for number, stream in enumerate(dataset.streams):
-        assert (stream.name, len(stream), stream.width, stream.height) == (f"s{number}", 3 + number, 32, 24)
+        assert (stream.name, len(stream), stream.width, stream.height) == (
+            f"s{number}",
+            3 + number,
+            32,
+            24,
+        )
         assert stream.fps == (Fraction(25) if make is video_files else None)
         assert stream.is_video == (make is video_files)
         for _ in range(2):
@@ -433,7 +494,9 @@ def test_single_scene_roots(tmp_path: Path) -> None:
 def test_a_long_film_is_streamed_in_little_memory(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", film(10, 480, 640) * 12, "mpeg4")
     stream = SingleVideoDataset(2, str(video)).streams[0]
-    process, before, most = psutil.Process(), 0, 0
+    process = psutil.Process()
+    before = 0
+    most = 0
     for number, _ in enumerate(stream.frames()):
         memory = process.memory_info().rss
         before = memory if number == 20 else before

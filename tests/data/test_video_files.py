@@ -1,4 +1,6 @@
-"""Every frame of a video by its number is the one that decoding from the beginning gives; and what is wrong is said."""
+"""Every frame of a video by its number is the one that decoding from the beginning gives; and what
+is wrong is said.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,20 @@ from traiNNer.utils.errors import DataError
 GOP_OF_8 = "bframes=3:b-adapt=0:scenecut=0:keyint=8"
 KINDS: dict[str, dict[str, Any]] = {
     "h264.mp4": {"codec": "libx264", "b_frames": 3},
-    "h264_open_gop.mkv": {"codec": "libx264", "x264-params": f"open-gop=1:b-pyramid=normal:{GOP_OF_8}"},
-    "h264_refresh.mkv": {"codec": "libx264", "x264-params": "intra-refresh=1:bframes=0:scenecut=0:keyint=12"},
+    "h264_open_gop.mkv": {
+        "codec": "libx264",
+        "x264-params": f"open-gop=1:b-pyramid=normal:{GOP_OF_8}",
+    },
+    "h264_refresh.mkv": {
+        "codec": "libx264",
+        "x264-params": "intra-refresh=1:bframes=0:scenecut=0:keyint=12",
+    },
     "h264.avi": {"codec": "libx264", "b_frames": 2},
     "h264.ts": {"codec": "libx264", "b_frames": 2},
-    "hevc_open_gop.mp4": {"codec": "libx265", "x265-params": f"log-level=none:open-gop=1:pools=none:{GOP_OF_8}"},
+    "hevc_open_gop.mp4": {
+        "codec": "libx265",
+        "x265-params": f"log-level=none:open-gop=1:pools=none:{GOP_OF_8}",
+    },
     "mpeg4.avi": {"codec": "mpeg4", "b_frames": 2},
     "mpeg4_plain.avi": {"codec": "mpeg4", "b_frames": 0},
     "mpeg2.mpg": {"codec": "mpeg2video", "b_frames": 2},
@@ -111,7 +122,15 @@ def test_the_index_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv420p"])
 def test_colours(tmp_path: Path, matrix: int, full: bool, pix_fmt: str) -> None:
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 100, 50), (20, 60, 120)]
+    colours = [
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+        (255, 255, 255),
+        (0, 0, 0),
+        (200, 100, 50),
+        (20, 60, 120),
+    ]
     path = write_colours(tmp_path / "a.mkv", colours, matrix, full, pix_fmt)
     video = scan_video(path)
     assert video.matrix == matrix
@@ -122,7 +141,9 @@ def test_colours(tmp_path: Path, matrix: int, full: bool, pix_fmt: str) -> None:
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
     picture = film(1)[0]
-    path = write_video(tmp_path / "a.mkv", [picture] * 9, "ffv1", pix_fmt="bgr0", gop=3, rotation=rotation)
+    path = write_video(
+        tmp_path / "a.mkv", [picture] * 9, "ffv1", pix_fmt="bgr0", gop=3, rotation=rotation
+    )
     video = scan_video(path)
     turned = np.rot90(picture, rotation // 90)
     assert (video.height, video.width) == turned.shape[:2]
@@ -132,7 +153,9 @@ def test_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
 
 def test_an_odd_rotation_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", film(3), rotation=29.5)
-    with pytest.raises(DataError, match=r"a\.mkv: the picture is rotated by 29 degrees; encode it anew"):
+    with pytest.raises(
+        DataError, match=r"a\.mkv: the picture is rotated by 29 degrees; encode it anew"
+    ):
         scan_video(path)
 
 
@@ -143,7 +166,9 @@ def test_variable_rate(tmp_path: Path) -> None:
     assert video.variable_rate
     for number in (9, 3, 5):
         np.testing.assert_array_equal(VideoReader(video).read(number), pictures[number])
-    assert not scan_video(write_lossless(tmp_path / "b.mkv", film(10), fps=60)).variable_rate, "16 and 17 ms"
+    assert not scan_video(write_lossless(tmp_path / "b.mkv", film(10), fps=60)).variable_rate, (
+        "16 and 17 ms"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "fast.mp4", "a.mkv", "a.avi"])
@@ -153,7 +178,10 @@ def test_cut_short(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / name, film(75), codec, container=container)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 6 // 10])
-    with pytest.raises(DataError, match=rf"{name}: .*(cut short|cannot? be opened|can be opened).*; copy or download"):
+    with pytest.raises(
+        DataError,
+        match=rf"{name}: .*(cut short|cannot? be opened|can be opened).*; copy or download",
+    ):
         scan_video(path)
 
 
@@ -177,7 +205,8 @@ def test_damage_is_found_when_it_is_read(tmp_path: Path, name: str) -> None:
     reader = VideoReader(scan_video(path))
     frames = [read_or_none(reader, number) for number in range(60)]
     failed = [number for number, frame in enumerate(frames) if frame is None]
-    first, last = failed[0] - failed[0] % 12, failed[-1] - failed[-1] % 12 + 12
+    first = failed[0] - failed[0] % 12
+    last = failed[-1] - failed[-1] % 12 + 12
     assert first <= 26 < last <= first + 24, "only the group that is damaged, and what refers to it"
     for number in (*range(first), *range(last, 60)):
         np.testing.assert_array_equal(frames[number], expected[number])
@@ -194,12 +223,16 @@ def test_no_videos_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return str(error.value)
 
     assert "a.mp4: the file is empty (0 bytes)" in message("a.mp4")
-    assert "b.mkv: not a video that can be opened (Invalid data found" in message("b.mkv", b"no video" * 100)
+    assert "b.mkv: not a video that can be opened (Invalid data found" in message(
+        "b.mkv", b"no video" * 100
+    )
     with pytest.raises(DataError, match=r"c\.mp4: cannot be read: No such file"):
         scan_video(tmp_path / "c.mp4")
     shutil.copy(write_video(tmp_path / "d.mp4", film(3)), tmp_path / "e.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(DataError, match=r'e\.mp4: .* not installed: pip install "traiNNer\[video\]"'):
+    with pytest.raises(
+        DataError, match=r'e\.mp4: .* not installed: pip install "traiNNer\[video\]"'
+    ):
         scan_video(tmp_path / "e.mp4")
 
 

@@ -18,12 +18,14 @@ from traiNNer.utils.images import Pixels
 
 
 def test_elements_are_found_through_all_layers() -> None:
-    first, second = MemoryImages([(40, 40)] * 5), MemoryImages([(30, 50)] * 4)
+    first = MemoryImages([(40, 40)] * 5)
+    second = MemoryImages([(30, 50)] * 4)
     nested = Subset(ConcatDataset([Subset(first, [4, 2]), second]), [5, 0, 1, 3])
     dataset = DynamicDatasetWrapper(nested, 16, 2)
     assert len(dataset) == 4
     for index, (leaf, inner) in enumerate([(second, 3), (first, 4), (first, 2), (second, 1)]):
-        sample, expected = dataset[SampleRequest(index, 12, 99)], leaf[SampleRequest(inner, 12, 99)]
+        sample = dataset[SampleRequest(index, 12, 99)]
+        expected = leaf[SampleRequest(inner, 12, 99)]
         assert torch.equal(sample.lq, expected.lq)
         assert (sample.index, sample.lq_path) == (index, f"lq/{inner}")
     with pytest.raises(IndexError, match="no element 4 among 4"):
@@ -49,7 +51,9 @@ def test_epochs_over_subsets(num_workers: int) -> None:
         DynamicDataLoaderWrapper(dataset, batch_size=4, lq_size=16, seed=0, num_workers=num_workers)
     ) as made:
         batches = list(islice(made, 14))
-    assert Counter(index for batch in batches for index in batch.indices) == dict.fromkeys(range(7), 8)
+    assert Counter(index for batch in batches for index in batch.indices) == dict.fromkeys(
+        range(7), 8
+    )
 
 
 def test_the_largest_patch_is_that_of_the_elements_used() -> None:
@@ -68,7 +72,9 @@ def test_the_largest_patch_is_that_of_the_elements_used() -> None:
 def test_small_images_below_subsets() -> None:
     images = MemoryImages([(40, 60), (20, 90), (33, 50)])
     DynamicDatasetWrapper(Subset(images, [0, 2]), 16, 2).require_lq_size(33)
-    with pytest.raises(DataError, match=r"patch of 34x34 .*; choose lq_size 33 or less.*(?s:.)*lq/2 is 50x33"):
+    with pytest.raises(
+        DataError, match=r"patch of 34x34 .*; choose lq_size 33 or less.*(?s:.)*lq/2 is 50x33"
+    ):
         DynamicDatasetWrapper(Subset(images, [0, 2]), 16, 2).require_lq_size(34)
     skipping = MemoryImages([(40, 60), (20, 90), (33, 50)], small_images="skip")
     with pytest.raises(DataError, match="lq/1 is 90x20"):
@@ -79,7 +85,12 @@ def test_small_images_below_subsets() -> None:
     images.small_images = "skip"
     joined.require_lq_size(24)
     assert len(joined) == 4
-    assert [joined[SampleRequest(k, 24, 0)].lq_path for k in range(4)] == ["lq/0", "lq/2", "lq/0", "lq/2"]
+    assert [joined[SampleRequest(k, 24, 0)].lq_path for k in range(4)] == [
+        "lq/0",
+        "lq/2",
+        "lq/0",
+        "lq/2",
+    ]
     assert joined.largest_lq_size == 33
 
 

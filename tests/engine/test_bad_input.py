@@ -1,4 +1,6 @@
-"""What a user can get wrong, through train.py and test.py: a message, the exit code, no traceback, nothing lost."""
+"""What a user can get wrong, through train.py and test.py: a message, the exit code, no traceback,
+nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,19 @@ def run(options: dict[str, Any], *arguments: str) -> int:
 
 
 def run_test(options: dict[str, Any], *arguments: str) -> int:
-    return load_script("test.py").main(["-opt", str(write_options(Path("t.yml"), options)), *arguments])
+    return load_script("test.py").main(
+        ["-opt", str(write_options(Path("t.yml"), options)), *arguments]
+    )
 
 
 def test_options(**changes: Any) -> dict[str, Any]:
     section = {"type": "PairedImageDataset", "dataroot_gt": "data/gt", "dataroot_lq": "data/lq"}
-    return {"name": "t", "num_gpu": 0, "datasets": {"test": section}, "path": {"pretrain_network_g": WEIGHTS}} | changes
+    return {
+        "name": "t",
+        "num_gpu": 0,
+        "datasets": {"test": section},
+        "path": {"pretrain_network_g": WEIGHTS},
+    } | changes
 
 
 test_options.__test__ = False  # type: ignore[attr-defined]  # a helper, whatever pytest thinks of the name
@@ -74,25 +83,34 @@ def flip_byte(path: Path) -> None:
 
 def explode(options: dict[str, Any]) -> dict[str, Any]:
     """The learning rate becomes 1e27 after 10 iterations."""
-    options["train"] |= {"total_iter": 60, "scheduler": {"type": "MultiStepLR", "milestones": [10], "gamma": 1e30}}
+    options["train"] |= {
+        "total_iter": 60,
+        "scheduler": {"type": "MultiStepLR", "milestones": [10], "gamma": 1e30},
+    }
     options["logger"] = {"print_freq": 5, "save_checkpoint_freq": 4}
     return options
 
 
-# Data -----------------------------------------------------------------------------------------------------------------
+# Data
+# -----------------------------------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "missing folder": (lambda d: shutil.rmtree(d / "lq"), ("the folder does not exist", "lq", "nearest folder")),
-    "empty folder": (lambda d: [p.unlink() for p in (d / "gt").iterdir()], ("no image in this folder", "gt")),
+    "empty folder": (lambda d: [p.unlink() for p in (d / "gt").iterdir()], (("no image in this "
+                                                                            "folder"), "gt")),
     "unpaired": (lambda d: (d / "gt/002.png").unlink(), ("LQ without a GT image", "002.png")),
-    "truncated": (lambda d: truncate(d / "gt/001.png"), ("001.png", "cut short", "download it again")),
+    "truncated": (lambda d: truncate(d / "gt/001.png"), ("001.png", "cut short", ("download it "
+                                                                                 "again"))),
     "text": (lambda d: (d / "lq/001.png").write_text("hello"), ("001.png", "not a PNG", "b'hello'")),
     "nothing": (lambda d: (d / "lq/001.png").write_text(""), ("001.png", "0 bytes")),
     "folder is a file": (
-        lambda d: (shutil.rmtree(d / "lq"), (d / "lq").write_text("")), ("a file is given where a folder", "lq"),
+        lambda d: (shutil.rmtree(d / "lq"), (d / "lq").write_text("")), (("a file is given where a "
+                                                                         "folder"), "lq"),
     ),
-    "other size": (lambda d: write_image(d / "gt/003.png", texture(48, 48, 0)), ("GT is not 2 x LQ", "003.png")),
-    "two of a name": (lambda d: shutil.copy(d / "gt/000.png", d / "gt/000.jpg"), ("two images of one name", "000.jpg")),
+    "other size": (lambda d: write_image(d / "gt/003.png", texture(48, 48, 0)), (("GT is not 2 x "
+                                                                                 "LQ"), "003.png")),
+    "two of a name": (lambda d: shutil.copy(d / "gt/000.png", d / "gt/000.jpg"), (("two images of "
+                                                                                  "one name"), "000.jpg")),
 }  # fmt: skip
 
 
@@ -114,12 +132,19 @@ def test_faulty_data(options: dict[str, Any], fault: str, place: str, capfd: Cap
 
 
 def test_wrong_scale_names_the_likely_one(options: dict[str, Any], capfd: Capture) -> None:
-    assert_refused(run(options | {"scale": 4}), capfd, "GT is not 4 x LQ: it looks like scale 2", "000.png")
+    assert_refused(
+        run(options | {"scale": 4}), capfd, "GT is not 4 x LQ: it looks like scale 2", "000.png"
+    )
 
 
 @pytest.mark.parametrize(
     ("root", "words"),
-    [("", "empty name"), ("~nobody_at_all/x", "home directory"), ("x" * 300, "too long"), ([], "names 0 folders")],
+    [
+        ("", "empty name"),
+        ("~nobody_at_all/x", "home directory"),
+        ("x" * 300, "too long"),
+        ([], "names 0 folders"),
+    ],
 )
 def test_odd_data_roots(options: dict[str, Any], root: Any, words: str, capfd: Capture) -> None:
     options["datasets"]["train"]["dataroot_gt"] = root
@@ -128,15 +153,29 @@ def test_odd_data_roots(options: dict[str, Any], root: Any, words: str, capfd: C
 
 def test_images_smaller_than_the_patch(options: dict[str, Any], capfd: Capture) -> None:
     options["datasets"]["train"]["lq_size"] = 64
-    assert_refused(run(options), capfd, "smaller than the patch of 64x64", "000.png is 48x48", "small_images: skip")
+    assert_refused(
+        run(options),
+        capfd,
+        "smaller than the patch of 64x64",
+        "000.png is 48x48",
+        "small_images: skip",
+    )
     code = run(options, "--set", "datasets.train.small_images=skip")
     assert_refused(code, capfd, "leaves none; choose lq_size 48 or less")
     assert run(options, "--set", "datasets.train.small_images=pad") == 0
-    huge = run(options, "--set", "datasets.train.small_images=pad", "--set", "datasets.train.lq_size=1000000")
+    huge = run(
+        options,
+        "--set",
+        "datasets.train.small_images=pad",
+        "--set",
+        "datasets.train.lq_size=1000000",
+    )
     assert_refused(huge, capfd, "not enough main memory", "lower lq_size", expected=1)
 
 
-@pytest.mark.parametrize(("side", "words"), [(4, "15x15 pixels that val.metrics.ssim"), (1, "val.metrics.psnr")])
+@pytest.mark.parametrize(
+    ("side", "words"), [(4, "15x15 pixels that val.metrics.ssim"), (1, "val.metrics.psnr")]
+)
 def test_val_images_too_small_for_a_metric_are_found_at_the_start(
     options: dict[str, Any], side: int, words: str, capfd: Capture
 ) -> None:
@@ -155,7 +194,12 @@ def test_single_pixels_and_tiles(options: dict[str, Any]) -> None:
         section |= {"dataroot_gt": "dots/gt", "dataroot_lq": "dots/lq"}
     options["datasets"]["train"]["lq_size"] = 1
     metrics = {"psnr": {"type": "psnr", "crop_border": 0}}
-    options["val"] |= {"metrics": metrics, "tile_size": 8, "tile_overlap": 2, "compare_bicubic": True}
+    options["val"] |= {
+        "metrics": metrics,
+        "tile_size": 8,
+        "tile_overlap": 2,
+        "compare_bicubic": True,
+    }
     assert run(options) == 0
 
 
@@ -184,7 +228,9 @@ def test_an_image_that_breaks_while_training(
 
 
 def test_names_that_files_may_have(options: dict[str, Any]) -> None:
-    """Equal stems in folders, blanks, letters beyond ASCII, bytes that are no UTF-8: nothing is overwritten."""
+    """Equal stems in folders, blanks, letters beyond ASCII, bytes that are no UTF-8: nothing is
+    overwritten.
+    """
     for kind in ("gt", "lq"):
         folder = Path("data") / kind
         (folder / "sub").mkdir()
@@ -217,7 +263,8 @@ def test_a_damaged_cache_is_ignored(options: dict[str, Any]) -> None:
         assert run(options, "--check") == 0
 
 
-# Options --------------------------------------------------------------------------------------------------------------
+# Options
+# --------------------------------------------------------------------------------------------------------------
 
 BAD_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "scael=3": ("unknown key scael", ("did you mean scale?",)),
@@ -233,18 +280,30 @@ BAD_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "datasets.train.dataroot_gt=": ("expected text or a list", ()),
     "datasets.train.dataset_enlarge_ratio=1000000000000": ("at most 100000", ()),
     "datasets.val.name=../x": ("expected letters", ()),
-    "datasets.val2={type: SingleImageDataset, dataroot_lq: data/lq, name: val}": ("needs its own", ()),
+    "datasets.val2={type: SingleImageDataset, dataroot_lq: data/lq, name: val}": (
+        "needs its own",
+        (),
+    ),
     "network_g.type=compakt": ("unknown network", ("did you mean compact",)),
     "network_g.num_fat=3": ("unknown key network_g.num_fat", ("did you mean num_feat?",)),
     "network_g.num_feat=-3": ("cannot be built", ("num_feat: -3",)),
-    "train.optim_g.lr=-1": ("optimizer AdamW: Invalid learning rate: -1", ("--explain train.optim_g.AdamW",)),
+    "train.optim_g.lr=-1": (
+        "optimizer AdamW: Invalid learning rate: -1",
+        ("--explain train.optim_g.AdamW",),
+    ),
     "train.optim_g.lr=.nan": ("expected a finite number", ()),
     "train.optim_g.lr=1e400": ("not a YAML value", ()),
     "train.optim_g.betas=[0.9]": ("train.optim_g.betas.1 is missing", ()),
     "train.optim_g.capturable=true": ("unknown key train.optim_g.capturable", ()),
-    "train.scheduler={type: StepLR, step_size: 0}": ("scheduler StepLR: integer modulo by zero", ()),
+    "train.scheduler={type: StepLR, step_size: 0}": (
+        "scheduler StepLR: integer modulo by zero",
+        (),
+    ),
     "train.scheduler={type: CosineAnnealingLR, T_max: 0}": ("scheduler CosineAnnealingLR", ()),
-    "train.scheduler={type: OneCycleLR, max_lr: 1e-3, total_steps: 3}": ("ends after 3 steps and the run has 6", ()),
+    "train.scheduler={type: OneCycleLR, max_lr: 1e-3, total_steps: 3}": (
+        "ends after 3 steps and the run has 6",
+        (),
+    ),
     "train.total_iter=1e999999999": ("not a YAML value", ()),
     "train.total_iter=&a [*a]": ("a value holds itself", ()),
     "val.tile_size=8": ("val.tile_overlap = 16", ("less than tile_size (8)",)),
@@ -261,7 +320,9 @@ BAD_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("assignment", BAD_OPTIONS)
 def test_bad_options(options: dict[str, Any], assignment: str, capfd: Capture) -> None:
     first, others = BAD_OPTIONS[assignment]
-    if assignment == "num_gpu=1" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    if assignment == "num_gpu=1" and (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
         pytest.skip("there is a GPU")
     assert_refused(run(options, "--set", assignment), capfd, first, *others)
     assert not Path("experiments").exists()
@@ -298,7 +359,9 @@ def test_odd_yaml(text: str, words: str, capfd: Capture) -> None:
     assert_refused(train.main(["-opt", "o.yml"]), capfd, words)
 
 
-def test_networks_say_which_batches_and_tiles_they_take(options: dict[str, Any], capfd: Capture) -> None:
+def test_networks_say_which_batches_and_tiles_they_take(
+    options: dict[str, Any], capfd: Capture
+) -> None:
     options["network_g"] = {"type": "swinir_s"}
     options["datasets"]["train"]["lq_size"] = 17
     assert_refused(run(options), capfd, "swinir_s needs a multiple of 8", "the nearest is 16")
@@ -313,7 +376,9 @@ def test_a_batch_too_small_for_the_network(options: dict[str, Any], capfd: Captu
     spec = next(spec for spec in SPECS if spec.min_batch > 1)
     options |= {"scale": spec.default_scale, "network_g": {"type": spec.name}}
     options["datasets"]["train"]["batch_size_per_gpu"] = 1
-    assert_refused(run(options), capfd, f"batch_size_per_gpu = 1: {spec.name} needs at least {spec.min_batch}")
+    assert_refused(
+        run(options), capfd, f"batch_size_per_gpu = 1: {spec.name} needs at least {spec.min_batch}"
+    )
 
 
 def test_every_key_can_be_explained(capfd: Capture) -> None:
@@ -324,7 +389,8 @@ def test_every_key_can_be_explained(capfd: Capture) -> None:
         assert_refused(train.main(["--explain", key]), capfd, "--explain")
 
 
-# Checkpoints ----------------------------------------------------------------------------------------------------------
+# Checkpoints
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Harmful:
@@ -356,21 +422,33 @@ def test_unusable_pretrained_weights(
     assert_refused(run(options, "--set", f"path.pretrain_network_g={name}"), capfd, name, words)
     assert not Path("experiments").exists()
     if name != "other.pth":
-        assert_refused(run_test(test_options(path={"pretrain_network_g": name})), capfd, name, words)
+        assert_refused(
+            run_test(test_options(path={"pretrain_network_g": name})), capfd, name, words
+        )
     else:
         code = run_test(test_options(path={"pretrain_network_g": name}))
         assert_refused(code, capfd, "an architecture that is not recognized")
     assert not Path("pwned").exists()
 
 
-def test_weights_of_another_network_leave_the_old_run_alone(options: dict[str, Any], capfd: Capture) -> None:
+def test_weights_of_another_network_leave_the_old_run_alone(
+    options: dict[str, Any], capfd: Capture
+) -> None:
     assert run(options) == 0
     arguments = ("--set", f"path.pretrain_network_g={WEIGHTS}")
     code = run(options, *arguments, "--set", "network_g={type: span, feature_channels: 8}")
     assert_refused(code, capfd, "0 of the network's", "The file holds compact x2")
-    assert_refused(run(options, *arguments, "--set", "network_g.num_feat=12"), capfd, "have another shape")
-    assert_refused(run_test(test_options(scale=4)), capfd, "holds compact at scale 2", "leave `scale` out")
-    assert_refused(run_test(test_options(network_g={"type": "span"})), capfd, "required when network_g is given")
+    assert_refused(
+        run(options, *arguments, "--set", "network_g.num_feat=12"), capfd, "have another shape"
+    )
+    assert_refused(
+        run_test(test_options(scale=4)), capfd, "holds compact at scale 2", "leave `scale` out"
+    )
+    assert_refused(
+        run_test(test_options(network_g={"type": "span"})),
+        capfd,
+        "required when network_g is given",
+    )
     assert names("experiments") == ["small"]
     assert run(options, *arguments) == 0  # weights of the very run that is moved aside
 
@@ -384,7 +462,14 @@ def test_the_ecosystem_s_checkpoints_can_be_tested(options: dict[str, Any]) -> N
         write_image(Path(kind), texture(9, 13, 1))
     for number, (name, root) in enumerate([("a.pth", "single.png"), ("b.ckpt", "folder")]):
         datasets = {"test": {"type": "SingleImageDataset", "dataroot_lq": root}}
-        assert run_test(test_options(name=f"t{number}", path={"pretrain_network_g": name}, datasets=datasets)) == 0
+        assert (
+            run_test(
+                test_options(
+                    name=f"t{number}", path={"pretrain_network_g": name}, datasets=datasets
+                )
+            )
+            == 0
+        )
     assert Path("results/t0/test/single.png").is_file()
     assert names("results/t1/test") == ["one.png", "one_2.png"]
 
@@ -394,14 +479,22 @@ def test_the_ecosystem_s_checkpoints_can_be_tested(options: dict[str, Any]) -> N
     [
         ("training_states/6.state", truncate, "damaged or no training state"),
         ("training_states/6.state", lambda p: p.write_bytes(b""), "damaged or no training state"),
-        ("training_states/6.state", lambda p: torch.save({"format": 1}, p), "no training state of this program"),
+        (
+            "training_states/6.state",
+            lambda p: torch.save({"format": 1}, p),
+            "no training state of this program",
+        ),
         ("models/net_g_6.safetensors", truncate, "net_g_6.safetensors cannot be read"),
         ("models/net_g_6.safetensors", Path.unlink, "net_g_6.safetensors does not exist"),
         ("models/net_g_ema_6.safetensors", Path.unlink, "net_g_ema_6.safetensors does not exist"),
     ],
 )
 def test_a_damaged_checkpoint_can_be_deleted(
-    options: dict[str, Any], victim: str, damage: Callable[[Path], object], words: str, capfd: Capture
+    options: dict[str, Any],
+    victim: str,
+    damage: Callable[[Path], object],
+    words: str,
+    capfd: Capture,
 ) -> None:
     assert run(options) == 0
     damage(RUN / victim)
@@ -436,9 +529,19 @@ def test_an_earlier_state_by_its_absolute_path(options: dict[str, Any], capfd: C
     ("changes", "words"),
     [
         (("train.optim_g={type: sgd, lr: 1e-3}",), "train.optim_g.type: AdamW, and now it is SGD"),
-        (("train.scheduler={type: CosineAnnealingLR}",), "train.scheduler.type: None, and now it is CosineAnnealingLR"),
+        (
+            ("train.scheduler={type: CosineAnnealingLR}",),
+            "train.scheduler.type: None, and now it is CosineAnnealingLR",
+        ),
         (("network_g.num_feat=12",), "have another shape"),
-        (("datasets.train.batch_size_per_gpu=3", "datasets.train.lq_size=12", "datasets.train.accum_iter=2"), ""),
+        (
+            (
+                "datasets.train.batch_size_per_gpu=3",
+                "datasets.train.lq_size=12",
+                "datasets.train.accum_iter=2",
+            ),
+            "",
+        ),
         (("train.ema_decay=0", "use_amp=true", "amp_bf16=false"), ""),
         (("datasets.train.num_worker_per_gpu=2", "use_amp=true", "use_channels_last=true"), ""),
     ],
@@ -459,7 +562,8 @@ def test_a_schedule_that_ends_before_the_run(options: dict[str, Any], capfd: Cap
     assert_refused(code, capfd, "OneCycleLR cannot go on at iteration 7")
 
 
-# The disk, the folders ------------------------------------------------------------------------------------------------
+# The disk, the folders
+# ------------------------------------------------------------------------------------------------
 
 
 def assert_still_good(options: dict[str, Any], iteration: int, capfd: Capture) -> None:
@@ -477,7 +581,9 @@ def assert_still_good(options: dict[str, Any], iteration: int, capfd: Capture) -
 def test_a_disk_that_is_full_while_saving(
     options: dict[str, Any], after: int, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights, their moving average, the state: `after` files of the second checkpoint can be written."""
+    """The weights, their moving average, the state: `after` files of the second checkpoint can be
+    written.
+    """
     written = 0
 
     def fsync(descriptor: int) -> None:
@@ -491,7 +597,9 @@ def test_a_disk_that_is_full_while_saving(
     with monkeypatch.context() as context:
         context.setattr("traiNNer.utils.files.os.fsync", fsync)
         code = run(options)
-    assert_refused(code, capfd, "cannot write", "No space left on device", "--auto_resume", expected=1)
+    assert_refused(
+        code, capfd, "cannot write", "No space left on device", "--auto_resume", expected=1
+    )
     assert_still_good(options, 3, capfd)
 
 
@@ -514,7 +622,12 @@ def test_a_disk_that_takes_no_more_for_real(options: dict[str, Any], capfd: Capt
     script = LIMITED.replace('run_path("train.py"', f"run_path({str(ROOT / 'train.py')!r}")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -524,7 +637,9 @@ def test_a_disk_that_takes_no_more_for_real(options: dict[str, Any], capfd: Capt
 
 @pytest.mark.parametrize("key", ["experiments_root", "tb_root"])
 def test_a_folder_that_is_a_file(options: dict[str, Any], key: str, capfd: Capture) -> None:
-    assert_refused(run(options, "--set", f"path.{key}=o.yml"), capfd, "o.yml", f"path.{key}", expected=1)
+    assert_refused(
+        run(options, "--set", f"path.{key}=o.yml"), capfd, "o.yml", f"path.{key}", expected=1
+    )
 
 
 def test_a_folder_that_cannot_be_written(
@@ -538,7 +653,9 @@ def test_a_folder_that_cannot_be_written(
         make(self, *arguments, **more)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    assert_refused(run(options), capfd, "Read-only file system", "path.experiments_root", expected=1)
+    assert_refused(
+        run(options), capfd, "Read-only file system", "path.experiments_root", expected=1
+    )
 
 
 LOCK = """
@@ -552,22 +669,31 @@ sys.stdin.read()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the test locks as POSIX does")
 @pytest.mark.parametrize("arguments", [(), ("--auto_resume",)])
-def test_two_runs_of_one_name(options: dict[str, Any], arguments: tuple[str, ...], capfd: Capture) -> None:
+def test_two_runs_of_one_name(
+    options: dict[str, Any], arguments: tuple[str, ...], capfd: Capture
+) -> None:
     assert run(options) == 0
-    with subprocess.Popen([sys.executable, "-c", LOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
-        assert_refused(run(options, *arguments), capfd, "another process trains in experiments/small", "--name")
+        assert_refused(
+            run(options, *arguments), capfd, "another process trains in experiments/small", "--name"
+        )
         other.kill()
     assert names("experiments") == ["small"]
     assert run(options, *arguments) == 0
 
 
-# Numbers --------------------------------------------------------------------------------------------------------------
+# Numbers
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_rate_that_explodes(options: dict[str, Any], capfd: Capture) -> None:
-    """Steps are skipped and named, the run stops, and what was saved before is finite, loadable and the last."""
+    """Steps are skipped and named, the run stops, and what was saved before is finite, loadable and
+    the last.
+    """
     options = explode(options)
     assert_refused(
         run(options), capfd, "steps with non-finite gradients skipped", "images of the last: ", "not saved at 12",

@@ -15,9 +15,20 @@ def failing(error: Exception) -> int:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "set val.tile_size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "val.tile_size"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower num_worker_per_gpu"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "set val.tile_size",
+        ),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            ),
+            "val.tile_size",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            "lower num_worker_per_gpu",
+        ),
     ],
 )
 def test_a_machine_that_is_too_small_is_no_bug(

@@ -25,7 +25,9 @@ AUTOMATION = {"enabled": True, "DynamicBatchSizeOptimizer": {"enabled": True, "m
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    options = small_options(make_pairs(tmp_path / "data", count=6), training_automations=copy.deepcopy(AUTOMATION))
+    options = small_options(
+        make_pairs(tmp_path / "data", count=6), training_automations=copy.deepcopy(AUTOMATION)
+    )
     options["train"]["total_iter"] = 120
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 50}
@@ -37,7 +39,9 @@ def run(options: dict[str, Any], *arguments: str) -> int:
 
 
 class Witness:
-    """Stands at the network's door: notes the shape of every tensor that enters; the simulated card judges it."""
+    """Stands at the network's door: notes the shape of every tensor that enters; the simulated card
+    judges it.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, card: CardModel) -> None:
         self.memory = SimulatedMemory(card)
@@ -66,7 +70,9 @@ class Witness:
         monkeypatch.setattr(MemoryFit, "after_step", after_step)
 
     def _enter(self, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        if not network.training:  # a look at how large the network's tensors are, before the first step
+        if (
+            not network.training
+        ):  # a look at how large the network's tensors are, before the first step
             return
         shape = Shape(arguments[0].shape[-1], arguments[0].shape[0])
         self.entered.append(shape)
@@ -81,7 +87,8 @@ def train_network() -> Any:
 
 def card(largest: Shape, frames: int = 1, **settings: Any) -> CardModel:
     """A card that is 85 % full at about `largest`."""
-    persistent, per_pixel = 2e8, 1e5
+    persistent = 2e8
+    per_pixel = 1e5
     total = int((persistent + per_pixel * largest.pixels(frames)) / 0.85)
     return CardModel(total, persistent, per_pixel, frames=frames, **settings)
 
@@ -96,17 +103,25 @@ def curves(*tags: str, run: str = "small") -> list[list[int]]:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("workers", "scale"), [(0, 2), (2, 2), (4, 4)])
 def test_reports_agree_with_what_entered_the_network(
-    options: dict[str, Any], workers: int, scale: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    options: dict[str, Any],
+    workers: int,
+    scale: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     if scale != 2:
         data = make_pairs(tmp_path / "large", count=6, scale=scale)
-        options = small_options(data, scale=scale) | {key: options[key] for key in ("train", "val", "logger")}
+        options = small_options(data, scale=scale) | {
+            key: options[key] for key in ("train", "val", "logger")
+        }
         options["training_automations"] = copy.deepcopy(AUTOMATION)
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
     witness = Witness(monkeypatch, card(Shape(48, 12)))
     assert run(options) == 0
     assert all(entered == reported for entered, reported in witness.reported)
-    sides, batches, samples = curves("dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration")
+    sides, batches, samples = curves(
+        "dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration"
+    )
     assert sides == [entered.lq_size for entered, _ in witness.reported]
     assert batches == samples == [entered.batch_size for entered, _ in witness.reported]
     last = witness.entered[-1]
@@ -260,12 +275,16 @@ def test_nothing_smaller_is_an_error_with_figures(
     assert run(options) == 1
     told = capfd.readouterr().err
     assert "one sample of 8 px LQ does not fit" in told
-    assert re.search(r"weights take \d\.\d\d GiB, gradients .* the process holds \d+\.\d\d GiB", told)
+    assert re.search(
+        r"weights take \d\.\d\d GiB, gradients .* the process holds \d+\.\d\d GiB", told
+    )
     assert "use_amp: true, a smaller network" in told
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize(("rule", "said"), [("sqrt", "learning rate x"), ("none", "learning rate unchanged")])
+@pytest.mark.parametrize(
+    ("rule", "said"), [("sqrt", "learning rate x"), ("none", "learning rate unchanged")]
+)
 def test_a_resize_says_what_it_does_to_the_learning_rate(
     options: dict[str, Any], rule: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,10 +312,15 @@ def test_an_effective_batch_is_kept_through_every_batch(
     assert 5 < batches[-1] < 10
     assert [shape.batch_size for shape in witness.entered[-2:]] == [batches[-1], 10 - batches[-1]]
     assert sum(shape.batch_size for shape in witness.entered) == 600
-    assert f"batch {batches[-1]} (10 accumulated)" in Path("experiments/small/log/train.log").read_text()
+    assert (
+        f"batch {batches[-1]} (10 accumulated)"
+        in Path("experiments/small/log/train.log").read_text()
+    )
 
 
-def test_a_resumed_run_starts_at_the_proven_shape(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_starts_at_the_proven_shape(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as context:
         first = Witness(context, card(Shape(48, 12)))
         assert run(options) == 0
@@ -309,7 +333,10 @@ def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
     """The process's own resident memory, on whatever machine this is."""
     options["train"]["total_iter"] = 40
     options["vram_limit_gib"] = 64.0
-    options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"max_batch_size": 3, "max_lq_size": 24}
+    options["training_automations"]["DynamicBatchSizeOptimizer"] |= {
+        "max_batch_size": 3,
+        "max_lq_size": 24,
+    }
     assert run(options) == 0
     log = Path("experiments/small/log/train.log").read_text()
     assert "of main memory (as set) for the training process's resident memory" in log
@@ -323,13 +350,22 @@ def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
         ({"DynamicBatchSizeOptimizer": {"target": 0.9}}, r"did you mean target_vram_usage"),
         ({"DynamicBatchSizeOptimizer": {"target_vram_usage": 1.5}}, r"expected less than 1"),
         ({"DynamicBatchSizeOptimizer": 3}, r"expected a section"),
-        ({"DynamicBatchSizeOptimizer": {}, "DynamicBatchAndPatchSizeOptimizer": {}}, r"another name of DynamicBatch"),
-        ({"DynamicBatchSizeOptimizer": {"min_batch_size": 9, "max_batch_size": 3}}, r"max_batch_size is 3, below"),
+        (
+            {"DynamicBatchSizeOptimizer": {}, "DynamicBatchAndPatchSizeOptimizer": {}},
+            r"another name of DynamicBatch",
+        ),
+        (
+            {"DynamicBatchSizeOptimizer": {"min_batch_size": 9, "max_batch_size": 3}},
+            r"max_batch_size is 3, below",
+        ),
         ({"DynamicBatchSizeOptimizer": {"min_lq_size": 480, "max_lq_size": 640}}, r"the images"),
     ],
 )
 def test_wrong_options_are_said(
-    options: dict[str, Any], settings: dict[str, Any], message: str, capfd: pytest.CaptureFixture[str]
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     options["training_automations"] = {"enabled": True, **settings}
     assert run(options) == 2

@@ -55,11 +55,14 @@ def plan() -> MemoryPlan:
     return plan_memory(make_options(), Images(256))
 
 
-# -- a step ------------------------------------------------------------------------------------------------------------
+# -- a step ----------------------------------------------------------------------------------------
 
 
 def batch(shape: Shape, scale: int) -> Batch:
-    lq, gt = (torch.zeros(shape.batch_size, 3, s, s, dtype=torch.uint8) for s in (shape.lq_size, shape.lq_size * scale))
+    lq, gt = (
+        torch.zeros(shape.batch_size, 3, s, s, dtype=torch.uint8)
+        for s in (shape.lq_size, shape.lq_size * scale)
+    )
     return Batch(lq, gt, [0] * shape.batch_size, ["a"] * shape.batch_size, ["b"] * shape.batch_size)
 
 
@@ -67,7 +70,9 @@ def small_network() -> nn.Module:
     return build_network("compact", scale=2, num_feat=32, num_conv=2)
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_channels_last": True}, {"train": {"losses": [{"type": "ms_ssim"}]}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"use_channels_last": True}, {"train": {"losses": [{"type": "ms_ssim"}]}}]
+)
 def test_a_fake_step_takes_what_a_real_one_takes(changes: dict[str, Any]) -> None:
     options = make_options(**changes)
     real = SRModel(options, planned_runtime(options), small_network())
@@ -95,7 +100,8 @@ def test_the_tally_follows_storages_not_tensors() -> None:
 
 def test_the_tally_agrees_with_the_tracker_of_torch() -> None:
     options = make_options(train={"ema_decay": 0})
-    model, samples = SRModel(options, planned_runtime(options), network := small_network()), batch(SHAPE, 2)
+    model = SRModel(options, planned_runtime(options), network := small_network())
+    samples = batch(SHAPE, 2)
     model.train_step([samples])
     tracker = MemTracker()
     tracker.track_external(network, model.phases[0].optimizer)
@@ -111,7 +117,14 @@ def test_fixed_bytes_are_those_of_the_tensors() -> None:
     assert fixed.weights == fixed.gradients == weights
     assert fixed.optimizer_state == pytest.approx(2 * weights, rel=0.01)
     assert fixed.moving_average == weights
-    assert fixed.total == fixed.weights + fixed.gradients + fixed.optimizer_state + fixed.moving_average + fixed.buffers
+    assert (
+        fixed.total
+        == fixed.weights
+        + fixed.gradients
+        + fixed.optimizer_state
+        + fixed.moving_average
+        + fixed.buffers
+    )
 
 
 def test_frozen_weights_have_no_gradients() -> None:
@@ -143,7 +156,8 @@ def test_an_optimizer_that_reads_its_own_numbers_is_planned() -> None:
 
 
 def test_without_moving_average_its_bytes_are_missing() -> None:
-    with_it, without = StepTracker(make_options()), StepTracker(make_options(train={"ema_decay": 0}))
+    with_it = StepTracker(make_options())
+    without = StepTracker(make_options(train={"ema_decay": 0}))
     assert without.fixed.moving_average == 0
     difference = with_it.track(SHAPE).peak - without.track(SHAPE).peak
     assert difference == pytest.approx(with_it.fixed.moving_average, rel=0.05)
@@ -151,16 +165,22 @@ def test_without_moving_average_its_bytes_are_missing() -> None:
 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_mixed_precision_lowers_activations(bf16: bool) -> None:
-    full, mixed = StepTracker(make_options()), StepTracker(make_options(use_amp=True, amp_bf16=bf16))
+    full = StepTracker(make_options())
+    mixed = StepTracker(make_options(use_amp=True, amp_bf16=bf16))
     shape = Shape(64, 8)
-    ratio = (mixed.track(shape).peak - mixed.fixed.total) / (full.track(shape).peak - full.fixed.total)
+    ratio = (mixed.track(shape).peak - mixed.fixed.total) / (
+        full.track(shape).peak - full.fixed.total
+    )
     assert 0.4 < ratio < 0.75
 
 
 def test_autocast_keeps_in_float32_what_cuda_keeps() -> None:
-    values, norm = torch.ones(2, 4, dtype=torch.bfloat16), nn.LayerNorm(4)
+    values = torch.ones(2, 4, dtype=torch.bfloat16)
+    norm = nn.LayerNorm(4)
     with torch.autocast("cpu", torch.bfloat16), step_memory._CudaAutocast():
-        assert nn.Softmax(-1)(values).dtype is norm(values).dtype is (values**2).dtype is torch.float32
+        assert (
+            nn.Softmax(-1)(values).dtype is norm(values).dtype is (values**2).dtype is torch.float32
+        )
         assert nn.Linear(4, 4)(values.float()).dtype is torch.bfloat16
     with step_memory._CudaAutocast():
         assert values.softmax(-1).dtype is torch.bfloat16
@@ -177,7 +197,9 @@ def test_a_shape_that_no_machine_holds_takes_no_memory(plan: MemoryPlan) -> None
     resource = pytest.importorskip("resource", reason="Windows has none")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert plan.tracker.track(Shape(1024, 512)).peak > 500 * GIB
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB on Linux, bytes on macOS
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    )  # KiB on Linux, bytes on macOS
 
 
 def test_planning_changes_no_random_numbers() -> None:
@@ -217,7 +239,7 @@ def test_kinds_of_networks_are_planned(network: dict[str, Any]) -> None:
     assert tracker.track(Shape(128, 4)).peak > 2 * tracker.track(Shape(64, 4)).peak
 
 
-# -- a plan ------------------------------------------------------------------------------------------------------------
+# -- a plan ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", [COMPACT, {"type": "span_s"}])
@@ -249,7 +271,10 @@ def test_the_share_is_that_of_the_tracked_step(plan: MemoryPlan) -> None:
 @pytest.mark.parametrize(
     ("parameters", "bound"),
     [
-        ({"max_lq_size": 32, "max_batch_size": 4}, "lq_size 32: max_lq_size, batch 4: max_batch_size"),
+        (
+            {"max_lq_size": 32, "max_batch_size": 4},
+            "lq_size 32: max_lq_size, batch 4: max_batch_size",
+        ),
         ({"max_batch_size": 2}, "lq_size 48: the images, batch 2: max_batch_size"),
         ({"min_lq_size": 40}, "the memory (lq_size ends at 48: the images)"),
     ],
@@ -274,7 +299,8 @@ def test_a_card_that_is_too_small_says_what_it_takes(plan: MemoryPlan) -> None:
     assert small.shape is None
     assert small.bound == "does not fit"
     assert small.needs > small.card
-    enough, short = plan_card(plan, small.needs), plan_card(plan, int(0.99 * small.needs))
+    enough = plan_card(plan, small.needs)
+    short = plan_card(plan, int(0.99 * small.needs))
     assert enough.shape == short.shape == plan.automation().bounds.smallest
     assert enough.share < 0.86 < short.share
     assert "above the target of 85%" in short.bound
@@ -294,7 +320,7 @@ def test_missing_images_are_said_and_bounded_by_options() -> None:
     assert "not on this machine" in given.note
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 def command(*arguments: str, **changes: Any) -> int:
@@ -314,7 +340,10 @@ def test_the_command_prints_parts_and_cards(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_command_says_that_images_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--vram", "1") == 0
-    assert "the training images are not on this machine (nowhere/gt, nowhere/lq)" in capsys.readouterr().out
+    assert (
+        "the training images are not on this machine (nowhere/gt, nowhere/lq)"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Every preset checks and trains as it stands, on a CPU, with only the folders of its data named."""
+"""Every preset checks and trains as it stands, on a CPU, with only the folders of its data
+named.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ from tests.support import ROOT, make_pairs
 from traiNNer.archs import build_network
 from traiNNer.automations import Shape, cpu_memory
 
+# Bytes for the work of a step, beside weights, gradients, the optimizer's two moments and the
+# moving average.
 ROOM = 300 * 2**20
-"""Bytes for the work of a step, beside weights, gradients, the optimizer's two moments and the moving average."""
 PRESETS = ("realtime", "stream", "photo", "anime", "finetune", "video", "denoise")
 
 
@@ -45,7 +48,11 @@ def roots_for(name: str, folder: Path, *, lq_size: int) -> list[str]:
         data = make_scenes(folder / "data", frames=8, lq_size=lq_size, scale=own["scale"])
     else:
         data = make_pairs(folder / "data", count=2, lq_size=lq_size, scale=own["scale"])
-    roots = [f"datasets.{part}.dataroot_{kind}={data / kind}" for part in ("train", "val") for kind in ("gt", "lq")]
+    roots = [
+        f"datasets.{part}.dataroot_{kind}={data / kind}"
+        for part in ("train", "val")
+        for kind in ("gt", "lq")
+    ]
     if name == "finetune":
         weights = build_network(own["network_g"]["type"], scale=own["scale"]).state_dict()
         save_file(weights, folder / "downloaded.safetensors")
@@ -53,18 +60,30 @@ def roots_for(name: str, folder: Path, *, lq_size: int) -> list[str]:
     return [part for root in roots for part in ("--set", root)]
 
 
-@pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")  # NAFNet's, in spandrel
+@pytest.mark.filterwarnings(
+    "ignore:'saved_variables' is deprecated:DeprecationWarning"
+)  # NAFNet's, in spandrel
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_train(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a machine with little memory to spare; nothing is set but where the data are, and the end."""
+    """On a machine with little memory to spare; nothing is set but where the data are, and the
+    end.
+    """
     own = yaml.safe_load((ROOT / "options" / f"{name}.yml").read_text())
     parameters = own["network_g"]
     with torch.device("meta"):
         network = build_network(parameters.pop("type"), scale=own["scale"], **parameters)
     resident = psutil.Process().memory_info().rss
-    budget = (resident + 5 * 4 * sum(weights.numel() for weights in network.parameters()) + ROOM) / 0.85
-    monkeypatch.setattr(cpu_memory, "available_bytes", lambda: int(budget / cpu_memory.DEFAULT_SHARE) - resident)
-    arguments = ["-opt", str(ROOT / "options" / f"{name}.yml"), *roots_for(name, tmp_path, lq_size=48)]
+    budget = (
+        resident + 5 * 4 * sum(weights.numel() for weights in network.parameters()) + ROOM
+    ) / 0.85
+    monkeypatch.setattr(
+        cpu_memory, "available_bytes", lambda: int(budget / cpu_memory.DEFAULT_SHARE) - resident
+    )
+    arguments = [
+        "-opt",
+        str(ROOT / "options" / f"{name}.yml"),
+        *roots_for(name, tmp_path, lq_size=48),
+    ]
     assert train.main([*arguments, "--check"]) == 0
     assert train.main([*arguments, "--set", "train.total_iter=20", "--set", "num_gpu=0"]) == 0
     log = Path(f"experiments/{name}/log/train.log").read_text()
@@ -80,8 +99,17 @@ def test_stream_and_realtime_land_in_the_same_band(
 ) -> None:
     """Once the one reported shapes that the other had, and used an eighth of the card."""
     data = (make_pairs if frames == 1 else make_scenes)(tmp_path / "data", lq_size=48)
-    roots = [f"datasets.{part}.dataroot_{kind}={data / kind}" for part in ("train", "val") for kind in ("gt", "lq")]
-    settings = [*roots, "datasets.train.lq_size=24", "datasets.train.batch_size_per_gpu=2", "train.total_iter=50"]
+    roots = [
+        f"datasets.{part}.dataroot_{kind}={data / kind}"
+        for part in ("train", "val")
+        for kind in ("gt", "lq")
+    ]
+    settings = [
+        *roots,
+        "datasets.train.lq_size=24",
+        "datasets.train.batch_size_per_gpu=2",
+        "train.total_iter=50",
+    ]
     settings += ["logger.print_freq=1", "val.val_enabled=false", "num_gpu=0", "use_amp=false"]
     witness = Witness(monkeypatch, card(Shape(32, 3), frames=frames))
     arguments = [part for setting in settings for part in ("--set", setting)]
@@ -93,18 +121,37 @@ def test_stream_and_realtime_land_in_the_same_band(
     assert all(entered == reported for entered, reported in witness.reported)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux tells it")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the peak of a process is read as Linux tells it"
+)
 @pytest.mark.parametrize("name", ["realtime", "stream"])
 def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
-    """The same on memory that is really there: what the run says of its last shape is what is seen from outside."""
+    """The same on memory that is really there: what the run says of its last shape is what is seen
+    from outside.
+    """
     budget_gib = 1.25
-    settings = [f"vram_limit_gib={budget_gib}", "train.total_iter=56", "num_gpu=0", "logger.print_freq=1"]
+    settings = [
+        f"vram_limit_gib={budget_gib}",
+        "train.total_iter=56",
+        "num_gpu=0",
+        "logger.print_freq=1",
+    ]
     settings += ["val.val_enabled=false", "datasets.train.num_worker_per_gpu=0"]
-    arguments = [*roots_for(name, tmp_path, lq_size=48), *(part for one in settings for part in ("--set", one))]
-    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(ROOT / "options" / f"{name}.yml"), *arguments]
+    arguments = [
+        *roots_for(name, tmp_path, lq_size=48),
+        *(part for one in settings for part in ("--set", one)),
+    ]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-opt",
+        str(ROOT / "options" / f"{name}.yml"),
+        *arguments,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    output, seen = "", 0.0
+    output = ""
+    seen = 0.0
     for line in process.stdout:
         output += line
         if "-> lq_size" in line:

@@ -14,7 +14,9 @@ import pytest
 
 from tests.support import ROOT, make_pairs, small_options, write_options
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and peaks are read as Linux tells them")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="limits and peaks are read as Linux tells them"
+)
 
 LIMITED = """
 import resource, sys
@@ -37,14 +39,27 @@ sys.exit(train.main(sys.argv[1:]))
 
 def start(options: dict[str, Any], script: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    command = [sys.executable, str(script), "-opt", str(write_options(Path("o.yml"), options)), *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        str(script),
+        "-opt",
+        str(write_options(Path("o.yml"), options)),
+        *arguments,
+    ]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) -> None:
-    """The budget is far above what the system gives, so growing meets real failures of torch's allocator."""
+    """The budget is far above what the system gives, so growing meets real failures of torch's
+    allocator.
+    """
     options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=128))
-    options["training_automations"] = {"enabled": True, "DynamicBatchSizeOptimizer": {"max_batch_size": 64}}
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchSizeOptimizer": {"max_batch_size": 64},
+    }
     options["vram_limit_gib"] = 16
     options["network_g"] = {"type": "compact", "num_feat": 16, "num_conv": 2}
     options["datasets"]["train"] |= {"lq_size": 64}
@@ -61,7 +76,9 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     assert "40/40" in output
     shapes = [
         tuple(map(int, found))
-        for found in re.findall(r"lq_size (\d+)  batch (\d+)(?: \(\d+ accumulated\))?  VRAM", output)
+        for found in re.findall(
+            r"lq_size (\d+)  batch (\d+)(?: \(\d+ accumulated\))?  VRAM", output
+        )
     ]
     assert len(shapes) == 40
     assert shapes[-1] > shapes[0]
@@ -82,7 +99,8 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 15, "use_tb_logger": False}
     process = start(options, ROOT / "train.py")
-    peak, status = 0, Path(f"/proc/{process.pid}/status")
+    peak = 0
+    status = Path(f"/proc/{process.pid}/status")
     log = Path("experiments/small/log/train.log")
     try:
         deadline = time.monotonic() + 300
@@ -121,10 +139,19 @@ sys.exit(train.main(sys.argv[1:]))
 
 
 def gpu_options(tmp_path: Path) -> dict[str, Any]:
-    options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=256), num_gpu=1, vram_limit_gib=4)
-    options["training_automations"] = {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"enabled": True}}
+    options = small_options(
+        make_pairs(tmp_path / "data", count=4, lq_size=256), num_gpu=1, vram_limit_gib=4
+    )
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchAndPatchSizeOptimizer": {"enabled": True},
+    }
     options["network_g"] = {"type": "compact", "num_feat": 64, "num_conv": 16}
-    options["datasets"]["train"] |= {"lq_size": 64, "batch_size_per_gpu": 4, "num_worker_per_gpu": 2}
+    options["datasets"]["train"] |= {
+        "lq_size": 64,
+        "batch_size_per_gpu": 4,
+        "num_worker_per_gpu": 2,
+    }
     options["train"]["total_iter"] = 160
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 160, "use_tb_logger": False}

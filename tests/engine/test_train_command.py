@@ -33,11 +33,15 @@ def run(options: dict[str, Any], *arguments: str) -> int:
 
 def weights(run_name: str, iteration: int) -> dict[str, dict[str, torch.Tensor]]:
     folder = Path("experiments") / run_name / "models"
-    return {stem: load_file(folder / f"{stem}_{iteration}.safetensors") for stem in ("net_g", "net_g_ema")}
+    return {
+        stem: load_file(folder / f"{stem}_{iteration}.safetensors")
+        for stem in ("net_g", "net_g_ema")
+    }
 
 
 def assert_same_weights(first: str, second: str, iteration: int) -> None:
-    one, other = weights(first, iteration), weights(second, iteration)
+    one = weights(first, iteration)
+    other = weights(second, iteration)
     for stem in one:
         assert one[stem].keys() == other[stem].keys()
         for name, weight in one[stem].items():
@@ -46,7 +50,8 @@ def assert_same_weights(first: str, second: str, iteration: int) -> None:
 
 def assert_same_state(first: str, second: str, iteration: int) -> None:
     one, other = (
-        read_state(Path("experiments") / name / "training_states" / f"{iteration}.state") for name in (first, second)
+        read_state(Path("experiments") / name / "training_states" / f"{iteration}.state")
+        for name in (first, second)
     )
     assert one["loader"] == other["loader"]
     assert torch.equal(one["rng"]["torch"], other["rng"]["torch"])
@@ -108,18 +113,25 @@ def test_weights_tell_what_they_are(options: dict[str, Any]) -> None:
 def test_only_the_last_checkpoints_are_kept(options: dict[str, Any]) -> None:
     options["logger"] = {"save_checkpoint_freq": 1, "keep_last": 2, "print_freq": 6}
     assert run(options) == 0
-    assert sorted(p.name for p in Path("experiments/small/training_states").iterdir()) == ["5.state", "6.state"]
+    assert sorted(p.name for p in Path("experiments/small/training_states").iterdir()) == [
+        "5.state",
+        "6.state",
+    ]
     kept = sorted(p.name for p in Path("experiments/small/models").glob("net_g_[0-9]*"))
     assert kept == ["net_g_5.safetensors", "net_g_6.safetensors"]
 
 
-def test_a_used_name_is_archived_not_deleted(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_used_name_is_archived_not_deleted(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(options) == 0
     before = weights("small", 6)
     assert run(options, "--set", "manual_seed=5") == 0
     archived = [p for p in Path("experiments").iterdir() if p.name.startswith("small_archived_")]
     assert len(archived) == 1
-    assert len([p for p in Path("tb_logger").iterdir() if p.name.startswith("small_archived_")]) == 1
+    assert (
+        len([p for p in Path("tb_logger").iterdir() if p.name.startswith("small_archived_")]) == 1
+    )
     old = load_file(archived[0] / "models" / "net_g_6.safetensors")
     assert all(torch.equal(old[name], weight) for name, weight in before["net_g"].items())
     message = capfd.readouterr().err
@@ -128,12 +140,20 @@ def test_a_used_name_is_archived_not_deleted(options: dict[str, Any], capfd: pyt
 
 
 def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
-    """40 iterations with all that has a memory: EMA, warm-up, schedule, momentum, dropout, several epochs."""
+    """40 iterations with all that has a memory: EMA, warm-up, schedule, momentum, dropout, several
+    epochs.
+    """
     options["train"] |= {
         "total_iter": 40, "warmup_iter": 30, "ema_decay": 0.9, "grad_clip": True,
         "scheduler": {"type": "MultiStepLR", "milestones": [10, 25, 35], "gamma": 0.5},
     }  # fmt: skip
-    options["network_g"] = {"type": "realplksr_s", "dim": 8, "n_blocks": 1, "dropout": 0.1, "norm_groups": 2}
+    options["network_g"] = {
+        "type": "realplksr_s",
+        "dim": 8,
+        "n_blocks": 1,
+        "dropout": 0.1,
+        "norm_groups": 2,
+    }
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
     options["val"] = {"val_freq": 15}
     options["logger"] = {"print_freq": 7, "save_checkpoint_freq": 20}
@@ -141,7 +161,9 @@ def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_twenty_and_twenty_equal_forty(options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twenty_and_twenty_equal_forty(
+    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = long_options(options, workers)
     assert run(options, "--name", "whole") == 0
 
@@ -169,12 +191,22 @@ def test_workers_change_nothing(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_kill_at_a_random_moment_costs_nothing_but_time(options: dict[str, Any], workers: int) -> None:
+def test_a_kill_at_a_random_moment_costs_nothing_but_time(
+    options: dict[str, Any], workers: int
+) -> None:
     options = long_options(options, workers)
     options["logger"] = {"print_freq": 5, "save_checkpoint_freq": 2, "keep_last": 2}
     assert run(options, "--name", "whole") == 0
     path = write_options(Path("o.yml"), options)
-    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path), "--name", "killed", "--auto_resume"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-opt",
+        str(path),
+        "--name",
+        "killed",
+        "--auto_resume",
+    ]
     states = Path("experiments/killed/training_states")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -191,7 +223,9 @@ def test_a_kill_at_a_random_moment_costs_nothing_but_time(options: dict[str, Any
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_step_saves_and_exits_130(options: dict[str, Any], number: signal.Signals) -> None:
+def test_a_signal_finishes_the_step_saves_and_exits_130(
+    options: dict[str, Any], number: signal.Signals
+) -> None:
     options["train"]["total_iter"] = 100_000
     options["datasets"]["train"]["num_worker_per_gpu"] = 2
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 100_000}
@@ -205,7 +239,9 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(options: dict[str, Any],
     for line in process.stderr:
         if "3/100000" in line:
             break
-    os.killpg(process.pid, number)  # as a terminal or a service manager does: the workers get it as well
+    os.killpg(
+        process.pid, number
+    )  # as a terminal or a service manager does: the workers get it as well
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert f"{number.name}: finishing this step and saving" in rest
@@ -216,7 +252,9 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(options: dict[str, Any],
     assert read_state(states[0])["loader"]["samples_consumed"] == 2 * int(states[0].stem)
 
 
-def test_check_plans_and_leaves_nothing(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_plans_and_leaves_nothing(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(options, "--check") == 0
     plan = capsys.readouterr().out
     assert "compact x2" in plan
@@ -247,9 +285,12 @@ def test_pretrained_weights_are_where_a_run_starts(options: dict[str, Any]) -> N
     options["train"]["optim_g"] = {"type": "sgd", "lr": 1e-30}
     options["path"] = {"pretrain_network_g": source}
     assert run(options, "--name", "second") == 0
-    first, second = weights("first", 6)["net_g"], weights("second", 6)
+    first = weights("first", 6)["net_g"]
+    second = weights("second", 6)
     for stem in second:
-        assert all(torch.allclose(first[name], weight, atol=1e-7) for name, weight in second[stem].items())
+        assert all(
+            torch.allclose(first[name], weight, atol=1e-7) for name, weight in second[stem].items()
+        )
 
 
 def test_accumulated_batches_equal_one_large_batch(options: dict[str, Any]) -> None:
@@ -258,7 +299,9 @@ def test_accumulated_batches_equal_one_large_batch(options: dict[str, Any]) -> N
     assert run(options, "--name", "large") == 0
     options["datasets"]["train"] |= {"batch_size_per_gpu": 2, "accum_iter": 2}
     assert run(options, "--name", "small2") == 0
-    large, small = (load_file(f"experiments/{n}/models/net_g_6.safetensors") for n in ("large", "small2"))
+    large, small = (
+        load_file(f"experiments/{n}/models/net_g_6.safetensors") for n in ("large", "small2")
+    )
     for name in large:
         torch.testing.assert_close(large[name], small[name], rtol=1e-4, atol=1e-6)
 

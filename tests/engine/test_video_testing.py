@@ -33,7 +33,9 @@ from traiNNer.utils.images import Pixels, read_image, write_image
 from traiNNer.utils.registry import ARCHS
 
 Capture = pytest.CaptureFixture[str]
-WIDTH, HEIGHT, FRAMES = 64, 48, 30
+WIDTH = 64
+HEIGHT = 48
+FRAMES = 30
 FILM_RATE = Fraction(24000, 1001)
 WEIGHTS = Path("net.safetensors")
 
@@ -62,19 +64,25 @@ def write_film(
     path: Path, frames: Sequence[Pixels], *, codec: str = "libx264", audio: Sequence[str] = ("aac",),
     rate: Fraction = FILM_RATE, times: Sequence[int] | None = None, rotation: int = 0, begin: int = 0,
 ) -> Path:  # fmt: skip
-    """A film with a tone in each of its audio streams; `times` and `begin` in units of 1 / rate seconds."""
+    """A film with a tone in each of its audio streams; `times` and `begin` in units of 1 / rate
+    seconds.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
-        video = out.add_stream(codec, rate=rate, options={"crf": "10"} if codec == "libx264" else {})
+        video = out.add_stream(
+            codec, rate=rate, options={"crf": "10"} if codec == "libx264" else {}
+        )
         video.height, video.width = frames[0].shape[:2]
-        video.pix_fmt, video.thread_count = "yuv420p", 1
+        video.pix_fmt = "yuv420p"
+        video.thread_count = 1
         if rotation:
             video.set_display_rotation(rotation)
         sounds = [out.add_stream(name, rate=48000, layout="mono") for name in audio]
         out.start_encoding()
         for time_, picture in zip(times or range(len(frames)), frames, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = begin + time_, 1 / rate
+            frame.pts = begin + time_
+            frame.time_base = 1 / rate
             out.mux(video.encode(frame))
         out.mux(video.encode())
         seconds = float((times[-1] + 1 if times else len(frames)) / rate)
@@ -86,21 +94,31 @@ def write_film(
                 wave = {"fltp": tone, "s16": tone * 9000, "u8": tone * 100 + 128}[kind]
                 wave = wave.astype({"fltp": np.float32, "s16": np.int16, "u8": np.uint8}[kind])
                 piece = av.AudioFrame.from_ndarray(wave[None], format=kind, layout="mono")
-                piece.rate, piece.time_base = 48000, Fraction(1, 48000)
+                piece.rate = 48000
+                piece.time_base = Fraction(1, 48000)
                 piece.pts = place + round(begin / rate * 48000)
                 out.mux(sound.encode(piece))
             out.mux(sound.encode())
     return path
 
 
-def video_options(root: Path | str = "in", val: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+def video_options(
+    root: Path | str = "in", val: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
     section = {"type": "SingleVideoDataset", "dataroot_lq": str(root)}
-    options = {"name": "t", "num_gpu": 0, "datasets": {"test": section}, "path": {"pretrain_network_g": str(WEIGHTS)}}
+    options = {
+        "name": "t",
+        "num_gpu": 0,
+        "datasets": {"test": section},
+        "path": {"pretrain_network_g": str(WEIGHTS)},
+    }
     return options | {"val": val or {}} | changes
 
 
 def run(options: dict[str, Any], *arguments: str) -> int:
-    return load_script("test.py").main(["-opt", str(write_options(Path("t.yml"), options)), *arguments])
+    return load_script("test.py").main(
+        ["-opt", str(write_options(Path("t.yml"), options)), *arguments]
+    )
 
 
 OUT = Path("results/t/test")
@@ -110,7 +128,11 @@ def packets(path: Path, kind: str = "audio") -> list[tuple[int, Fraction, bytes]
     """Stream, time in seconds and content of each packet."""
     with av.open(str(path)) as container:
         streams = [stream for stream in container.streams if stream.type == kind]
-        found = [(p.stream_index, p.pts * p.time_base, bytes(p)) for p in container.demux(*streams) if p.size]
+        found = [
+            (p.stream_index, p.pts * p.time_base, bytes(p))
+            for p in container.demux(*streams)
+            if p.size
+        ]
     first = min(stream for stream, _, _ in found) if found else 0
     return sorted((stream - first, at, content) for stream, at, content in found)
 
@@ -125,13 +147,16 @@ def upscaled(network: nn.Module, frame: Pixels) -> Pixels:
     return (sr[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def test_a_film_keeps_its_frames_its_timing_and_its_sound(network: nn.Module, capfd: Capture) -> None:
+def test_a_film_keeps_its_frames_its_timing_and_its_sound(
+    network: nn.Module, capfd: Capture
+) -> None:
     source = write_film(Path("in/film.mp4"), pan(), audio=("aac", "aac"))
     assert run(video_options()) == 0
     result = OUT / "film.mp4"
     assert [path.name for path in OUT.iterdir()] == ["film.mp4"]
     with av.open(str(result)) as new, av.open(str(source)) as old:
-        stream, before = new.streams.video[0], old.streams.video[0]
+        stream = new.streams.video[0]
+        before = old.streams.video[0]
         assert (stream.frames, stream.width, stream.height) == (FRAMES, 2 * WIDTH, 2 * HEIGHT)
         assert stream.average_rate == FILM_RATE
         assert stream.duration * stream.time_base == before.duration * before.time_base
@@ -159,7 +184,9 @@ def test_frames_of_a_folder_become_frames_of_the_same_names(network: nn.Module) 
     assert [path.name for path in OUT.iterdir() if path.name.startswith(".")] == []
     (OUT / "one" / "shot_008.png").write_bytes(b"former")
     assert run(video_options()) == 0
-    assert np.array_equal(read_image(OUT / "one" / "shot_008.png"), upscaled(network, scenes["one"][0]))
+    assert np.array_equal(
+        read_image(OUT / "one" / "shot_008.png"), upscaled(network, scenes["one"][0])
+    )
 
 
 def test_frames_of_a_video_are_those_of_the_network(network: nn.Module) -> None:
@@ -173,7 +200,10 @@ def test_frames_of_a_video_are_those_of_the_network(network: nn.Module) -> None:
 
 
 def planes(frame: av.VideoFrame) -> list[Pixels]:
-    return [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
+    return [
+        np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width]
+        for p in frame.planes
+    ]
 
 
 def test_a_folder_becomes_a_video_at_the_rate_that_is_given(network: nn.Module) -> None:
@@ -186,7 +216,9 @@ def test_a_folder_becomes_a_video_at_the_rate_that_is_given(network: nn.Module) 
         made = [planes(frame) for frame in container.decode(video=0)]
     assert len(made) == 5
     for number, frame in enumerate(frames):
-        sr = planes(rgb_to_frame(upscaled(network, frame), "yuv420p", full_range=False))  # what 4:2:0 leaves of it
+        sr = planes(
+            rgb_to_frame(upscaled(network, frame), "yuv420p", full_range=False)
+        )  # what 4:2:0 leaves of it
         assert all(map(np.array_equal, made[number], sr))
 
 
@@ -210,11 +242,17 @@ def test_a_turned_film_is_written_as_it_is_shown(network: nn.Module) -> None:
 
 
 def test_sound_that_mp4_does_not_take_makes_it_mkv(network: nn.Module, capfd: Capture) -> None:
-    source = write_film(Path("in/old.avi"), pan(10), codec="mpeg4", audio=("pcm_u8",), rate=Fraction(25))
+    source = write_film(
+        Path("in/old.avi"), pan(10), codec="mpeg4", audio=("pcm_u8",), rate=Fraction(25)
+    )
     assert run(video_options()) == 0
-    assert ".mp4 does not take its sound (pcm_u8), so the result is a .mkv" in capfd.readouterr().err
+    assert (
+        ".mp4 does not take its sound (pcm_u8), so the result is a .mkv" in capfd.readouterr().err
+    )
     result = OUT / "old.mkv"
-    assert b"".join(content for *_, content in packets(result)) == b"".join(content for *_, content in packets(source))
+    assert b"".join(content for *_, content in packets(result)) == b"".join(
+        content for *_, content in packets(source)
+    )
     assert len(times(result)) == 10
     assert abs(times(result)[-1] - Fraction(9, 25)) <= Fraction(1, 1000)
 
@@ -223,11 +261,15 @@ def test_a_broadcast_whose_clock_begins_anywhere(network: nn.Module) -> None:
     source = write_film(Path("in/tv.ts"), pan(10), rate=Fraction(25), audio=("mp2",), begin=1000)
     assert run(video_options()) == 0
     result = OUT / "tv.mp4"
-    before, after = times(source), times(result)
+    before = times(source)
+    after = times(result)
     assert before[0] >= 40
     assert after[0] < 1
-    assert [round(float(at - after[0]), 4) for at in after] == [round(float(at - before[0]), 4) for at in before]
-    old, new = packets(source), packets(result)
+    assert [round(float(at - after[0]), 4) for at in after] == [
+        round(float(at - before[0]), 4) for at in before
+    ]
+    old = packets(source)
+    new = packets(result)
     assert [content for *_, content in old] == [content for *_, content in new]
     assert float(new[0][1] - after[0]) == pytest.approx(float(old[0][1] - before[0]), abs=1e-4)
 
@@ -241,14 +283,24 @@ def test_matroska_keeps_subtitles_titles_and_chapters(network: nn.Module) -> Non
         new.metadata["title"] = "A film"
         words = new.add_mux_stream("subrip")
         words.time_base = Fraction(1, 1000)
-        chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+        chapter = {
+            "id": 1,
+            "start": 0,
+            "end": 200,
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": "One"},
+        }
         new.set_chapters([chapter])  # pyright: ignore[reportArgumentType]
         for packet in old.demux():
             if packet.size:
                 packet.stream = copies[packet.stream_index]
                 new.mux(packet)
         said = av.Packet(b"Hello.")
-        said.stream, said.pts, said.dts, said.duration, said.time_base = words, 100, 100, 150, Fraction(1, 1000)
+        said.stream = words
+        said.pts = 100
+        said.dts = 100
+        said.duration = 150
+        said.time_base = Fraction(1, 1000)
         new.mux(said)
     assert run(video_options()) == 0
     with av.open(str(OUT / "film.mkv")) as result:
@@ -264,7 +316,10 @@ def test_odd_sides_stay_as_they_are(capfd: Capture) -> None:
     save_network(WEIGHTS, scale=1, num_feat=8, num_conv=1)
     write_image(Path("in/one/0.png"), pan(1, 65, 49)[0])
     assert run(video_options("in", {"save_as": "video"})) == 0
-    assert "65x49 is odd, so the colours keep their full resolution (yuv444p)" in capfd.readouterr().err
+    assert (
+        "65x49 is odd, so the colours keep their full resolution (yuv444p)"
+        in capfd.readouterr().err
+    )
     with av.open(str(OUT / "one.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert (context.width, context.height, context.pix_fmt) == (65, 49, "yuv444p")
@@ -287,12 +342,16 @@ class Clips(nn.Module):
 
 def clip_network(target: str, frames: int | None) -> tuple[TestedNetwork, Clips]:
     network = Clips(target)
-    upscaler = Upscaler(Runtime(torch.device("cpu"), None, False, False), TileSettings(2, 1, 1, 0, 0))
+    upscaler = Upscaler(
+        Runtime(torch.device("cpu"), None, False, False), TileSettings(2, 1, 1, 0, 0)
+    )
     return TestedNetwork(network, upscaler, "clips", True, target, frames), network  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 9, 31])
-@pytest.mark.parametrize(("target", "size"), [("center", 5), ("center", 1), ("all", 2), ("all", 5), ("all", 8)])
+@pytest.mark.parametrize(
+    ("target", "size"), [("center", 5), ("center", 1), ("all", 2), ("all", 5), ("all", 8)]
+)
 def test_every_frame_once_and_from_within_its_window(target: str, size: int, length: int) -> None:
     write_scene(Path("in"), length)
     dataset = SingleVideoDataset(2, "in", clip_size=size)
@@ -328,10 +387,18 @@ def write_scene(folder: Path, frames: int, side: int = 4, scale: int = 1) -> Pat
 
 def test_a_network_of_clips_through_the_command(capfd: Capture) -> None:
     write_scene(Path("in/one"), 7, 32)
-    network = save_network(WEIGHTS, "temporal_stack", arch="compact", num_feat=8, num_conv=1, frames=3)
+    network = save_network(
+        WEIGHTS, "temporal_stack", arch="compact", num_feat=8, num_conv=1, frames=3
+    )
     assert run(video_options()) == 0
-    assert "sees 3 frames at a time, for the one in the middle; clip_size: 5 does not count" in capfd.readouterr().err
-    frames = [torch.from_numpy(read_image(Path(f"in/one/{k:04}.png")).copy()).permute(2, 0, 1) for k in range(7)]
+    assert (
+        "sees 3 frames at a time, for the one in the middle; clip_size: 5 does not count"
+        in capfd.readouterr().err
+    )
+    frames = [
+        torch.from_numpy(read_image(Path(f"in/one/{k:04}.png")).copy()).permute(2, 0, 1)
+        for k in range(7)
+    ]
     for k in range(7):
         clip = torch.stack([frames[mirrored(n, 7)] for n in (k - 1, k, k + 1)])[None].float() / 255
         with torch.no_grad():
@@ -357,11 +424,20 @@ def test_pairs_are_measured_by_scene(network: nn.Module, capfd: Capture) -> None
             write_image(Path(f"gt/{scene}/{number}.png"), gt)
             error = (upscaled(network, lq)[2:-2, 2:-2] / 255.0 - gt[2:-2, 2:-2] / 255.0) ** 2
             squares.setdefault(scene, []).append(-10 * np.log10(error.mean()))
-    section = {"type": "PairedVideoDataset", "dataroot_gt": "gt", "dataroot_lq": "lq", "clip_size": 3}
+    section = {
+        "type": "PairedVideoDataset",
+        "dataroot_gt": "gt",
+        "dataroot_lq": "lq",
+        "clip_size": 3,
+    }
     metrics = {"psnr": {"type": "psnr"}, "flicker": {"type": "flicker"}}
     assert run(video_options(datasets={"test": section}, val={"metrics": metrics})) == 0
     said = capfd.readouterr().out
-    lines = {row[0]: row for row in ([c.strip() for c in line.split("│")[1:-1]] for line in said.splitlines()) if row}
+    lines = {
+        row[0]: row
+        for row in ([c.strip() for c in line.split("│")[1:-1]] for line in said.splitlines())
+        if row
+    }
     for scene, scores in squares.items():
         assert lines[scene][1] == str(len(scores))
         assert float(lines[scene][2]) == pytest.approx(np.mean(scores), abs=2e-4)
@@ -399,7 +475,12 @@ def test_an_interruption_leaves_nothing(
 
 def test_sigterm_leaves_nothing_either(network: nn.Module) -> None:
     write_film(Path("in/film.mp4"), pan(20) * 40)
-    command = [sys.executable, str(ROOT / "test.py"), "-opt", str(write_options(Path("t.yml"), video_options()))]
+    command = [
+        sys.executable,
+        str(ROOT / "test.py"),
+        "-opt",
+        str(write_options(Path("t.yml"), video_options())),
+    ]
     variables = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -439,13 +520,16 @@ def test_damage_is_named_and_leaves_nothing(network: nn.Module, capfd: Capture) 
     path = write_film(Path("in/film.mkv"), pan())
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][20]
-        position, size = packet.pos, packet.size
+        position = packet.pos
+        size = packet.size
     assert position is not None
     content = bytearray(path.read_bytes())
     for place in range(position + size // 4, position + size):
         content[place] ^= 0x5A
     path.write_bytes(content)
-    assert_refused(run(video_options()), capfd, "film.mkv: frame", "cannot be decoded", "copy or download")
+    assert_refused(
+        run(video_options()), capfd, "film.mkv: frame", "cannot be decoded", "copy or download"
+    )
     assert list(OUT.iterdir()) == []
     whole = write_film(Path("in/film.mp4"), pan()).read_bytes()
     path.unlink()
@@ -461,7 +545,12 @@ def test_what_is_missing_is_said_at_the_start(
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "av", None)
         assert_refused(run(video_options()), capfd, 'pip install "traiNNer[video]"')
-        assert_refused(run(video_options("frames", {"save_as": "video"})), capfd, "video needs PyAV", "pip install av")
+        assert_refused(
+            run(video_options("frames", {"save_as": "video"})),
+            capfd,
+            "video needs PyAV",
+            "pip install av",
+        )
         assert run(video_options("frames")) == 0
     capfd.readouterr()
     monkeypatch.setitem(video_writing.CODECS, "h265", "libnowhere")
@@ -469,8 +558,14 @@ def test_what_is_missing_is_said_at_the_start(
     assert_refused(code, capfd, "no encoder libnowhere, which h265 needs; it has h264 (libx264)")
     Path("results/t/test/one/again").mkdir(parents=True)
     write_scene(Path("results/t/again/one"), 2, 32)
-    datasets = {"test": {"type": "SingleVideoDataset", "dataroot_lq": "results/t/again", "name": "again"}}
-    assert_refused(run(video_options(datasets=datasets)), capfd, "the result would replace the scene it is made of")
+    datasets = {
+        "test": {"type": "SingleVideoDataset", "dataroot_lq": "results/t/again", "name": "again"}
+    }
+    assert_refused(
+        run(video_options(datasets=datasets)),
+        capfd,
+        "the result would replace the scene it is made of",
+    )
 
 
 def peak_kib(frames: int) -> int:
@@ -480,14 +575,18 @@ def peak_kib(frames: int) -> int:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.support import load_script\n"
         f"assert load_script('test.py').main(['-opt', {str(options)!r}]) == 0\n"
-        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if "
+        "line.startswith('VmHWM')))"
     )
     variables = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    )
     return int(done.stdout.split()[-1])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's figures")
 def test_memory_does_not_grow_with_the_film(network: nn.Module) -> None:
-    short, long = peak_kib(20), peak_kib(200)
+    short = peak_kib(20)
+    long = peak_kib(200)
     assert long < 1.1 * short, f"{short} KiB for 20 frames and {long} KiB for 200"

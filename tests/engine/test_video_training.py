@@ -16,7 +16,9 @@ from traiNNer.utils.images import write_image
 STACK = {"type": "temporal_stack", "arch": "compact", "frames": 3, "num_feat": 8, "num_conv": 1}
 
 
-def make_scenes(root: Path, *, scenes: int = 2, frames: int = 6, lq_size: int = 48, scale: int = 2) -> Path:
+def make_scenes(
+    root: Path, *, scenes: int = 2, frames: int = 6, lq_size: int = 48, scale: int = 2
+) -> Path:
     """Scenes in root/gt and root/lq: a window that moves over a texture, and some of its pixels."""
     side = scale * lq_size
     for scene in range(scenes):
@@ -39,7 +41,9 @@ def options(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("network", [STACK, {"type": "recurrent", "num_feat": 8, "num_blocks": 1}])
-def test_clips_train_and_every_frame_is_validated(options: dict[str, Any], network: dict[str, Any]) -> None:
+def test_clips_train_and_every_frame_is_validated(
+    options: dict[str, Any], network: dict[str, Any]
+) -> None:
     options["network_g"] = network
     options["datasets"]["train"]["target"] = "center" if network is STACK else "all"
     options["val"] = {"val_freq": 3, "save_img": True, "compare_bicubic": True}
@@ -60,7 +64,10 @@ def test_reports_agree_with_the_clips_that_entered(
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 100}
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
-    options["training_automations"] = {"enabled": True, "DynamicBatchSizeOptimizer": {"max_batch_size": 24}}
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchSizeOptimizer": {"max_batch_size": 24},
+    }
     witness = Witness(monkeypatch, card(Shape(48, 12), frames=3))
     assert run(options) == 0
     assert all(entered == reported for entered, reported in witness.reported)
@@ -73,15 +80,27 @@ def test_reports_agree_with_the_clips_that_entered(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network_g": {"type": "compact"}}, "gives clips of 3 frames, and compact takes single images"),
-        ({"network_g": STACK | {"frames": 5}}, "gives clips of 3 frames, and temporal_stack takes 5; set clip_size: 5"),
-        ({"network_g": {"type": "recurrent"}}, "has target: center, and recurrent makes all frames"),
+        (
+            {"network_g": {"type": "compact"}},
+            "gives clips of 3 frames, and compact takes single images",
+        ),
+        (
+            {"network_g": STACK | {"frames": 5}},
+            "gives clips of 3 frames, and temporal_stack takes 5; set clip_size: 5",
+        ),
+        (
+            {"network_g": {"type": "recurrent"}},
+            "has target: center, and recurrent makes all frames",
+        ),
         ({"images": True}, "datasets.train gives single images, and temporal_stack takes clips"),
         ({"clip_size": 9}, "every scene is shorter than a clip of 9 frames"),
     ],
 )
 def test_clips_and_networks_that_do_not_fit_are_refused(
-    options: dict[str, Any], changes: dict[str, Any], message: str, capfd: pytest.CaptureFixture[str]
+    options: dict[str, Any],
+    changes: dict[str, Any],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     if "network_g" in changes:
         options["network_g"] = changes["network_g"]
@@ -100,5 +119,7 @@ def test_clips_and_networks_that_do_not_fit_are_refused(
 
 def test_scenes_of_one_name_are_scored_apart() -> None:
     scores = [("a/shot", 1), ("a/shot", 3), ("b/shot", 5), ("", 7)]
-    images = [ImageScore(str(at), {"psnr": value}, scene) for at, (scene, value) in enumerate(scores)]
+    images = [
+        ImageScore(str(at), {"psnr": value}, scene) for at, (scene, value) in enumerate(scores)
+    ]
     assert ValidationResult("val", images).scenes == {"shot": {"psnr": 2}, "shot_2": {"psnr": 5}}

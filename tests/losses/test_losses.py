@@ -38,7 +38,9 @@ def build(name: str) -> torch.nn.Module:
 def photo(size: int = 64) -> Tensor:
     """(2, 3, size, size), two parts of a photograph."""
     image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1) / 255
-    return torch.stack((image[:, :size, 150 : 150 + size], image[:, 200 : 200 + size, 200 : 200 + size]))
+    return torch.stack(
+        (image[:, :size, 150 : 150 + size], image[:, 200 : 200 + size, 200 : 200 + size])
+    )
 
 
 def noise(image: Tensor, sigma: float, seed: int = 0) -> Tensor:
@@ -86,7 +88,9 @@ class TestContract:
         assert sr.grad.isfinite().all()
 
     def test_float32_also_under_autocast(self, name):
-        loss, sr, gt = build(name), noise(photo(), 0.1).bfloat16(), photo()
+        loss = build(name)
+        sr = noise(photo(), 0.1).bfloat16()
+        gt = photo()
         expected = loss(sr.float(), gt)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = loss(sr.requires_grad_(), gt)
@@ -97,14 +101,19 @@ class TestContract:
         assert sr.grad.dtype == torch.bfloat16
 
     def test_step_downhill(self, name):
-        loss, sr, gt = build(name), noise(photo(), 0.1).requires_grad_(), photo()
+        loss = build(name)
+        sr = noise(photo(), 0.1).requires_grad_()
+        gt = photo()
         before = loss(sr, gt)
         (gradient,) = torch.autograd.grad(before, sr)
         after = loss(sr.detach() - 0.01 * gradient / gradient.abs().max(), gt)
         assert after < before
 
     def test_other_shapes_are_refused(self, name):
-        with pytest.raises(DataError, match=r"output \(1, 3, 32, 32\) and the target \(1, 1, 32, 32\) differ in shape"):
+        with pytest.raises(
+            DataError,
+            match=r"output \(1, 3, 32, 32\) and the target \(1, 1, 32, 32\) differ in shape",
+        ):
             build(name)(torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32))
 
     def test_arguments_are_documented(self, name):
@@ -135,7 +144,10 @@ def test_aliases(spelling, name):
 
 
 def test_pixel_values():
-    sr, gt = torch.tensor([0.1, 0.5]).reshape(1, 1, 1, 2), torch.tensor([0.4, 0.4]).reshape(1, 1, 1, 2)
+    sr, gt = (
+        torch.tensor([0.1, 0.5]).reshape(1, 1, 1, 2),
+        torch.tensor([0.4, 0.4]).reshape(1, 1, 1, 2),
+    )
     assert build("l1")(sr, gt).item() == pytest.approx(0.2)
     assert build("mse")(sr, gt).item() == pytest.approx(0.05)
     expected = ((0.09 + 0.01) ** 0.5 + 0.02**0.5) / 2 - 0.1
@@ -161,13 +173,17 @@ def test_ms_ssim_of_small_images_uses_the_scales_that_fit(size, weights):
     gt = photo(size)
     sr = noise(gt, 0.05)
     full = (0.0448, 0.2856, 0.3001, 0.2363)[:weights]
-    expected, fine_sr, fine_gt = 1.0, sr.double(), gt.double()
+    expected = 1.0
+    fine_sr = sr.double()
+    fine_gt = gt.double()
     for index, weight in enumerate(full):
         ssim, contrast = structural_similarity_index_measure(
             fine_sr, fine_gt, data_range=1.0, return_contrast_sensitivity=True, reduction="none"
         )
         expected = expected * (ssim if index == weights - 1 else contrast) ** (weight / sum(full))
-        fine_sr, fine_gt = (torch.nn.functional.avg_pool2d(image, 2) for image in (fine_sr, fine_gt))
+        fine_sr, fine_gt = (
+            torch.nn.functional.avg_pool2d(image, 2) for image in (fine_sr, fine_gt)
+        )
     assert MSSSIMLoss()(sr, gt).item() == pytest.approx(1 - expected.mean().item(), abs=1e-5)
 
 

@@ -17,7 +17,10 @@ from traiNNer.metrics.psnr_ssim import PSNR, SSIM
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.registry import METRICS
 
-PHOTOS = {"astronaut": skimage.data.astronaut()[:128, 150:330], "chelsea": skimage.data.chelsea()[50:150, 100:301]}
+PHOTOS = {
+    "astronaut": skimage.data.astronaut()[:128, 150:330],
+    "chelsea": skimage.data.chelsea()[50:150, 100:301],
+}
 
 
 def pair(name: str, sigma: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +65,9 @@ class TestReferenceValues:
             use_sample_covariance=False,
             data_range=1,
         )
-        assert metric(to_tensor(noisy)[None], to_tensor(photo)[None]) == pytest.approx(expected, abs=1e-6)
+        assert metric(to_tensor(noisy)[None], to_tensor(photo)[None]) == pytest.approx(
+            expected, abs=1e-6
+        )
 
 
 def test_ssim_of_nearly_flat_images():
@@ -70,9 +75,16 @@ def test_ssim_of_nearly_flat_images():
     generator = np.random.default_rng(1)
     gt, sr = ((230 + generator.integers(0, 3, (64, 64, 3))).astype(np.uint8) for _ in range(2))
     expected = structural_similarity(
-        gt / 255, sr / 255, channel_axis=2, gaussian_weights=True, use_sample_covariance=False, data_range=1
+        gt / 255,
+        sr / 255,
+        channel_axis=2,
+        gaussian_weights=True,
+        use_sample_covariance=False,
+        data_range=1,
     )
-    assert SSIM(scale=1, crop_border=0)(to_tensor(sr), to_tensor(gt)) == pytest.approx(expected, abs=1e-6)
+    assert SSIM(scale=1, crop_border=0)(to_tensor(sr), to_tensor(gt)) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @pytest.mark.gpu
@@ -92,7 +104,9 @@ def test_identical_images():
 
 def test_half_precision_and_gray():
     noisy, photo = (to_tensor(image) for image in pair("chelsea"))
-    assert PSNR(scale=4)(noisy.half(), photo) == pytest.approx(PSNR(scale=4)(noisy, photo), abs=0.01)
+    assert PSNR(scale=4)(noisy.half(), photo) == pytest.approx(
+        PSNR(scale=4)(noisy, photo), abs=0.01
+    )
     assert SSIM(scale=4)(noisy[:1], photo[:1]) < 1
 
 
@@ -122,9 +136,13 @@ class TestContract:
 
     def test_messages(self, name):
         metric = METRICS[name](scale=4)
-        with pytest.raises(DataError, match="cropping 4 pixels on each side leaves nothing of a 8x20 image"):
+        with pytest.raises(
+            DataError, match="cropping 4 pixels on each side leaves nothing of a 8x20 image"
+        ):
             metric(torch.zeros(3, 8, 20), torch.zeros(3, 8, 20))
-        with pytest.raises(DataError, match=r"\(3, 40, 40\) and the target \(3, 40, 44\) differ in shape"):
+        with pytest.raises(
+            DataError, match=r"\(3, 40, 40\) and the target \(3, 40, 44\) differ in shape"
+        ):
             metric(torch.zeros(3, 40, 40), torch.zeros(3, 40, 44))
         with pytest.raises(DataError, match=r"one image, .* got shape \(2, 3, 40, 40\)"):
             metric(torch.zeros(2, 3, 40, 40), torch.zeros(2, 3, 40, 40))

@@ -21,11 +21,15 @@ CPU = torch.device("cpu")
 
 
 class Scarce(nn.Module):
-    """A network that runs out of memory on more than `limit` pixels, in the forward or in the backward pass."""
+    """A network that runs out of memory on more than `limit` pixels, in the forward or in the
+    backward pass.
+    """
 
     def __init__(self, inner: nn.Module, limit: int, where: str) -> None:
         super().__init__()
-        self.inner, self.limit, self.where = inner, limit, where
+        self.inner = inner
+        self.limit = limit
+        self.where = where
         self.received: list[tuple[int, ...]] = []
 
     def forward(self, lq: Tensor) -> Tensor:
@@ -40,7 +44,10 @@ class Scarce(nn.Module):
 
 
 def _fail(gradient: Tensor) -> Tensor:
-    raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to")
+    raise RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried "
+        "to"
+    )
 
 
 def scarce_model(limit: int, where: str = "forward", **train: object):
@@ -68,8 +75,14 @@ def test_the_retried_gradients_equal_the_whole_batchs(where: str) -> None:
 
 
 def test_a_step_that_ran_out_of_memory_ends_as_if_it_had_not() -> None:
-    settings = {"ema_decay": 0.9, "optim_g": {"type": "adamw", "lr": 1e-3}, "warmup_iter": 3, "grad_clip": True}
-    plain, (model, _) = make_model(**settings), scarce_model(64, "backward", **settings)
+    settings = {
+        "ema_decay": 0.9,
+        "optim_g": {"type": "adamw", "lr": 1e-3},
+        "warmup_iter": 3,
+        "grad_clip": True,
+    }
+    plain = make_model(**settings)
+    (model, _) = scarce_model(64, "backward", **settings)
     for seed in range(3):
         plain.train_step([make_batch(4, seed=seed)])
         model.train_step([make_batch(4, seed=seed)])
@@ -89,7 +102,10 @@ def test_single_samples_are_cropped_before_the_run_gives_up() -> None:
     assert [shape[0] for shape in scarce.received] == [2, 1, 1, 1]
     assert scarce.received[-1] == (1, 3, 16, 16)
     hopeless, _ = scarce_model(10)
-    with pytest.raises(TrainingError, match=r"one sample of 16 px LQ does not fit into the memory of cpu .* use_amp"):
+    with pytest.raises(
+        TrainingError,
+        match=r"one sample of 16 px LQ does not fit into the memory of cpu .* use_amp",
+    ):
         hopeless.train_step([make_batch(2, side=32)])
 
 
@@ -103,7 +119,9 @@ def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
 
 def test_rewinding_restores_statistics_and_randomness() -> None:
     network = nn.Sequential(
-        nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)),
+        nn.BatchNorm2d(4),
+        nn.Dropout(0.5),
     ).train()
     image = torch.rand(2, 3, 8, 8)
     rewind = Rewind([network], CPU, torch.optim.SGD(network.parameters()))
@@ -140,14 +158,18 @@ def test_real_errors_are_told_apart(error: Callable[[], object], expected: bool)
 
 
 def test_a_killed_worker_is_no_lack_of_device_memory() -> None:
-    assert not is_out_of_memory(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. out of memory"))
+    assert not is_out_of_memory(
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. out of memory")
+    )
 
 
 class ScarceOptimizer:
     """Makes an optimizer's step fail while the phase's chunks are larger than `limit` samples."""
 
     def __init__(self, model: SRModel, limit: int, *, after_first_state: bool = False) -> None:
-        self.model, self.limit, self.failures = model, limit, 0
+        self.model = model
+        self.limit = limit
+        self.failures = 0
         self.after_first_state = after_first_state
         self.largest = 0
         optimizer = model.phases[0].optimizer
@@ -161,23 +183,37 @@ class ScarceOptimizer:
         model.phases[0].losses = counted
 
     def _fail(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        largest, self.largest = self.largest, 0
+        largest = self.largest
+        self.largest = 0
         if largest <= self.limit:
             return
         self.failures += 1
-        if self.after_first_state:  # as torch does it: moments come to exist one weight after the other
+        if (
+            self.after_first_state
+        ):  # as torch does it: moments come to exist one weight after the other
             weight = optimizer.param_groups[0]["params"][0]
             if weight not in optimizer.state:
-                optimizer.state[weight] = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight)}
+                optimizer.state[weight] = {
+                    "step": torch.tensor(0.0),
+                    "exp_avg": torch.zeros_like(weight),
+                }
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
 @pytest.mark.parametrize("amp_dtype", [None, torch.float16])
 @pytest.mark.parametrize("optimizer", ["adamw", "nadam"])
-def test_a_failed_optimizer_step_ends_as_if_it_had_not(amp_dtype: torch.dtype | None, optimizer: str) -> None:
-    settings = {"ema_decay": 0.9, "optim_g": {"type": optimizer, "lr": 1e-3}, "warmup_iter": 3, "grad_clip": True}
+def test_a_failed_optimizer_step_ends_as_if_it_had_not(
+    amp_dtype: torch.dtype | None, optimizer: str
+) -> None:
+    settings = {
+        "ema_decay": 0.9,
+        "optim_g": {"type": optimizer, "lr": 1e-3},
+        "warmup_iter": 3,
+        "grad_clip": True,
+    }
     runtime = Runtime(CPU, amp_dtype)
-    plain, model = make_model(runtime, **settings), make_model(runtime, **settings)
+    plain = make_model(runtime, **settings)
+    model = make_model(runtime, **settings)
     scarce = ScarceOptimizer(model, limit=2, after_first_state=True)
     for seed in range(3):
         plain.train_step([make_batch(4, seed=seed)])
@@ -203,13 +239,19 @@ def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     model.phases[0].optimizer.register_step_pre_hook(half_way)
-    with pytest.raises(TrainingError, match=r"half-way through the step of NAdam: .* last checkpoint is good"):
+    with pytest.raises(
+        TrainingError, match=r"half-way through the step of NAdam: .* last checkpoint is good"
+    ):
         model.train_step([make_batch()])
 
 
-@pytest.mark.parametrize("optim", [{"type": "nadam"}, {"type": "rmsprop"}, {"type": "adamw", "fused": False}])
+@pytest.mark.parametrize(
+    "optim", [{"type": "nadam"}, {"type": "rmsprop"}, {"type": "adamw", "fused": False}]
+)
 def test_a_step_is_seen_by_the_version_counters(optim: dict[str, object]) -> None:
-    """What Rewind relies on: torch counts every change, but those of fused kernels, which allocate nothing."""
+    """What Rewind relies on: torch counts every change, but those of fused kernels, which allocate
+    nothing.
+    """
     model = make_model(optim_g=optim | {"lr": 1e-3})
     optimizer = model.phases[0].optimizer
     for _ in range(2):
@@ -226,7 +268,8 @@ class ScarceEverywhere(nn.Module):
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.limit, self.sides = limit, []
+        self.limit = limit
+        self.sides = []
 
     def forward(self, lq: Tensor) -> Tensor:
         self.sides.append(max(lq.shape[-2:]))
@@ -237,8 +280,11 @@ class ScarceEverywhere(nn.Module):
 
 def test_whole_images_lower_the_tile_and_nothing_else() -> None:
     upscaler = Upscaler(Runtime(CPU), TileSettings(2, 8, 8, 0, 8))
-    network, image = ScarceEverywhere(64), torch.rand(1, 3, 150, 200)
-    torch.testing.assert_close(upscaler(network, image), nn.functional.interpolate(image, scale_factor=2))
+    network = ScarceEverywhere(64)
+    image = torch.rand(1, 3, 150, 200)
+    torch.testing.assert_close(
+        upscaler(network, image), nn.functional.interpolate(image, scale_factor=2)
+    )
     assert network.sides[:2] == [200, 96]
     assert upscaler.tile_size == 48, "and stays there"
     network.sides.clear()

@@ -82,7 +82,8 @@ def test_losses_are_weighted_sums_read_once() -> None:
     batch = make_batch()
     with torch.no_grad():
         sr = model.net_g(batch.lq)
-        l1, mse = (sr - batch.gt).abs().mean(), (sr - batch.gt).square().mean()
+        l1 = (sr - batch.gt).abs().mean()
+        mse = (sr - batch.gt).square().mean()
     model.train_step([batch])
     losses = model.losses.read()
     assert losses == pytest.approx({"l1": float(l1), "mse": 2 * float(mse)}, rel=1e-5)
@@ -91,7 +92,9 @@ def test_losses_are_weighted_sums_read_once() -> None:
 
 
 def test_warm_up_climbs_and_leaves_the_schedule_alone() -> None:
-    model = make_model(warmup_iter=4, scheduler={"type": "MultiStepLR", "milestones": [2, 6], "gamma": 0.1})
+    model = make_model(
+        warmup_iter=4, scheduler={"type": "MultiStepLR", "milestones": [2, 6], "gamma": 0.1}
+    )
     used: list[float] = []
     optimizer = model.phases[0].optimizer
     optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
@@ -100,14 +103,17 @@ def test_warm_up_climbs_and_leaves_the_schedule_alone() -> None:
     assert used == pytest.approx([0.025, 0.05, 0.0075, 0.01, 0.01, 0.01, 0.001, 0.001])
 
 
-@pytest.mark.parametrize("optimizer", [{"type": "adamw", "lr": 0.1}, {"type": "rmsprop", "lr": 0.1}])
+@pytest.mark.parametrize(
+    "optimizer", [{"type": "adamw", "lr": 0.1}, {"type": "rmsprop", "lr": 0.1}]
+)
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_a_non_finite_step_changes_nothing_and_is_reported(
     optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_model(optim_g=optimizer)
     model.train_step([make_batch()])
-    before, state = weights(model), copy.deepcopy(model.phases[0].optimizer.state_dict()["state"])
+    before = weights(model)
+    state = copy.deepcopy(model.phases[0].optimizer.state_dict()["state"])
     bad = make_batch()
     bad.lq[0, 0, 0, 0] = float("nan")
     model.train_step([bad])
@@ -117,7 +123,10 @@ def test_a_non_finite_step_changes_nothing_and_is_reported(
         assert all(torch.equal(slots[name], after[key][name]) for name in slots)
     model.guard.flush()
     assert model.guard.total == 1
-    assert "1 steps with non-finite gradients skipped (1 in all); images of the last: 0.png, 1.png" in caplog.text
+    assert (
+        "1 steps with non-finite gradients skipped (1 in all); images of the last: 0.png, 1.png"
+        in caplog.text
+    )
     model.train_step([make_batch()])
     assert not torch.equal(before[0], weights(model)[0])
 
@@ -188,7 +197,8 @@ def test_upscale_leaves_the_mode_as_it_was_and_keeps_no_graph() -> None:
 
 
 def test_channels_last_gives_the_same_step() -> None:
-    plain, last = make_model(), make_model(Runtime(CPU, channels_last=True))
+    plain = make_model()
+    last = make_model(Runtime(CPU, channels_last=True))
     for model in (plain, last):
         model.train_step([make_batch()])
     for a, b in zip(weights(plain), weights(last), strict=True):
@@ -203,7 +213,9 @@ def test_every_optimizer_takes_a_step_and_its_state_survives(name: str) -> None:
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     assert not torch.equal(before, layer.weight)
-    build_optimizer(name, layer.parameters(), {"lr": 0.01}, CPU).load_state_dict(optimizer.state_dict())
+    build_optimizer(name, layer.parameters(), {"lr": 0.01}, CPU).load_state_dict(
+        optimizer.state_dict()
+    )
 
 
 REQUIRED = {
@@ -222,7 +234,9 @@ def test_every_scheduler_runs_to_the_end_and_its_state_survives(name: str) -> No
         scheduler.step()
         rates.append(optimizer.param_groups[0]["lr"])
     assert len(set(rates)) > 1 or name == "ConstantLR"  # constant to the end of the run
-    build_scheduler(name, optimizer, 12, REQUIRED.get(name, {})).load_state_dict(scheduler.state_dict())
+    build_scheduler(name, optimizer, 12, REQUIRED.get(name, {})).load_state_dict(
+        scheduler.state_dict()
+    )
 
 
 def test_the_guard_counts_across_checkpoints() -> None:
@@ -234,7 +248,9 @@ def test_the_guard_counts_across_checkpoints() -> None:
 @pytest.mark.gpu
 def test_a_step_on_the_gpu_does_not_wait_for_the_device() -> None:
     runtime = Runtime(torch.device("cuda"))
-    model = make_model(runtime, optim_g={"type": "adamw", "lr": 1e-3}, ema_decay=0.9, max_nonfinite_steps=1000)
+    model = make_model(
+        runtime, optim_g={"type": "adamw", "lr": 1e-3}, ema_decay=0.9, max_nonfinite_steps=1000
+    )
     batch = make_batch()
     for _ in range(3):
         model.train_step([batch])
@@ -249,7 +265,9 @@ def test_a_step_on_the_gpu_does_not_wait_for_the_device() -> None:
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
 def test_the_rate_follows_the_samples_of_a_step(rule: str, factor: float) -> None:
-    model = make_model(lr_scaling=rule, scheduler={"type": "MultiStepLR", "milestones": [2], "gamma": 0.1})
+    model = make_model(
+        lr_scaling=rule, scheduler={"type": "MultiStepLR", "milestones": [2], "gamma": 0.1}
+    )
     used: list[float] = []
     optimizer = model.phases[0].optimizer
     optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))

@@ -33,7 +33,9 @@ def test_crop_border():
     image = torch.arange(30).reshape(5, 6)
     assert crop_border(image, 0).shape == (5, 6)
     assert crop_border(image, 2).tolist() == [[14, 15]]
-    with pytest.raises(DataError, match="cropping 3 pixels on each side leaves nothing of a 5x6 image"):
+    with pytest.raises(
+        DataError, match="cropping 3 pixels on each side leaves nothing of a 5x6 image"
+    ):
         crop_border(image, 3)
     with pytest.raises(ValueError, match="0 or more pixels, got -1"):
         crop_border(image, -1)

@@ -15,8 +15,12 @@ def channel() -> np.ndarray:
     return skimage.data.chelsea()[40:140, 100:251, 0].astype(np.float32) / 255
 
 
-@pytest.mark.parametrize("size", [(25, 38), (50, 75), (33, 151), (100, 60), (200, 302), (317, 400), (50, 300), (7, 5)])
-@pytest.mark.parametrize(("mode", "kernel"), [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.BILINEAR)])
+@pytest.mark.parametrize(
+    "size", [(25, 38), (50, 75), (33, 151), (100, 60), (200, 302), (317, 400), (50, 300), (7, 5)]
+)
+@pytest.mark.parametrize(
+    ("mode", "kernel"), [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.BILINEAR)]
+)
 def test_equals_pillow_in_both_directions(channel, size, mode, kernel):
     expected = np.asarray(Image.fromarray(channel).resize((size[1], size[0]), kernel))
     result = resize(torch.from_numpy(channel)[None], size, mode)[0].numpy()
@@ -26,7 +30,9 @@ def test_equals_pillow_in_both_directions(channel, size, mode, kernel):
 def test_nearest_takes_the_pixel_under_the_centre(channel):
     # No centre of this size falls between two pixels.
     expected = np.asarray(Image.fromarray(channel).resize((70, 48), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(resize(torch.from_numpy(channel)[None], (48, 70), "nearest")[0].numpy(), expected)
+    np.testing.assert_array_equal(
+        resize(torch.from_numpy(channel)[None], (48, 70), "nearest")[0].numpy(), expected
+    )
 
 
 @pytest.mark.parametrize("leading", [(), (2,), (2, 3), (1, 2, 2)])
@@ -55,7 +61,9 @@ def test_bicubic_may_overshoot():
     assert result.max() > 1
 
 
-@pytest.mark.parametrize(("factor", "size"), [(0.25, (5, 3)), (2, (40, 26)), (1.5, (30, 20)), (0.01, (1, 1))])
+@pytest.mark.parametrize(
+    ("factor", "size"), [(0.25, (5, 3)), (2, (40, 26)), (1.5, (30, 20)), (0.01, (1, 1))]
+)
 def test_scale_by(factor, size):
     assert scale_by(torch.rand(3, 20, 13), factor).shape == (3, *size)
 

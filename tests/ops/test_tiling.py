@@ -10,7 +10,9 @@ from traiNNer.utils.errors import OptionsError
 
 
 class PointNetwork(nn.Module):
-    """Receptive field of one pixel: a colour mix, then nearest upscaling. Notes the sizes that it was given."""
+    """Receptive field of one pixel: a colour mix, then nearest upscaling. Notes the sizes that it
+    was given.
+    """
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -24,7 +26,9 @@ class PointNetwork(nn.Module):
 
 
 def conv_network(reach: int, scale: int = 2) -> nn.Sequential:
-    """Zero-padded convolutions that together see `reach` pixels to each side, and sub-pixel upscaling."""
+    """Zero-padded convolutions that together see `reach` pixels to each side, and sub-pixel
+    upscaling.
+    """
     generator = torch.Generator().manual_seed(0)
     layers: list[nn.Module] = []
     for index in range(reach):
@@ -59,7 +63,13 @@ def test_exact_for_a_network_of_one_pixel(scale, size, tile_size, overlap, multi
     network = PointNetwork(scale)
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     result = tiled_forward(
-        network, image, scale=scale, tile_size=tile_size, overlap=overlap, size_multiple=multiple, min_size=minimum
+        network,
+        image,
+        scale=scale,
+        tile_size=tile_size,
+        overlap=overlap,
+        size_multiple=multiple,
+        min_size=minimum,
     )
     assert len(network.seen) == 1, "tiles differ in size"
     assert all(side % multiple == 0 and side >= minimum for side in network.seen.pop())
@@ -67,10 +77,14 @@ def test_exact_for_a_network_of_one_pixel(scale, size, tile_size, overlap, multi
     torch.testing.assert_close(result, network(image), atol=3e-7, rtol=0)
 
 
-@pytest.mark.parametrize(("reach", "tile_size", "overlap"), [(1, 16, 4), (2, 16, 8), (3, 24, 12), (4, 24, 17)])
+@pytest.mark.parametrize(
+    ("reach", "tile_size", "overlap"), [(1, 16, 4), (2, 16, 8), (3, 24, 12), (4, 24, 17)]
+)
 @pytest.mark.parametrize("size", [(37, 45), (20, 70)], ids=str)
 @pytest.mark.parametrize("scale", [1, 3])
-def test_equals_the_whole_when_the_network_reaches_a_quarter_of_the_overlap(reach, tile_size, overlap, size, scale):
+def test_equals_the_whole_when_the_network_reaches_a_quarter_of_the_overlap(
+    reach, tile_size, overlap, size, scale
+):
     network = conv_network(reach, scale)
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
     whole = tiled_forward(network, image, scale=scale, tile_size=None, overlap=0)
@@ -80,13 +94,16 @@ def test_equals_the_whole_when_the_network_reaches_a_quarter_of_the_overlap(reac
 
 
 def test_longer_reach_differs_only_in_the_overlaps_and_less_the_larger_they_are():
-    network, image = conv_network(4), torch.rand(1, 3, 40, 64, generator=torch.Generator().manual_seed(3))
+    network = conv_network(4)
+    image = torch.rand(1, 3, 40, 64, generator=torch.Generator().manual_seed(3))
     whole = network(image)
     errors = [
-        (tiled_forward(network, image, scale=2, tile_size=32, overlap=overlap) - whole).abs() for overlap in (2, 8, 12)
+        (tiled_forward(network, image, scale=2, tile_size=32, overlap=overlap) - whole).abs()
+        for overlap in (2, 8, 12)
     ]
     assert errors[0].max() > errors[1].max() > errors[2].max() > 0
-    # Rows start at 0 and 8 and columns at 0, 24 and 32: far from those edges there is no difference.
+    # Rows start at 0 and 8 and columns at 0, 24 and 32: far from those edges there is no
+    # difference.
     assert errors[1][..., :, : (24 - 4) * 2][..., : (8 - 4) * 2, :].max() < 1e-6
 
 
@@ -119,7 +136,12 @@ def test_half_precision_network_gives_float32_and_input_is_untouched():
     image = torch.rand(1, 3, 20, 20)
     before = image.clone()
     result = tiled_forward(
-        lambda tile: tile.bfloat16(), image, scale=1, tile_size=8, overlap=2, device=torch.device("cpu")
+        lambda tile: tile.bfloat16(),
+        image,
+        scale=1,
+        tile_size=8,
+        overlap=2,
+        device=torch.device("cpu"),
     )
     assert result.dtype == torch.float32
     assert torch.equal(image, before)
@@ -129,7 +151,8 @@ def test_half_precision_network_gives_float32_and_input_is_untouched():
 @pytest.mark.gpu
 def test_image_stays_in_main_memory():
     device = torch.device("cuda")
-    network, image = conv_network(2).to(device).double(), torch.rand(1, 3, 50, 70, dtype=torch.float64)
+    network = conv_network(2).to(device).double()
+    image = torch.rand(1, 3, 50, 70, dtype=torch.float64)
     result = tiled_forward(network, image, scale=2, tile_size=24, overlap=8, device=device)
     assert result.device.type == "cpu"
     torch.testing.assert_close(result, network(image.to(device)).float().cpu(), atol=1e-6, rtol=0)
@@ -138,9 +161,14 @@ def test_image_stays_in_main_memory():
 def test_messages():
     image = torch.rand(1, 3, 20, 20)
     network = PointNetwork(1)
-    with pytest.raises(OptionsError, match=r"overlap of 8 does not fit tiles of 8 LQ pixels: it must be from 0 to 7"):
+    with pytest.raises(
+        OptionsError,
+        match=r"overlap of 8 does not fit tiles of 8 LQ pixels: it must be from 0 to 7",
+    ):
         tiled_forward(network, image, scale=1, tile_size=8, overlap=8)
-    with pytest.raises(OptionsError, match=r"from 0 to 4 \(the tile less the network's size multiple of 4\)"):
+    with pytest.raises(
+        OptionsError, match=r"from 0 to 4 \(the tile less the network's size multiple of 4\)"
+    ):
         tiled_forward(network, image, scale=1, tile_size=7, overlap=6, size_multiple=4)
     with pytest.raises(OptionsError, match=r"tile_size must be at least 1 LQ pixel, got 0"):
         tiled_forward(network, image, scale=1, tile_size=0, overlap=0)

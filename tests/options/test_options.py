@@ -41,7 +41,9 @@ def test_resolved_options_read_back_as_the_same(tmp_path: Path) -> None:
     again.write_text(options_text(options))
     assert load_options(TrainingOptions, again) == options
     assert options_hash(load_options(TrainingOptions, again)) == options_hash(options)
-    assert options_hash(load_options(TrainingOptions, again, ["train.total_iter=7"])) != options_hash(options)
+    assert options_hash(
+        load_options(TrainingOptions, again, ["train.total_iter=7"])
+    ) != options_hash(options)
 
 
 def test_all_problems_are_told_at_once_with_lines_and_suggestions(tmp_path: Path) -> None:
@@ -79,7 +81,10 @@ val: {tile_size: 8, tile_overlap: 9}
         (4, r"unknown key ema_decay; that key belongs at train\.ema_decay"),
         (10, r"datasets\.train\.lq_size = 3\.5: expected a whole number"),
         (11, r"unknown key datasets\.train\.use_hflips; did you mean use_hflip\?"),
-        (12, r'datasets\.valid\.type = "SingleImageDatasets": unknown dataset; did you mean SingleImageDataset'),
+        (
+            12,
+            r'datasets\.valid\.type = "SingleImageDatasets": unknown dataset; did you mean SingleImageDataset',
+        ),
         (13, r"unknown key datasets\.other; allowed here: train, val\*"),
         (15, r'network_g\.type = "spann": unknown network; did you mean span'),
         (16, r"train\.total_iter is missing"),
@@ -89,7 +94,9 @@ val: {tile_size: 8, tile_overlap: 9}
         (20, r'train\.grad_clip = "yep": expected true or false'),
         (21, r"val\.tile_overlap = 9: expected less than tile_size \(8\)"),
     ]:
-        assert re.search(rf"bad\.yml:{line}: {words}", text), f"line {line}: {words}\nnot in\n{text}"
+        assert re.search(rf"bad\.yml:{line}: {words}", text), (
+            f"line {line}: {words}\nnot in\n{text}"
+        )
     assert "13 problems" in text
 
 
@@ -104,7 +111,10 @@ val: {tile_size: 8, tile_overlap: 9}
         ("train.losses.0.loss_weight=-1", r"loss_weight = -1: expected more than 0"),
         ("train.scheduler.type=Cosine", r"unknown scheduler; did you mean CosineAnnealingLR"),
         ("train.scheduler.type=MultiStepLR", r"train\.scheduler\.milestones is missing"),
-        ("logger.keep_best=lpips", r"logger\.keep_best = \"lpips\": expected a label of val\.metrics: psnr, ssim"),
+        (
+            "logger.keep_best=lpips",
+            r"logger\.keep_best = \"lpips\": expected a label of val\.metrics: psnr, ssim",
+        ),
         ("num_gpu=2", r"several GPUs is not supported yet"),
         ("name=a/b", r"name = \"a/b\": expected letters"),
         ("train.ema_decay=1.0", r"train\.ema_decay = 1\.0: expected less than 1"),
@@ -121,7 +131,9 @@ def test_single_problems(tmp_path: Path, override: str, message: str) -> None:
 
 def test_lq_size_must_lie_on_the_networks_grid(tmp_path: Path) -> None:
     text = problems(tmp_path, "network_g={type: swinir_s}", "datasets.train.lq_size=30")
-    assert re.search(r"datasets\.train\.lq_size = 30: swinir_s needs a multiple of 8, .* nearest is 32", text)
+    assert re.search(
+        r"datasets\.train\.lq_size = 30: swinir_s needs a multiple of 8, .* nearest is 32", text
+    )
 
 
 def test_losses_of_one_type_get_their_own_labels(tmp_path: Path) -> None:
@@ -130,7 +142,9 @@ def test_losses_of_one_type_get_their_own_labels(tmp_path: Path) -> None:
     options = load(tmp_path, small_options(tmp_path, train=train))
     assert list(options.labelled_losses) == ["l1", "l1_2", "l1_3", "l1_4"]
     train["losses"] = [{"type": "l1", "label": "a"}, {"type": "mse", "label": "a"}]
-    with pytest.raises(OptionsError, match=r"train\.losses\.1\.label = \"a\": each loss needs its own"):
+    with pytest.raises(
+        OptionsError, match=r"train\.losses\.1\.label = \"a\": each loss needs its own"
+    ):
         load(tmp_path, small_options(tmp_path, train=train))
 
 

@@ -23,14 +23,18 @@ def essence(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("file", "model"), [("schema.json", TrainingOptions), ("schema_test.json", TestOptions)])
+@pytest.mark.parametrize(
+    ("file", "model"), [("schema.json", TrainingOptions), ("schema_test.json", TestOptions)]
+)
 def test_the_editors_schema_is_of_today(file: str, model: type) -> None:
     written = json.loads((ROOT / "options" / file).read_text())
     assert essence(written) == essence(json_schema(model)), "run scripts/options/write_schema.py"
 
 
 def test_the_page_of_options_is_of_today() -> None:
-    assert (ROOT / "docs" / "options.md").read_text() == options_page(), "run scripts/options/write_reference.py"
+    assert (ROOT / "docs" / "options.md").read_text() == options_page(), (
+        "run scripts/options/write_reference.py"
+    )
 
 
 @pytest.mark.parametrize("key", all_keys(TrainingOptions))

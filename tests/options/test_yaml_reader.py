@@ -62,7 +62,9 @@ def test_what_is_no_options_file_is_said(tmp_path: Path, text: str, message: str
 
 def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "demo.yml").write_text("a: 1")
-    with pytest.raises(OptionsError, match=r"there is no options file .*none\.yml; in .* there are: demo\.yml"):
+    with pytest.raises(
+        OptionsError, match=r"there is no options file .*none\.yml; in .* there are: demo\.yml"
+    ):
         read_yaml(tmp_path / "none.yml")
 
 

@@ -21,9 +21,22 @@ def run(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return load_script(script).main()
 
 
-def test_frames_per_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frames_per_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     networks = ["superultracompact", "temporal_stack:superultracompact:3", "recurrent"]
-    quick = ["--sizes", "16x8", "--variants", "fp32", "amp-bf16-cl", "--seconds", "0", "--rounds", "1", "--cpu"]
+    quick = [
+        "--sizes",
+        "16x8",
+        "--variants",
+        "fp32",
+        "amp-bf16-cl",
+        "--seconds",
+        "0",
+        "--rounds",
+        "1",
+        "--cpu",
+    ]
     assert run(FPS, "--networks", *networks, *quick, monkeypatch=monkeypatch) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "16x8" in line]
     assert [(row[0].strip("| "), row[2]) for row in rows] == [
@@ -43,7 +56,10 @@ def test_frames_per_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     ],
 )
 def test_what_cannot_be_measured(
-    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(FPS, "--cpu", *arguments, monkeypatch=monkeypatch)
@@ -58,10 +74,22 @@ def test_contestants_differ_in_what_they_see_alone(tmp_path: Path) -> None:
     script = load_script(GAIN)
     arguments = SimpleNamespace(cpu=True, lq_size=32, batch=8)
     one, three, recurrent = (
-        load_options(TrainingOptions, written(script.make_options(contestant, arguments, 0, tmp_path, tmp_path)), [])
-        for contestant in script.contestants("compact", {"num_feat": 24, "num_conv": 6}, [1, 3], ["recurrent"])
+        load_options(
+            TrainingOptions,
+            written(script.make_options(contestant, arguments, 0, tmp_path, tmp_path)),
+            [],
+        )
+        for contestant in script.contestants(
+            "compact", {"num_feat": 24, "num_conv": 6}, [1, 3], ["recurrent"]
+        )
     )
     assert one.network_g.params | {"frames": 3} == three.network_g.params
-    assert one.model_dump(exclude={"network_g", "datasets"}) == three.model_dump(exclude={"network_g", "datasets"})
-    assert [options.datasets.train.params["clip_size"] for options in (one, three, recurrent)] == [1, 3, 5]
+    assert one.model_dump(exclude={"network_g", "datasets"}) == three.model_dump(
+        exclude={"network_g", "datasets"}
+    )
+    assert [options.datasets.train.params["clip_size"] for options in (one, three, recurrent)] == [
+        1,
+        3,
+        5,
+    ]
     assert recurrent.datasets.train.params["target"] == "all"

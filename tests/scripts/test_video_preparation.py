@@ -1,4 +1,6 @@
-"""The programs that prepare video: scenes out of films, LQ as a stream would send it, the demo's video."""
+"""The programs that prepare video: scenes out of films, LQ as a stream would send it, the demo's
+video.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ extract_frames = load_script("scripts/data_preparation/extract_frames.py")
 make_stream_pairs = load_script("scripts/data_preparation/make_stream_pairs.py")
 make_demo = load_script("scripts/data_preparation/make_demo_video.py")
 
-WIDTH, HEIGHT = 192, 128
+WIDTH = 192
+HEIGHT = 128
 
 
 def photograph(name: str) -> Frame:
@@ -41,7 +44,8 @@ def photograph(name: str) -> Frame:
 def pan(name: str, count: int, speed: float, start: tuple[int, int] = (0, 0)) -> list[Frame]:
     """A window that moves to the right by `speed` pixels a frame, and back again at the border."""
     rgb = photograph(name)
-    room, frames = rgb.shape[1] - WIDTH, []
+    room = rgb.shape[1] - WIDTH
+    frames = []
     for number in range(count):
         x = round(start[0] + number * speed) % (2 * room)
         x = min(x, 2 * room - x)
@@ -51,13 +55,18 @@ def pan(name: str, count: int, speed: float, start: tuple[int, int] = (0, 0)) ->
 
 def flash(frames: list[Frame], at: int, length: int) -> list[Frame]:
     """Some frames much brighter."""
-    lit = [(f.astype(np.float32) * 2.5 + 60).clip(0, 255).astype(np.uint8) for f in frames[at : at + length]]
+    lit = [
+        (f.astype(np.float32) * 2.5 + 60).clip(0, 255).astype(np.uint8)
+        for f in frames[at : at + length]
+    ]
     return frames[:at] + lit + frames[at + length :]
 
 
 def write_video(path: Path, frames: list[Frame], **changes: object) -> Path:
     encoding = Encoding(**({"crf": 16, "gop": 8, "preset": "veryfast"} | changes))  # pyright: ignore
-    with VideoWriter(path, (frames[0].shape[1], frames[0].shape[0]), Fraction(25), encoding) as writer:
+    with VideoWriter(
+        path, (frames[0].shape[1], frames[0].shape[0]), Fraction(25), encoding
+    ) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -80,7 +89,9 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def film() -> list[Frame]:
-    """A slow pan with a flash that becomes a fast one; a cut at 40; a short shot at 64; a last one at 68."""
+    """A slow pan with a flash that becomes a fast one; a cut at 40; a short shot at 64; a last one
+    at 68.
+    """
     return [
         *flash(pan("astronaut.png", 25, 1.3), 10, 2),
         *pan("astronaut.png", 15, 20.0, start=(32, 0)),
@@ -96,7 +107,9 @@ def video(film: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestCuts:
-    def cuts(self, frames: list[Frame], threshold: float = extract_frames.CUT_THRESHOLD) -> list[int]:
+    def cuts(
+        self, frames: list[Frame], threshold: float = extract_frames.CUT_THRESHOLD
+    ) -> list[int]:
         found = extract_frames.find_cuts(((frame, False) for frame in frames), threshold)
         return [number for number, (_, cut) in enumerate(found) if cut]
 
@@ -116,13 +129,17 @@ class TestCuts:
     def test_cuts_in_the_dark(self) -> None:
         frames = [*pan("camera.png", 15, 2), *pan("coffee.png", 15, 2)]
         noise = np.random.default_rng(0).normal(0, 3, (len(frames), HEIGHT, WIDTH, 3))
-        dark = [(f * 0.15 + n).clip(0, 255).astype(np.uint8) for f, n in zip(frames, noise, strict=True)]
+        dark = [
+            (f * 0.15 + n).clip(0, 255).astype(np.uint8) for f, n in zip(frames, noise, strict=True)
+        ]
         assert self.cuts(dark) == [0, 15]
 
     def test_another_size_and_a_gap_are_new_scenes(self) -> None:
         still = pan("coffee.png", 12, 0)
         smaller = [cv2.resize(frame, (WIDTH // 2, HEIGHT // 2)) for frame in still]
-        found = list(extract_frames.find_cuts(((f, n == 5) for n, f in enumerate([*still, *smaller])), 0.16))
+        found = list(
+            extract_frames.find_cuts(((f, n == 5) for n, f in enumerate([*still, *smaller])), 0.16)
+        )
         assert [number for number, (_, cut) in enumerate(found) if cut] == [0, 5, 12]
 
     def test_waits_for_few_frames(self) -> None:
@@ -139,7 +156,9 @@ class TestCuts:
 
 
 class TestExtractFrames:
-    def test_scenes(self, video: Path, film: list[Frame], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_scenes(
+        self, video: Path, film: list[Frame], place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert extract_frames.main([str(video), "-o", str(place)]) == 0
         counts = {path.name: len(list(path.iterdir())) for path in sorted(place.iterdir())}
         assert counts == {"film_scene0001": 40, "film_scene0002": 24, "film_scene0003": 14}
@@ -149,7 +168,14 @@ class TestExtractFrames:
                 rgb = read_image(place / f"film_scene{scene}" / f"{number:05}.png")
                 assert psnr(rgb, film[first + number]) > 30
         said = capsys.readouterr().out
-        assert said.replace("│", " ").splitlines()[3].split() == ["film.mp4", "82", "3", "78", "1", "0"]
+        assert said.replace("│", " ").splitlines()[3].split() == [
+            "film.mp4",
+            "82",
+            "3",
+            "78",
+            "1",
+            "0",
+        ]
         assert f"78 frames, scenes: 3, in {place}" in said
 
         again = [str(video), "-o", str(place), "--min-scene", "20"]
@@ -160,7 +186,16 @@ class TestExtractFrames:
         assert sorted(path.name for path in place.iterdir()) == ["film_scene0001", "film_scene0002"]
 
     def test_part_of_a_video(self, video: Path, film: list[Frame], place: Path) -> None:
-        options = ["--every", "2", "--start", "1.68", "--end", "2.48", "--format", "webp"]  # frames 42 to 61
+        options = [
+            "--every",
+            "2",
+            "--start",
+            "1.68",
+            "--end",
+            "2.48",
+            "--format",
+            "webp",
+        ]  # frames 42 to 61
         assert extract_frames.main([str(video), "-o", str(place), *options]) == 0
         assert names(place) == [f"film_scene0001/{number:05}.webp" for number in range(10)]
         assert psnr(read_image(place / "film_scene0001" / "00003.webp"), film[48]) > 30
@@ -171,7 +206,9 @@ class TestExtractFrames:
 
     def test_duplicates(self, place: Path) -> None:
         moving = pan("coffee.png", 12, 3)
-        telecine = [frame for number, frame in enumerate(moving) for _ in range(2 if number % 4 == 0 else 1)]
+        telecine = [
+            frame for number, frame in enumerate(moving) for _ in range(2 if number % 4 == 0 else 1)
+        ]
         path = write_video(place / "telecine.mkv", telecine)
         assert extract_frames.main([str(path), "-o", str(place / "all")]) == 0
         assert len(names(place / "all")) == 15
@@ -182,7 +219,11 @@ class TestExtractFrames:
         ("damage", "words", "kept"),
         [
             (lambda data: data[: len(data) * 6 // 10], "cut short at", (20, 50)),
-            (lambda data: data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :], "damaged", (30, 81)),
+            (
+                lambda data: data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :],
+                "damaged",
+                (30, 81),
+            ),
         ],
     )
     def test_damage(
@@ -207,16 +248,23 @@ class TestExtractFrames:
         assert kept[0] <= len(names(place / "out")) <= kept[1]
 
     @pytest.mark.parametrize("content", [b"", b"not a video " * 100, None])
-    def test_no_video(self, content: bytes | None, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_no_video(
+        self, content: bytes | None, place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         if content is not None:
             (place / "text.mp4").write_bytes(content)
-        assert extract_frames.main([str(place / "text.mp4"), "-o", str(place / "out"), "--keep-going"]) == 2
+        assert (
+            extract_frames.main([str(place / "text.mp4"), "-o", str(place / "out"), "--keep-going"])
+            == 2
+        )
         said = capsys.readouterr().err
         assert "text.mp4" in said
         assert "Traceback" not in said
         assert names(place / "out") == []
 
-    def test_bad_options(self, video: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_bad_options(
+        self, video: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         for options, words in (
             (["--every", "0"], "at least 1"),
             (["--cut-threshold", "2"], "from 0 to 1"),
@@ -254,8 +302,21 @@ def write_scenes(root: Path, count: int = 14, size: tuple[int, int] = (WIDTH, HE
 
 class TestStreamPairs:
     def test_pairs(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        gt, out = write_scenes(place / "gt"), place / "out"
-        command = [str(gt), "-o", str(out), "--codec", "h264", "h265", "--crf", "18", "30", "--preset", "fast"]
+        gt = write_scenes(place / "gt")
+        out = place / "out"
+        command = [
+            str(gt),
+            "-o",
+            str(out),
+            "--codec",
+            "h264",
+            "h265",
+            "--crf",
+            "18",
+            "30",
+            "--preset",
+            "fast",
+        ]
         assert make_stream_pairs.main(command) == 0
         assert names(out / "lq") == names(gt)
         assert sorted(path.name for path in out.iterdir()) == ["lq", "stream_pairs.json"]
@@ -266,9 +327,13 @@ class TestStreamPairs:
         }
         assert len({(s["codec"], s["rate"]) for s in record["scenes"]}) == 3
         for scene in record["scenes"]:
-            clean = [shrink(read_image(path), 2) for path in sorted((gt / scene["scene"]).iterdir())]
+            clean = [
+                shrink(read_image(path), 2) for path in sorted((gt / scene["scene"]).iterdir())
+            ]
             lq = [read_image(path) for path in sorted((out / "lq" / scene["scene"]).iterdir())]
-            assert all(psnr(a, b) > psnr(a, c) for a, b, c in zip(clean[1:], lq[1:], lq[:-1], strict=True))
+            assert all(
+                psnr(a, b) > psnr(a, c) for a, b, c in zip(clean[1:], lq[1:], lq[:-1], strict=True)
+            )
             assert scene["psnr"] == pytest.approx(psnr(np.array(lq), np.array(clean)), abs=0.01)
             assert 24 < scene["psnr"] < 45
             assert 0.02 < scene["bits_per_pixel"] < 3
@@ -281,25 +346,61 @@ class TestStreamPairs:
         assert "lq is there already; --overwrite replaces it" in capsys.readouterr().err
         assert make_stream_pairs.main([*command, "--overwrite", "--workers", "3"]) == 0
         assert before == {name: (out / "lq" / name).read_bytes() for name in names(out / "lq")}
-        everything = [str(gt), "-o", str(out), "--crf", "20", "40", "--all", "--overwrite", "--preset", "veryfast"]
+        everything = [
+            str(gt),
+            "-o",
+            str(out),
+            "--crf",
+            "20",
+            "40",
+            "--all",
+            "--overwrite",
+            "--preset",
+            "veryfast",
+        ]
         assert make_stream_pairs.main(everything) == 0
-        assert sorted(path.name for path in out.iterdir()) == ["lq_h264_crf20", "lq_h264_crf40", "stream_pairs.json"]
+        assert sorted(path.name for path in out.iterdir()) == [
+            "lq_h264_crf20",
+            "lq_h264_crf40",
+            "stream_pairs.json",
+        ]
         psnrs = [s["psnr"] for s in json.loads((out / "stream_pairs.json").read_text())["scenes"]]
         assert all(low < high - 2 for high, low in zip(psnrs[:3], psnrs[3:], strict=True))
 
     def test_crops_and_bitrates(self, place: Path) -> None:
-        gt, out = write_scenes(place / "gt", size=(WIDTH - 1, HEIGHT - 3)), place / "out"
-        command = [str(gt), "-o", str(out), "--bitrate", "60k", "1.5M", "--fps", "25", "--gop", "6", "--all"]
+        gt = write_scenes(place / "gt", size=(WIDTH - 1, HEIGHT - 3))
+        out = place / "out"
+        command = [
+            str(gt),
+            "-o",
+            str(out),
+            "--bitrate",
+            "60k",
+            "1.5M",
+            "--fps",
+            "25",
+            "--gop",
+            "6",
+            "--all",
+        ]
         assert make_stream_pairs.main(command) == 0
         record = json.loads((out / "stream_pairs.json").read_text())
         assert record["gt"] == str(out / "gt")
         assert names(out / "gt") == names(gt) == names(out / "lq_h264_60k")
         made, given = (read_image(root / "coffee" / "00005.png") for root in (out / "gt", gt))
         assert np.array_equal(made, given[: HEIGHT - 4, : WIDTH - 4])
-        assert read_image(out / "lq_h264_60k" / "coffee" / "00005.png").shape == (HEIGHT // 2 - 2, WIDTH // 2 - 2, 3)
+        assert read_image(out / "lq_h264_60k" / "coffee" / "00005.png").shape == (
+            HEIGHT // 2 - 2,
+            WIDTH // 2 - 2,
+            3,
+        )
         rates = {s["scene"]: s["kbit_per_s"] for s in record["scenes"] if s["rate"] == "60k"}
         assert all(20 < rate < 130 for rate in rates.values())
-        assert all(s["kbit_per_s"] > 2 * rates[s["scene"]] for s in record["scenes"] if s["rate"] == "1500k")
+        assert all(
+            s["kbit_per_s"] > 2 * rates[s["scene"]]
+            for s in record["scenes"]
+            if s["rate"] == "1500k"
+        )
 
     def test_bad_input(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         gt = write_scenes(place / "gt", count=4)
@@ -309,7 +410,10 @@ class TestStreamPairs:
 
         def refused(*arguments: str | Path, out: Path = place / "out") -> str:
             command = [*map(str, arguments), "-o", str(out)]
-            assert make_stream_pairs.main([*command, *([] if "--crf" in command else ["--crf", "23"])]) == 2
+            assert (
+                make_stream_pairs.main([*command, *([] if "--crf" in command else ["--crf", "23"])])
+                == 2
+            )
             said = capsys.readouterr().err
             assert "Traceback" not in said
             return said
@@ -330,9 +434,20 @@ class TestStreamPairs:
         self, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setitem(video_writing.CODECS, "h265", "libnowhere")
-        command = [str(write_scenes(place / "gt", 2)), "-o", str(place / "out"), "--codec", "h265", "--crf", "20"]
+        command = [
+            str(write_scenes(place / "gt", 2)),
+            "-o",
+            str(place / "out"),
+            "--codec",
+            "h265",
+            "--crf",
+            "20",
+        ]
         assert make_stream_pairs.main(command) == 2
-        assert "no encoder libnowhere, which h265 needs; it has h264 (libx264)" in capsys.readouterr().err
+        assert (
+            "no encoder libnowhere, which h265 needs; it has h264 (libx264)"
+            in capsys.readouterr().err
+        )
 
     def test_interrupted(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(path: Path, rgb: Frame) -> None:
@@ -345,17 +460,25 @@ class TestStreamPairs:
 
 
 class TestVideoWriter:
-    @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".mkv", "h265"), (".mov", "h265")])
+    @pytest.mark.parametrize(
+        ("suffix", "codec"), [(".mp4", "h264"), (".mkv", "h265"), (".mov", "h265")]
+    )
     def test_colours_and_tags(self, suffix: str, codec: str, place: Path) -> None:
         patches = np.array(
-            [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]], np.uint8
+            [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50]],
+            np.uint8,
         )
         frame = np.kron(patches.reshape(1, 6, 3), np.ones((64, 32, 1), np.uint8))
         path = write_video(place / "new" / f"colours{suffix}", [frame] * 5, codec=codec, crf=4)
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             context = stream.codec_context
-            assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+            assert (
+                context.colorspace,
+                context.color_primaries,
+                context.color_trc,
+                context.color_range,
+            ) == (1, 1, 1, 1)
             assert stream.average_rate == 25
             frames = [FrameToRgb(context.name)(decoded) for decoded in container.decode(stream)]
         assert len(frames) == 5
@@ -368,7 +491,12 @@ class TestVideoWriter:
             rgb = np.full((16, 64, 3), 100, np.uint8)
             rgb[:, column] = (200, 100, 100)
             plane = rgb_to_frame(rgb, "yuv420p", full_range=False).planes[2]
-            return np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[4, :32].astype(int) - 128
+            return (
+                np.frombuffer(bytes(plane), np.uint8)
+                .reshape(-1, plane.line_size)[4, :32]
+                .astype(int)
+                - 128
+            )
 
         assert red(32)[16] > 2 * max(red(32)[15], red(32)[17])
         assert np.array_equal(red(33)[16:17], red(33)[17:18])
@@ -383,9 +511,13 @@ class TestVideoWriter:
 
     def test_odd_sides(self, place: Path) -> None:
         frame = pan("coffee.png", 1, 0)[0][:-1, :-1]
-        with pytest.raises(DataError, match=r"yuv420p needs even sides, but frames are 191x127; pad or crop"):
+        with pytest.raises(
+            DataError, match=r"yuv420p needs even sides, but frames are 191x127; pad or crop"
+        ):
             VideoWriter(place / "odd.mp4", (191, 127), FILM_RATE, Encoding(crf=20))
-        with VideoWriter(place / "odd.mp4", (191, 127), FILM_RATE, Encoding(crf=10), pad=True) as writer:
+        with VideoWriter(
+            place / "odd.mp4", (191, 127), FILM_RATE, Encoding(crf=10), pad=True
+        ) as writer:
             writer.write(frame)
         with av.open(str(place / "odd.mp4")) as container:
             decoded = FrameToRgb("h264")(next(container.decode(video=0)))
@@ -404,7 +536,9 @@ class TestVideoWriter:
             pass
         with pytest.raises(ValueError, match="expected uint8"), writer:
             writer.write(frame[:10])
-        assert [(file.name, file.read_bytes()) for file in place.iterdir()] == [("out.mp4", b"before")]
+        assert [(file.name, file.read_bytes()) for file in place.iterdir()] == [
+            ("out.mp4", b"before")
+        ]
         with pytest.raises(DiskError, match="cannot write"):
             write_video(path / "below.mp4", [frame])
 
@@ -412,8 +546,17 @@ class TestVideoWriter:
         with pytest.raises(OptionsError, match="cannot tell the container"):
             VideoWriter(place / "out.txt", (64, 64), FILM_RATE, Encoding(crf=20))
         with pytest.raises(DataError, match="libx265 refuses frames of 8x8"):
-            list(Compression((8, 8), FILM_RATE, Encoding("h265", crf=20)).run([np.zeros((8, 8, 3), np.uint8)]))
-        for wrong in ({"codec": "h263", "crf": 1}, {}, {"crf": 1, "bitrate": 9000}, {"crf": 1, "preset": "quick"}):
+            list(
+                Compression((8, 8), FILM_RATE, Encoding("h265", crf=20)).run(
+                    [np.zeros((8, 8, 3), np.uint8)]
+                )
+            )
+        for wrong in (
+            {"codec": "h263", "crf": 1},
+            {},
+            {"crf": 1, "bitrate": 9000},
+            {"crf": 1, "preset": "quick"},
+        ):
             with pytest.raises(OptionsError):
                 Encoding(**wrong)  # pyright: ignore
 
@@ -424,7 +567,10 @@ class TestDemoVideo:
         assert make_demo.main(["-o", str(root)]) == 0
         assert capsys.readouterr().out.startswith(f"made {root}: ")
         assert [path.name for path in root.parent.iterdir()] == ["demo_video"]
-        scenes = {split: {path.name for path in (root / split / "gt").iterdir()} for split in ("train", "val")}
+        scenes = {
+            split: {path.name for path in (root / split / "gt").iterdir()}
+            for split in ("train", "val")
+        }
         assert len(scenes["train"]) >= 8
         assert len(scenes["val"]) == 3
         assert not scenes["train"] & scenes["val"]
@@ -438,7 +584,10 @@ class TestDemoVideo:
         assert {frame.shape for frame in lq} == {(96, 128, 3)}
         assert all(25 < psnr(shrink(one, 2), other) < 42 for one, other in zip(gt, lq, strict=True))
         # Every frame shows the same sharp things at another place between the pixels.
-        sharpness = [float(cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F)[40:-40].std()) for f in gt]
+        sharpness = [
+            float(cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F)[40:-40].std())
+            for f in gt
+        ]
         assert max(sharpness) < 1.25 * min(sharpness)
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in gt]
         shifts = [cv2.phaseCorrelate(one, two)[0] for one, two in pairwise(grey)]
@@ -453,7 +602,8 @@ class TestDemoVideo:
         assert make_demo_video(place / "demo")
         lost = place / "demo" / "val" / "lq_x2" / "astronaut" / "00007.png"
         kept = place / "demo" / "train" / "gt" / "rocket" / "00000.png"
-        before, original = lost.read_bytes(), kept.read_bytes()
+        before = lost.read_bytes()
+        original = kept.read_bytes()
         lost.unlink()
         kept.write_bytes(b"of the user")
         assert make_demo_video(place / "demo")
@@ -465,6 +615,8 @@ class TestDemoVideo:
 
     def test_without_photographs(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(demo, "_photographs", lambda: place)
-        with pytest.raises(DataError, match="no photograph for the train part of the demo video is there"):
+        with pytest.raises(
+            DataError, match="no photograph for the train part of the demo video is there"
+        ):
             make_demo_video(place / "demo")
         assert list(place.iterdir()) == []

@@ -19,7 +19,14 @@ CARDS = [
     ("cards", "device", "expected"),
     [
         (1, "cuda", "RTX 4070 (12.00 GiB)"),
-        (2, "cuda:1", "GTX 1080 (8.00 GiB); not used: RTX 4070 (12.00 GiB); CUDA_VISIBLE_DEVICES chooses the card"),
+        (
+            2,
+            "cuda:1",
+            (
+                "GTX 1080 (8.00 GiB); not used: RTX 4070 (12.00 GiB); CUDA_VISIBLE_DEVICES chooses the "
+                "card"
+            ),
+        ),
     ],
 )
 def test_cards_that_are_not_used_are_named(
@@ -42,9 +49,12 @@ def test_a_network_with_volumes_is_placed_in_channels_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "kernel", "stays"), [("cpu", 13, True), ("cpu", 17, False), ("cuda", 17, True), ("mps", 17, True)]
+    ("device", "kernel", "stays"),
+    [("cpu", 13, True), ("cpu", 17, False), ("cuda", 17, True), ("mps", 17, True)],
 )
-def test_wide_kernels_are_not_trained_in_channels_last_on_a_cpu(device: str, kernel: int, *, stays: bool) -> None:
+def test_wide_kernels_are_not_trained_in_channels_last_on_a_cpu(
+    device: str, kernel: int, *, stays: bool
+) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, kernel))
     runtime = Runtime(torch.device(device), channels_last=True).for_training(network)
     assert runtime.channels_last is stays

@@ -21,8 +21,14 @@ from traiNNer.utils.images import ImageHeader, image_to_tensor, read_header, rea
 def _texture(height: int = 30, width: int = 44, channels: int = 3, bits: int = 8) -> Any:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 9, channels), dtype=np.uint8)
-    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
-    return image if bits == 8 else (image.astype(np.uint16) * 257 + rng.integers(0, 99, image.shape)).astype(np.uint16)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(
+        height, width, channels
+    )
+    return (
+        image
+        if bits == 8
+        else (image.astype(np.uint16) * 257 + rng.integers(0, 99, image.shape)).astype(np.uint16)
+    )
 
 
 def _encode(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -84,7 +90,8 @@ def test_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
     data = _encode(_pillow("RGB"), kind, exif=exif)
     path = tmp_path / "a.bin"
     path.write_bytes(data)
-    read, header = read_image(path), read_header(path)
+    read = read_image(path)
+    header = read_header(path)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))).astype(int)
     assert (header.height, header.width) == read.shape[:2] == expected.shape[:2]
     assert np.abs(read.astype(int) - expected).max() <= 2
@@ -130,7 +137,10 @@ def test_unicode_name_and_wrong_suffix(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"this is a text file", r"not a PNG, JPEG, WebP, TIFF or BMP image \(it begins with b'this is "),
+        (
+            b"this is a text file",
+            r"not a PNG, JPEG, WebP, TIFF or BMP image \(it begins with b'this is ",
+        ),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\x89PNG\r\n\x1a\n", "header is damaged|cut short"),
@@ -147,18 +157,25 @@ def test_not_an_image(tmp_path: Path, data: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("part", [0.98, 0.5, 0.1])
-def test_cut_short(tmp_path: Path, kind: str, part: float, capfd: pytest.CaptureFixture[str]) -> None:
+def test_cut_short(
+    tmp_path: Path, kind: str, part: float, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.png"
     data = _encode(Image.fromarray(_texture(200, 300)), kind)
     path.write_bytes(data[: int(len(data) * part)])
     for read in (read_header, read_image):
-        with pytest.raises(DataError, match=r"(?i)a\.png: the .* file is cut short after \d+ bytes; copy or download"):
+        with pytest.raises(
+            DataError,
+            match=r"(?i)a\.png: the .* file is cut short after \d+ bytes; copy or download",
+        ):
             read(path)
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP"])
-def test_cut_short_is_seen_when_decoding(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_cut_short_is_seen_when_decoding(
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.bin"
     data = _encode(Image.fromarray(_texture(200, 300)), kind)
     path.write_bytes(data[: int(len(data) * 0.9)])
@@ -198,7 +215,9 @@ def test_damaged_png(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
 
 
-def test_odd_colour_profile_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_odd_colour_profile_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = _encode(_pillow("RGB"), "PNG")
     body = b"iCCP" + b"odd\0\0" + zlib.compress(b"\xff" * 140)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
@@ -228,7 +247,8 @@ def test_write_refuses_other_arrays(tmp_path: Path, image: Any) -> None:
 
 
 def test_image_to_tensor() -> None:
-    eight, sixteen = _texture(), _texture(bits=16)
+    eight = _texture()
+    sixteen = _texture(bits=16)
     tensor = image_to_tensor(eight[2:9, 3:8])
     assert (tensor.shape, tensor.dtype) == ((3, 7, 5), torch.uint8)
     assert tensor.is_contiguous()

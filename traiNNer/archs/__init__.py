@@ -1,4 +1,6 @@
-"""Generators: spandrel's architectures under names, with checked parameters, and the loading of their weights."""
+"""Generators: spandrel's architectures under names, with checked parameters, and the loading of
+their weights.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ __all__ = ["ArchSpec", "build_network"]
 
 
 def build_network(name: str, *, scale: int, **parameters: object) -> nn.Module:
-    """The network of that name for `(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, with fresh weights.
+    """The network of that name for `(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, with fresh
+    weights.
 
     Raises:
         UnknownNameError: if there is no network of that name.

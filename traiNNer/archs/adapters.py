@@ -1,7 +1,7 @@
 """Networks of spandrel that need a small change before they can be trained the way they are used.
 
-Every class keeps the parameters and the names of the weights of its base, so a checkpoint fits either.
-Imported only when one of them is built, because it imports spandrel.
+Every class keeps the parameters and the names of the weights of its base, so a checkpoint fits
+either. Imported only when one of them is built, because it imports spandrel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from spandrel.architectures.Uformer import Uformer as _Uformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from traiNNer.utils.arithmetic import round_up
+
 # The noise level that spandrel gives DRUNet as its fourth channel.
 _DRUNET_NOISE_LEVEL = 15 / 255
 
@@ -27,10 +29,11 @@ _DRUNET_NOISE_LEVEL = 15 / 255
 class _FusedConvolution(Conv3XC):
     """SPAN's convolution: three in a row that are trained, and one fused from them for inference.
 
-    The base fuses in every forward pass of the evaluation mode. For training that leaves three traps, closed here:
-    the fused weights count as trainable but never get a gradient (DistributedDataParallel refuses such); a checkpoint
-    written between two validations holds stale ones, and at the start of a training random ones, which converters to
-    other formats read; and under autocast they are fused in half precision and stay half afterwards.
+    The base fuses in every forward pass of the evaluation mode. For training that leaves three
+    traps, closed here: the fused weights count as trainable but never get a gradient
+    (DistributedDataParallel refuses such); a checkpoint written between two validations holds stale
+    ones, and at the start of a training random ones, which converters to other formats read; and
+    under autocast they are fused in half precision and stay half afterwards.
     """
 
     def update_params(self) -> None:
@@ -47,7 +50,8 @@ class _FusedConvolution(Conv3XC):
 
 
 class SPAN(_SPAN):
-    """SPAN whose fused convolutions, also in a saved checkpoint, follow the weights that are trained.
+    """SPAN whose fused convolutions, also in a saved checkpoint, follow the weights that are
+    trained.
 
     It takes stacked frames too: the mean that the base subtracts is that of one image.
     """
@@ -71,8 +75,14 @@ class RCAN(_RCAN):
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
         frames = parameters.get("n_colors", 3) // 3
-        if frames > 1 and isinstance(self.sub_mean, nn.Conv2d) and isinstance(self.add_mean, nn.Conv2d):
-            self.sub_mean, self.add_mean = (_for_frames(shift, frames) for shift in (self.sub_mean, self.add_mean))
+        if (
+            frames > 1
+            and isinstance(self.sub_mean, nn.Conv2d)
+            and isinstance(self.add_mean, nn.Conv2d)
+        ):
+            self.sub_mean, self.add_mean = (
+                _for_frames(shift, frames) for shift in (self.sub_mean, self.add_mean)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`."""
@@ -91,7 +101,9 @@ def _for_frames(shift: nn.Conv2d, frames: int) -> nn.Conv2d:
 
 
 class FBCNN(_FBCNN):
-    """FBCNN that returns the image alone; the base also returns the JPEG quality that it estimated."""
+    """FBCNN that returns the image alone; the base also returns the JPEG quality that it
+    estimated.
+    """
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - the base takes a quality to restore for, too
         """`(B, 3, H, W)` to the same shape."""
@@ -99,7 +111,9 @@ class FBCNN(_FBCNN):
 
 
 class MMRealSR(_MMRealSR):
-    """MM-RealSR that returns the image alone; the base also returns the degradation that it estimated."""
+    """MM-RealSR that returns the image alone; the base also returns the degradation that it
+    estimated.
+    """
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - the base takes a degradation, too
         """`(B, 3, H, W)` to `(B, 3, 4 * H, 4 * W)`."""
@@ -123,16 +137,22 @@ class DRUNet(_DRUNet):
 
 
 class Uformer(_Uformer):
-    """Uformer for any image: the base takes squares only, of a side that all its five levels cut into windows."""
+    """Uformer for any image: the base takes squares only, of a side that all its five levels cut
+    into windows.
+    """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`(B, 3, H, W)` to the same shape."""
         height, width = x.shape[-2:]
         multiple = 16 * int(self.hyperparameters["win_size"])
-        side = -(-max(height, width) // multiple) * multiple
-        right, bottom = side - width, side - height
+        side = round_up(max(height, width), multiple)
+        right = side - width
+        bottom = side - height
         # As spandrel pads: mirrored as far as there is an image to mirror, then repeated.
-        mirror_right, mirror_bottom = min(right, width - 1), min(bottom, height - 1)
+        mirror_right = min(right, width - 1)
+        mirror_bottom = min(bottom, height - 1)
         padded = functional.pad(x, (0, mirror_right, 0, mirror_bottom), mode="reflect")
-        padded = functional.pad(padded, (0, right - mirror_right, 0, bottom - mirror_bottom), mode="replicate")
+        padded = functional.pad(
+            padded, (0, right - mirror_right, 0, bottom - mirror_bottom), mode="replicate"
+        )
         return super().forward(padded, mask)[..., :height, :width]

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 def _odd(frames: int) -> int:
     if frames % 2 == 0:
-        raise PydanticCustomError("even_frames", "expected an odd number, so that one of the frames is the centre")
+        raise PydanticCustomError(
+            "even_frames", "expected an odd number, so that one of the frames is the centre"
+        )
     return frames
 
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+# What the options may say of the frames around a centre.
 OddFrames = Annotated[int, Field(ge=1), AfterValidator(_odd)]
-"""What the options may say of the frames around a centre."""
 
 
 def require_centre(frames: object) -> int:
@@ -27,7 +29,9 @@ def require_centre(frames: object) -> int:
         ValueError: for an even number, one below 1, and what is no whole number.
     """
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1 or frames % 2 == 0:
-        raise ValueError(f"frames: {frames!r} has no frame in the centre; expected an odd number, 1 or more")
+        raise ValueError(
+            f"frames: {frames!r} has no frame in the centre; expected an odd number, 1 or more"
+        )
     return frames
 
 
@@ -40,9 +44,14 @@ def require_clip(x: Tensor, frames: int | None = None) -> None:
     expected = f"(B, {'T' if frames is None else frames}, 3, H, W)"
     if x.dim() != 5:
         kind = "an image" if x.dim() == 4 else "a tensor"
-        raise ValueError(f"a temporal network takes clips {expected}, and was given {kind} of shape {tuple(x.shape)}")
+        raise ValueError(
+            f"a temporal network takes clips {expected}, and was given {kind} of shape "
+            f"{tuple(x.shape)}"
+        )
     if x.shape[2] != 3:
-        raise ValueError(f"a temporal network takes clips {expected}, and was given the shape {tuple(x.shape)}")
+        raise ValueError(
+            f"a temporal network takes clips {expected}, and was given the shape {tuple(x.shape)}"
+        )
     if x.shape[1] != (frames or max(1, x.shape[1])):
         raise ValueError(
             f"this network takes clips {expected}, and was given {x.shape[1]} frames; "
@@ -51,7 +60,9 @@ def require_clip(x: Tensor, frames: int | None = None) -> None:
 
 
 def refuse_clips(network: nn.Module) -> nn.Module:
-    """Make an image network say what is wrong when it is given a clip, whatever its class would do with one."""
+    """Make an image network say what is wrong when it is given a clip, whatever its class would do
+    with one.
+    """
     network.register_forward_pre_hook(_require_images)
     return network
 
@@ -60,6 +71,7 @@ def _require_images(_: nn.Module, arguments: tuple[Any, ...]) -> None:
     x = arguments[0] if arguments else None
     if isinstance(x, Tensor) and x.dim() == 5:
         raise ValueError(
-            f"this network takes images (B, 3, H, W), and was given clips of shape {tuple(x.shape)}; "
-            "clips are for temporal networks, such as temporal_stack with this network as its arch"
+            "this network takes images (B, 3, H, W), and was given clips of shape "
+            f"{tuple(x.shape)}; clips are for temporal networks, such as temporal_stack with this "
+            "network as its arch"
         )

@@ -1,8 +1,8 @@
 """Imports one of spandrel's architectures without the other forty.
 
-`import spandrel` imports every architecture, and through torchvision torch's compiler: 1.4 of the 2.8 s that a start
-took. Here the package object is put in place without running its `__init__`; whoever asks it for a name that only the
-`__init__` defines, such as `ModelLoader`, has it run then.
+`import spandrel` imports every architecture, and through torchvision torch's compiler: 1.4 of the
+2.8 s that a start took. Here the package object is put in place without running its `__init__`;
+whoever asks it for a name that only the `__init__` defines, such as `ModelLoader`, has it run then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 
 def import_module(name: str) -> ModuleType:
-    """Import the module `name`, inside spandrel or one that imports from spandrel's architectures."""
+    """Import the module `name`, inside spandrel or one that imports from spandrel's
+    architectures.
+    """
     _defer_spandrel()
     return importlib.import_module(name)
 
@@ -26,7 +28,8 @@ def _defer_spandrel() -> None:
     spec = importlib.util.find_spec("spandrel")
     if spec is None or spec.loader is None:
         return  # the import that follows says what is wrong
-    loader, package = spec.loader, importlib.util.module_from_spec(spec)
+    loader = spec.loader
+    package = importlib.util.module_from_spec(spec)
 
     def run_init(name: str) -> Any:
         if name.startswith("__"):  # a probe of the import system or of a debugger

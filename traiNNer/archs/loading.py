@@ -1,4 +1,6 @@
-"""Weights from files: reading them without running what is in them, and fitting them to a network."""
+"""Weights from files: reading them without running what is in them, and fitting them to a
+network.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,29 @@ log = logging.getLogger(__name__)
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 # What trainers wrap the weights in, best first: the smoothed weights are those that are used.
-_CONTAINERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+_CONTAINERS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "n_averaged.")
 _NAMED_KEYS = 3
-# What torch's restricted reader says of a pickle that would call something, rather than of a broken one.
-_NEEDS_CODE = re.compile(r"Unsupported (global|class)|GLOBAL|unrecognized function|not an allowed|instantiate", re.I)
+# What torch's restricted reader says of a pickle that would call something, rather than of a broken
+# one.
+_NEEDS_CODE = re.compile(
+    r"Unsupported (global|class)|GLOBAL|unrecognized function|not an allowed|instantiate", re.I
+)
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a file found its place in a network. `mismatched` are keys whose shapes differ, with both shapes."""
+    """What of a file found its place in a network. `mismatched` are keys whose shapes differ, with
+    both shapes.
+    """
 
     path: Path
     matched: tuple[str, ...]
@@ -59,19 +74,27 @@ class LoadReport:
         if self.missing:
             parts.append(f"{len(self.missing)} are not in the file ({_some(self.missing)})")
         if self.mismatched:
-            shapes = [f"{key}: file {_size(found)}, network {_size(own)}" for key, found, own in self.mismatched]
+            shapes = [
+                f"{key}: file {_size(found)}, network {_size(own)}"
+                for key, found, own in self.mismatched
+            ]
             parts.append(f"{len(shapes)} have another shape ({_some(tuple(shapes))})")
         if self.unexpected:
-            parts.append(f"{len(self.unexpected)} of the file are unknown to the network ({_some(self.unexpected)})")
+            parts.append(
+                f"{len(self.unexpected)} of the file are unknown to the network "
+                f"({_some(self.unexpected)})"
+            )
         return "; ".join(parts) + "."
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network built from a checkpoint, in evaluation mode: `(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, 0..1.
+    """A network built from a checkpoint, in evaluation mode: `(B, 3, H, W)` to `(B, 3, H * scale, W
+    * scale)`, 0..1.
 
-    `size_multiple` and `min_size` are pixels of a side of the input. A `temporal` network takes clips
-    `(B, T, 3, H, W)` of `frames` frames (None: of any number), and makes what `ArchSpec.target` says.
+    `size_multiple` and `min_size` are pixels of a side of the input. A `temporal` network takes
+    clips `(B, T, 3, H, W)` of `frames` frames (None: of any number), and makes what
+    `ArchSpec.target` says.
     """
 
     network: nn.Module
@@ -85,22 +108,29 @@ class LoadedModel:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint, on the CPU, freed of what trainers wrap them in. Runs no code of the file.
+    """The weights in a checkpoint, on the CPU, freed of what trainers wrap them in. Runs no code of
+    the file.
 
     Raises:
         CheckpointError: if the file is missing, damaged, of another kind, or needs code to be run.
     """
     _check_file(path)
     try:
-        content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+        content = (
+            _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+        )
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     weights = {key: value for key, value in _unwrap(content).items() if isinstance(value, Tensor)}
     if not weights:
-        found = ", ".join(map(str, list(content)[:_NAMED_KEYS])) if isinstance(content, Mapping) else type(content)
+        found = (
+            ", ".join(map(str, list(content)[:_NAMED_KEYS]))
+            if isinstance(content, Mapping)
+            else type(content)
+        )
         raise CheckpointError(
-            f"{path} holds no weights (it has: {found}). Expected is a network's checkpoint; a training state or an "
-            "optimizer's file is resumed with --auto_resume instead."
+            f"{path} holds no weights (it has: {found}). Expected is a network's checkpoint; a "
+            "training state or an optimizer's file is resumed with --auto_resume instead."
         )
     return weights
 
@@ -121,11 +151,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise _damaged(path, error) from error
 
 
-def load_weights(network: nn.Module, path: Path, *, strict: bool, what: str = "network") -> LoadReport:
+def load_weights(
+    network: nn.Module, path: Path, *, strict: bool, what: str = "network"
+) -> LoadReport:
     """Copy a checkpoint's weights into `network`.
 
-    Names are tried as they stand, then as spandrel names them, which understands the older and other names in which
-    the weights of some architectures are found.
+    Names are tried as they stand, then as spandrel names them, which understands the older and
+    other names in which the weights of some architectures are found.
 
     Args:
         network: any network; its device and precision stay.
@@ -134,7 +166,8 @@ def load_weights(network: nn.Module, path: Path, *, strict: bool, what: str = "n
         what: what the network is called in messages, for example "network_g span x2".
 
     Raises:
-        CheckpointError: if the file cannot be read, if `strict` and it does not fit, or if nothing matches.
+        CheckpointError: if the file cannot be read, if `strict` and it does not fit, or if nothing
+            matches.
     """
     weights = read_weights(path)
     own = network.state_dict()
@@ -143,7 +176,8 @@ def load_weights(network: nn.Module, path: Path, *, strict: bool, what: str = "n
         renamed = _renamed_by_spandrel(weights)
         other = _compare(path, own, renamed) if renamed else report
         if len(other.matched) > len(report.matched):
-            weights, report = renamed, other
+            weights = renamed
+            report = other
     if not report.matched or (strict and not report.complete):
         raise CheckpointError(_misfit(report, weights, what, strict=strict))
     with torch.no_grad():
@@ -159,7 +193,8 @@ def load_model(path: Path) -> LoadedModel:
     A checkpoint of this project says what it is; of any other, spandrel finds out.
 
     Raises:
-        CheckpointError: if the file cannot be read, or holds nothing that maps an image to an image.
+        CheckpointError: if the file cannot be read, or holds nothing that maps an image to an
+            image.
     """
     metadata = read_metadata(path)
     weights = read_weights(path)
@@ -169,19 +204,24 @@ def load_model(path: Path) -> LoadedModel:
     if descriptor is None:
         raise CheckpointError(
             f"{path} holds {len(weights)} weights of an architecture that is not recognized "
-            f"({_some(tuple(weights))}). Give a checkpoint of this project or of an architecture that spandrel knows, "
-            "or say with network_g and scale what it holds (a temporal network is known by our .safetensors only)."
+            f"({_some(tuple(weights))}). Give a checkpoint of this project or of an architecture "
+            "that spandrel knows, or say with network_g and scale what it holds (a temporal "
+            "network is known by our .safetensors only)."
         )
     return _from_descriptor(path, descriptor)
 
 
 def _check_file(path: Path) -> None:
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist. Check the path; relative paths start where you call from.")
+        raise CheckpointError(
+            f"{path} does not exist. Check the path; relative paths start where you call from."
+        )
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it.")
     if path.suffix.lower() not in _SUFFIXES:
-        raise CheckpointError(f"{path} is not a kind of checkpoint that is read: {', '.join(_SUFFIXES)}.")
+        raise CheckpointError(
+            f"{path} is not a kind of checkpoint that is read: {', '.join(_SUFFIXES)}."
+        )
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty. Fetch it again or take an earlier checkpoint.")
 
@@ -193,13 +233,21 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
         cause = "it is a text file, perhaps a web page or a pointer that was saved in place of the download"
     else:
         # torch's own text for a pickle it refuses advises to execute it, which is not passed on.
-        reason = "no pickle of weights" if isinstance(error, pickle.UnpicklingError) else str(error).strip()
+        reason = (
+            "no pickle of weights"
+            if isinstance(error, pickle.UnpicklingError)
+            else str(error).strip()
+        )
         cause = f"it is damaged or cut short ({reason.splitlines()[0] if reason else type(error).__name__})"
-    return CheckpointError(f"{path} cannot be read: {cause}. Fetch it again or take an earlier checkpoint.")
+    return CheckpointError(
+        f"{path} cannot be read: {cause}. Fetch it again or take an earlier checkpoint."
+    )
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether the first bytes are printable; a safetensors file starts with a length, a zip and a pickle do not."""
+    """Whether the first bytes are printable; a safetensors file starts with a length, a zip and a
+    pickle do not.
+    """
     return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
 
 
@@ -217,16 +265,18 @@ def _read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         if _NEEDS_CODE.search(str(error)) or _is_whole_pickle(path):
             raise CheckpointError(
-                f"{path} holds Python code beside weights, which reading it would run, so it is not read. If you trust "
-                "its maker, convert it in a safe place: load it there with torch.load(..., weights_only=False) and "
-                "save the plain weights with safetensors.torch.save_file."
+                f"{path} holds Python code beside weights, which reading it would run, so it is "
+                "not read. If you trust its maker, convert it in a safe place: load it there with "
+                "torch.load(..., weights_only=False) and save the plain weights with "
+                "safetensors.torch.save_file."
             ) from error
         raise _damaged(path, error) from error
     except RuntimeError as error:
         if "TorchScript" in str(error):
             raise CheckpointError(
-                f"{path} is a TorchScript program, not plain weights. Take the checkpoint it was made from, or load it "
-                "with torch.jit.load in a safe place and save its state_dict() with safetensors.torch.save_file."
+                f"{path} is a TorchScript program, not plain weights. Take the checkpoint it was "
+                "made from, or load it with torch.jit.load in a safe place and save its "
+                "state_dict() with safetensors.torch.save_file."
             ) from error
         raise _damaged(path, error) from error
     except OSError as error:
@@ -240,7 +290,9 @@ def _read_pickle(path: Path) -> object:
 
 
 def _is_whole_pickle(path: Path) -> bool:
-    """Whether the file is an undamaged pickle that torch's restricted reader does not take. Parsed, not executed."""
+    """Whether the file is an undamaged pickle that torch's restricted reader does not take. Parsed,
+    not executed.
+    """
     try:
         with path.open("rb") as file:
             return any(operation.name == "STOP" for operation, _, _ in pickletools.genops(file))
@@ -251,7 +303,9 @@ def _is_whole_pickle(path: Path) -> bool:
 def _unwrap(content: object) -> dict[str, object]:
     """The dictionary of weights inside the containers and prefixes that trainers put around it."""
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        inner = next(
+            (content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None
+        )
         if inner is None:
             break
         content = inner
@@ -280,7 +334,9 @@ def _compare(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor
 
 
 def _detect(weights: Mapping[str, Tensor]) -> ImageModelDescriptor | None:
-    """What spandrel makes of the weights; None where it knows nothing like them, or wrongly believes it does."""
+    """What spandrel makes of the weights; None where it knows nothing like them, or wrongly
+    believes it does.
+    """
     from spandrel import ModelLoader
 
     try:
@@ -326,8 +382,9 @@ def _load_ours(path: Path, metadata: Mapping[str, str]) -> LoadedModel:
         network = spec(scale=scale, **parameters)
     except (UnknownNameError, OptionsError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} says that it holds '{name}' (scale {metadata.get('scale', 'not given')}), which cannot be built: "
-            f"{error}. It may come from another version ({metadata.get('traiNNer', 'unknown')})."
+            f"{path} says that it holds '{name}' (scale {metadata.get('scale', 'not given')}), "
+            f"which cannot be built: {error}. It may come from another version "
+            f"({metadata.get('traiNNer', 'unknown')})."
         ) from error
     load_weights(network, path, strict=True, what=f"{spec.label} x{scale}")
     return LoadedModel(
@@ -352,8 +409,8 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
     channels = (descriptor.input_channels, descriptor.output_channels)
     if channels != (3, 3):
         raise CheckpointError(
-            f"{path} holds {identity} for images of {channels[0]} channels in and {channels[1]} out; only 3 and 3 "
-            "(RGB) are supported."
+            f"{path} holds {identity} for images of {channels[0]} channels in and {channels[1]} "
+            "out; only 3 and 3 (RGB) are supported."
         )
     spec = next(spec for spec in SPECS if spec.architecture == identity)
     required = descriptor.size_requirements
@@ -371,12 +428,16 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
 
 
 class _DescriptorNetwork(nn.Module):
-    """spandrel's network with what spandrel does around some, such as adding a noise level to the image."""
+    """spandrel's network with what spandrel does around some, such as adding a noise level to the
+    image.
+    """
 
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
         super().__init__()
         self.network = descriptor.model
-        self._call = descriptor._call_fn  # spandrel's own call pads, clamps and forbids gradients as well
+        self._call = (
+            descriptor._call_fn
+        )  # spandrel's own call pads, clamps and forbids gradients as well
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`; the input stays as it was."""

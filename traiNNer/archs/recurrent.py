@@ -1,4 +1,6 @@
-"""A state that goes from frame to frame, for streams: in the manner of RLSP (Fuoli et al., 2019)."""
+"""A state that goes from frame to frame, for streams: in the manner of RLSP (Fuoli et al.,
+2019).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class RecurrentState(NamedTuple):
 class Recurrent(nn.Module):
     """Makes every frame from its two neighbours, the output before it and a hidden state.
 
-    RLSP's cell, with residual blocks inside and a hidden state in -1..1, so that long streams cannot drive it away.
+    RLSP's cell, with residual blocks inside and a hidden state in -1..1, so that long streams
+    cannot drive it away.
 
     Args:
         num_feat: channels inside, and of the hidden state.
@@ -36,7 +39,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, *, num_feat: int = 64, num_blocks: int = 3, upscale: int = 4) -> None:
         super().__init__()
-        self.num_feat, self.upscale = num_feat, upscale
+        self.num_feat = num_feat
+        self.upscale = upscale
         folded = 3 * upscale**2
         self.enter = nn.Conv2d(3 * 3 + folded + num_feat, num_feat, 3, padding=1)
         self.blocks = nn.ModuleList(
@@ -51,13 +55,17 @@ class Recurrent(nn.Module):
         self.detail = nn.Conv2d(num_feat, folded, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, T, 3, H, W)` to all its frames, `(B, T, 3, H * upscale, W * upscale)`; T is any number."""
+        """`(B, T, 3, H, W)` to all its frames, `(B, T, 3, H * upscale, W * upscale)`; T is any
+        number.
+        """
         require_clip(x)
         frames = x.unbind(1)
         state = self.start(frames[0])
         outputs: list[Tensor] = []
         # At both ends a frame stands for the neighbour that it has not.
-        for before, frame, after in zip((frames[0], *frames), frames, (*frames[1:], frames[-1]), strict=False):
+        for before, frame, after in zip(
+            (frames[0], *frames), frames, (*frames[1:], frames[-1]), strict=False
+        ):
             output, state = self.step(before, frame, after, state)
             outputs.append(output)
         return torch.stack(outputs, 1)
@@ -65,7 +73,9 @@ class Recurrent(nn.Module):
     def start(self, frame: Tensor) -> RecurrentState:
         """The state before the first frame of a clip or a stream, `(B, 3, H, W)`."""
         batch, _, height, width = frame.shape
-        return RecurrentState(frame.new_zeros(batch, self.num_feat, height, width), self._folded(frame))
+        return RecurrentState(
+            frame.new_zeros(batch, self.num_feat, height, width), self._folded(frame)
+        )
 
     def step(
         self, before: Tensor, frame: Tensor, after: Tensor, state: RecurrentState
@@ -81,12 +91,18 @@ class Recurrent(nn.Module):
         Returns:
             The frame `(B, 3, H * upscale, W * upscale)`, and the state for the next one.
         """
-        x = functional.relu(self.enter(torch.cat([before, frame, after, state.output, state.hidden], 1)))
+        x = functional.relu(
+            self.enter(torch.cat([before, frame, after, state.output, state.hidden], 1))
+        )
         for block in self.blocks:
             x = functional.relu(x + block(x))
         output = self._folded(frame) + self.detail(x)
-        return functional.pixel_shuffle(output, self.upscale), RecurrentState(torch.tanh(self.hidden(x)), output)
+        return functional.pixel_shuffle(output, self.upscale), RecurrentState(
+            torch.tanh(self.hidden(x)), output
+        )
 
     def _folded(self, frame: Tensor) -> Tensor:
-        """The frame enlarged by nearest neighbour, folded into channels: each value is there upscale**2 times."""
+        """The frame enlarged by nearest neighbour, folded into channels: each value is there
+        upscale**2 times.
+        """
         return frame.repeat_interleave(self.upscale**2, 1)

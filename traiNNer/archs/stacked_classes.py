@@ -1,4 +1,5 @@
-"""Networks of spandrel whose classes take one image only, made to take the stacked frames of a clip.
+"""Networks of spandrel whose classes take one image only, made to take the stacked frames of a
+clip.
 
 Imported only when one of them is built over more than one frame, because it imports spandrel.
 """
@@ -15,20 +16,25 @@ from torch import Tensor, nn
 
 
 def _widened(first: nn.Module, frames: int) -> nn.Conv2d:
-    """A first convolution for the channels of `frames` images, in place of one for a single image."""
+    """A first convolution for the channels of `frames` images, in place of one for a single
+    image.
+    """
     assert isinstance(first, nn.Conv2d)
     return nn.Conv2d(3 * frames, first.out_channels, 3, padding=1)
 
 
 def _repeated_centre(times: int, x: Tensor) -> Tensor:
-    """The centre frame of `(B, 3 * frames, H, W)` with each channel repeated, `(B, 3 * times, H, W)`."""
+    """The centre frame of `(B, 3 * frames, H, W)` with each channel repeated, `(B, 3 * times, H,
+    W)`.
+    """
     centre = x.shape[1] // 2
     return x[:, centre - 1 : centre + 2].repeat_interleave(times, dim=1)
 
 
 def _widen_plksr(network: PLKSR | RealPLKSR, frames: int) -> None:
     """Both classes begin with a convolution, and add the image to what they make."""
-    first, last = _widened(network.feats[0], frames), network.feats[-1]
+    first = _widened(network.feats[0], frames)
+    last = network.feats[-1]
     assert isinstance(last, nn.Conv2d)
     nn.init.trunc_normal_(first.weight, std=0.02)  # as the classes begin
     network.feats[0] = first
@@ -36,7 +42,9 @@ def _widen_plksr(network: PLKSR | RealPLKSR, frames: int) -> None:
 
 
 class StackedPLKSR(PLKSR):
-    """`(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, the difference to the centre frame is learned."""
+    """`(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, the difference to the centre frame
+    is learned.
+    """
 
     def __init__(self, *, frames: int, **parameters: Any) -> None:
         super().__init__(**parameters)
@@ -44,7 +52,9 @@ class StackedPLKSR(PLKSR):
 
 
 class StackedRealPLKSR(RealPLKSR):
-    """`(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, the difference to the centre frame is learned."""
+    """`(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, the difference to the centre frame
+    is learned.
+    """
 
     def __init__(self, *, frames: int, **parameters: Any) -> None:
         super().__init__(**parameters)

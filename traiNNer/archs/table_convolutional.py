@@ -26,7 +26,8 @@ _span = partial(
     scales=_ALL,
     stack="narrow",
     source="SPAN, 2023",
-    note="trains three convolutions for each one it infers with; evaluation and checkpoints hold the fused one",
+    note="trains three convolutions for each one it infers with; evaluation and checkpoints hold "
+    "the fused one",
 )
 _esrgan = partial(
     ArchSpec,
@@ -34,7 +35,8 @@ _esrgan = partial(
     class_name="ESRGAN",
     scale_parameter="scale",
     scales=(1, 2, 4, 8),
-    # As Real-ESRGAN has it: below x4 the image is folded into channels, and the network stays an x4 one.
+    # As Real-ESRGAN has it: below x4 the image is folded into channels, and the network stays an x4
+    # one.
     at_scale={
         1: {"in_nc": 48, "scale": 4, "shuffle_factor": 4},
         2: {"in_nc": 12, "scale": 4, "shuffle_factor": 2},
@@ -121,18 +123,27 @@ _realcugan = partial(
 )
 
 CONVOLUTIONAL: tuple[ArchSpec, ...] = (
-    _compact(name="compact", defaults={"num_feat": 64, "num_conv": 16}, aliases=("srvggnetcompact",)),
+    _compact(
+        name="compact", defaults={"num_feat": 64, "num_conv": 16}, aliases=("srvggnetcompact",)
+    ),
     _compact(name="ultracompact", defaults={"num_feat": 64, "num_conv": 8}),
     _compact(name="superultracompact", defaults={"num_feat": 24, "num_conv": 8}),
     _span(name="span", defaults={"feature_channels": 48}),
     _span(name="span_s", defaults={"feature_channels": 28}),
     _span(name="span_f96", defaults={"feature_channels": 96}),
-    _esrgan(name="esrgan", defaults={"num_filters": 64, "num_blocks": 23}, aliases=("rrdbnet", "realesrgan", "bsrgan")),
+    _esrgan(
+        name="esrgan",
+        defaults={"num_filters": 64, "num_blocks": 23},
+        aliases=("rrdbnet", "realesrgan", "bsrgan"),
+    ),
     _esrgan(name="esrgan_6b", defaults={"num_filters": 64, "num_blocks": 6}),
     _esrgan(name="esrgan_lite", defaults={"num_filters": 32, "num_blocks": 12}),
     _rcan(name="rcan", defaults={"n_resgroups": 10, "n_resblocks": 20, "n_feats": 64}),
     _plksr(name="plksr", defaults={"ccm_type": "DCCM"}),
-    _plksr(name="plksr_tiny", defaults={"n_blocks": 12, "kernel_size": 13, "ccm_type": "DCCM", "use_ea": False}),
+    _plksr(
+        name="plksr_tiny",
+        defaults={"n_blocks": 12, "kernel_size": 13, "ccm_type": "DCCM", "use_ea": False},
+    ),
     _realplksr(name="realplksr"),
     _realplksr(name="realplksr_s", defaults={"n_blocks": 12, "kernel_size": 13, "use_ea": False}),
     _realplksr(name="realplksr_l", defaults={"dim": 96}),
@@ -151,8 +162,14 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
     ),
     _safmn(name="safmn", defaults={"dim": 36, "n_blocks": 8}),
     _safmn(name="safmn_l", defaults={"dim": 128, "n_blocks": 16}),
-    _seemore(name="seemore_t", defaults={"num_experts": 3, "num_layers": 6, "embedding_dim": 36, "lr_space": "exp"}),
-    _seemore(name="seemore_b", defaults={"num_experts": 3, "num_layers": 8, "embedding_dim": 48, "lr_space": "exp"}),
+    _seemore(
+        name="seemore_t",
+        defaults={"num_experts": 3, "num_layers": 6, "embedding_dim": 36, "lr_space": "exp"},
+    ),
+    _seemore(
+        name="seemore_b",
+        defaults={"num_experts": 3, "num_layers": 8, "embedding_dim": 48, "lr_space": "exp"},
+    ),
     _seemore(
         name="seemore_l",
         defaults={
@@ -201,6 +218,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         min_size=16,
         stack="narrow",
         source="MM-RealSR, 2022",
-        note="its degradation estimator is trained through the image alone, without the paper's ranking loss",
+        note="its degradation estimator is trained through the image alone, without the paper's "
+        "ranking loss",
     ),
 )

@@ -1,4 +1,6 @@
-"""The catalogue's networks that keep the size of the image: denoising, deblurring, JPEG, haze, low light."""
+"""The catalogue's networks that keep the size of the image: denoising, deblurring, JPEG, haze, low
+light.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,10 @@ RESTORERS: tuple[ArchSpec, ...] = (
     ),
     _uformer(name="uformer_t", defaults={"embed_dim": 16, "modulator": True}),
     _uformer(name="uformer_s", defaults={"embed_dim": 32, "modulator": True}),
-    _uformer(name="uformer_b", defaults={"embed_dim": 32, "depths": [1, 2, 8, 8, 2, 8, 8, 2, 1], "modulator": True}),
+    _uformer(
+        name="uformer_b",
+        defaults={"embed_dim": 32, "depths": [1, 2, 8, 8, 2, 8, 8, 2, 1], "modulator": True},
+    ),
     ArchSpec(
         name="fftformer",
         architecture="FFTformer",

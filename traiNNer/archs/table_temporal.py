@@ -1,4 +1,6 @@
-"""The catalogue's networks for clips `(B, T, 3, H, W)`: they make the centre frame, or all frames."""
+"""The catalogue's networks for clips `(B, T, 3, H, W)`: they make the centre frame, or all
+frames.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from traiNNer.archs.spec import ArchSpec
 from traiNNer.archs.temporal_stack import StackSpec
 
 _FRAMES = 5
-_COUNTS: dict[str, object] = dict.fromkeys(("num_feat", "num_extract", "num_blocks", "deform_groups"), AtLeastOne)
+_COUNTS: dict[str, object] = dict.fromkeys(
+    ("num_feat", "num_extract", "num_blocks", "deform_groups"), AtLeastOne
+)
 
 TEMPORAL: tuple[ArchSpec, ...] = (
     StackSpec(
@@ -37,7 +41,8 @@ TEMPORAL: tuple[ArchSpec, ...] = (
         target="center",
         spandrel_detects=False,
         source="our own, in the manner of EDVR, 2019",
-        note="torchvision aligns in float32 at every precision, and not with `deterministic: true` on CUDA",
+        note="torchvision aligns in float32 at every precision, and not with `deterministic: true` "
+        "on CUDA",
     ),
     ArchSpec(
         name="recurrent",

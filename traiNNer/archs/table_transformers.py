@@ -131,7 +131,8 @@ _grl = partial(
     class_name="GRL",
     scale_parameter="upscale",
     scales=_ALL,
-    # What cannot be read from the weights and spandrel assumes: large windows above scale 1, small ones at it.
+    # What cannot be read from the weights and spandrel assumes: large windows above scale 1, small
+    # ones at it.
     at_scale={1: {"upsampler": "", "window_size": 8, "stripe_size": [8, 8]}},
     hidden=("fairscale_checkpoint", "offload_to_cpu"),
     size_multiple=64,
@@ -233,15 +234,30 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
     ),
     _dat(
         name="dat_s",
-        defaults={"depth": [6] * 6, "num_heads": [6] * 6, "expansion_factor": 2.0, "split_size": [8, 16]},
+        defaults={
+            "depth": [6] * 6,
+            "num_heads": [6] * 6,
+            "expansion_factor": 2.0,
+            "split_size": [8, 16],
+        },
     ),
     _dat(
         name="dat_2",
-        defaults={"depth": [6] * 6, "num_heads": [6] * 6, "expansion_factor": 2.0, "split_size": [8, 32]},
+        defaults={
+            "depth": [6] * 6,
+            "num_heads": [6] * 6,
+            "expansion_factor": 2.0,
+            "split_size": [8, 32],
+        },
     ),
     _dat(
         name="dat",
-        defaults={"depth": [6] * 6, "num_heads": [6] * 6, "expansion_factor": 4.0, "split_size": [8, 32]},
+        defaults={
+            "depth": [6] * 6,
+            "num_heads": [6] * 6,
+            "expansion_factor": 4.0,
+            "split_size": [8, 32],
+        },
     ),
     _drct(
         name="drct",
@@ -300,10 +316,23 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
             "ffn_expansion_ratio": 1.5,
         },
     ),
-    _fdat(name="fdat_light", defaults={"embed_dim": 108, "num_groups": 3, "depth_per_group": 2, "num_heads": 4}),
-    _fdat(name="fdat", defaults={"embed_dim": 120, "num_groups": 4, "depth_per_group": 3}, aliases=("fdat_medium",)),
-    _fdat(name="fdat_large", defaults={"embed_dim": 180, "num_groups": 4, "depth_per_group": 4, "num_heads": 6}),
-    _fdat(name="fdat_xl", defaults={"embed_dim": 180, "num_groups": 6, "depth_per_group": 6, "num_heads": 6}),
+    _fdat(
+        name="fdat_light",
+        defaults={"embed_dim": 108, "num_groups": 3, "depth_per_group": 2, "num_heads": 4},
+    ),
+    _fdat(
+        name="fdat",
+        defaults={"embed_dim": 120, "num_groups": 4, "depth_per_group": 3},
+        aliases=("fdat_medium",),
+    ),
+    _fdat(
+        name="fdat_large",
+        defaults={"embed_dim": 180, "num_groups": 4, "depth_per_group": 4, "num_heads": 6},
+    ),
+    _fdat(
+        name="fdat_xl",
+        defaults={"embed_dim": 180, "num_groups": 6, "depth_per_group": 6, "num_heads": 6},
+    ),
     _grl(
         name="grl_t",
         defaults={

@@ -1,4 +1,6 @@
-"""Any image network of the catalogue over stacked frames: early fusion, as VESPCN (Caballero et al., 2017) calls it."""
+"""Any image network of the catalogue over stacked frames: early fusion, as VESPCN (Caballero et
+al., 2017) calls it.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ _OWN = ("arch", "frames")
 
 
 class TemporalStack(nn.Module):
-    """Hands an image network the frames of a clip as the channels of one image, and takes the centre frame from it.
+    """Hands an image network the frames of a clip as the channels of one image, and takes the
+    centre frame from it.
 
     Args:
-        network: `(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, or to as many channels as it takes: a
-            network that adds its input to its output. Of those the centre frame's three are the result.
+        network: `(B, 3 * frames, H, W)` to `(B, 3, H * scale, W * scale)`, or to as many channels
+            as it takes: a network that adds its input to its output. Of those the centre frame's
+            three are the result.
         frames: of a clip.
     """
 
@@ -41,10 +45,13 @@ class TemporalStack(nn.Module):
         return output if output.shape[1] == 3 else output[:, centre - 1 : centre + 2]
 
     def _in_layout(self, images: Tensor) -> Tensor:
-        """In the memory format of the weights, which not every network carries over to what it computes."""
+        """In the memory format of the weights, which not every network carries over to what it
+        computes.
+        """
         last = torch.channels_last
         if any(
-            w.dim() == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=last) for w in self.parameters()
+            w.dim() == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=last)
+            for w in self.parameters()
         ):
             return images.contiguous(memory_format=last)
         return images
@@ -75,12 +82,17 @@ class StackSpec(ArchSpec):
         """The spec with the facts and the parameters of the network that `arch` names.
 
         Raises:
-            UnknownNameError: if there is no network of that name; the names in it are those that can be given.
-            OptionsError: if it is missing or no name, or if that network cannot take stacked frames.
+            UnknownNameError: if there is no network of that name; the names in it are those that
+                can be given.
+            OptionsError: if it is missing or no name, or if that network cannot take stacked
+                frames.
         """
         name = parameters.get("arch")
         if not isinstance(name, str):
-            raise OptionsError(f"expected the image network that sees the frames; there are: {', '.join(stackable())}")
+            raise OptionsError(
+                "expected the image network that sees the frames; there are: "
+                f"{', '.join(stackable())}"
+            )
         try:
             return _resolved(self, ARCHS.canonical(name))
         except UnknownNameError as error:
@@ -98,11 +110,13 @@ class StackSpec(ArchSpec):
         return own + inner
 
     def __call__(self, *, scale: int, **parameters: object) -> nn.Module:
-        """Build the network for clips `(B, frames, 3, H, W)` in 0..1, in training mode, with fresh weights.
+        """Build the network for clips `(B, frames, 3, H, W)` in 0..1, in training mode, with fresh
+        weights.
 
         Raises:
             UnknownNameError: if `arch` names no network.
-            OptionsError: for a scale that the network has not, an unknown parameter, or values it cannot be built of.
+            OptionsError: for a scale that the network has not, an unknown parameter, or values it
+                cannot be built of.
         """
         if self.inner is None:
             return self.for_parameters(parameters)(scale=scale, **parameters)
@@ -124,8 +138,14 @@ def stackable() -> list[str]:
 def _resolved(generic: StackSpec, name: str) -> StackSpec:
     inner: ArchSpec = ARCHS[name]
     if not inner.stackable:
-        why = "takes clips by itself" if inner.temporal else "takes no more than the three channels of one image"
-        raise OptionsError(f"{name} {why}, so it cannot be stacked; those that can: {', '.join(stackable())}")
+        why = (
+            "takes clips by itself"
+            if inner.temporal
+            else "takes no more than the three channels of one image"
+        )
+        raise OptionsError(
+            f"{name} {why}, so it cannot be stacked; those that can: {', '.join(stackable())}"
+        )
     return replace(
         generic,
         inner=inner,

@@ -1,4 +1,6 @@
-"""What changes how a run goes. Importing this package registers the automations in `AUTOMATIONS`, one module each."""
+"""What changes how a run goes. Importing this package registers the automations in `AUTOMATIONS`,
+one module each.
+"""
 
 from traiNNer.automations.base import Automation, Decision, StepReport
 from traiNNer.automations.cpu_memory import CpuMemory
@@ -10,7 +12,11 @@ from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
 from traiNNer.automations.memory import MemoryBackend, MemoryReading
 from traiNNer.automations.memory_model import MemoryModel, Prediction
 from traiNNer.automations.shape import Shape, ShapeBounds
-from traiNNer.automations.simulated_memory import CardModel, SimulatedMemory, SimulatedOutOfMemoryError
+from traiNNer.automations.simulated_memory import (
+    CardModel,
+    SimulatedMemory,
+    SimulatedOutOfMemoryError,
+)
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
 __all__ = [

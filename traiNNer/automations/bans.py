@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from traiNNer.automations.shape import Shape
 
+# Windows for which a size that failed is not tried again; twice as many at each further failure.
 BAN_WINDOWS = 25
-"""Windows for which a size that failed is not tried again; twice as many at each further failure."""
 
 
 @dataclass
@@ -23,7 +23,9 @@ class Bans:
         self._until.append((shape, now + BAN_WINDOWS * 2 ** min(10, failures - 1)))
 
     def smallest(self, now: int, pixels: Callable[[Shape], int]) -> float:
-        """The most pixels that no ban forbids; infinite without one. What has ended is forgotten."""
+        """The most pixels that no ban forbids; infinite without one. What has ended is
+        forgotten.
+        """
         self._until = [(shape, until) for shape, until in self._until if until > now]
         return min((pixels(shape) - 1 for shape, _ in self._until), default=math.inf)
 
@@ -41,4 +43,7 @@ class Bans:
 
     def load(self, state: Iterable[Iterable[int]]) -> None:
         """Go on from what `state` gave."""
-        self._until = [(Shape(lq_size, batch), until) for lq_size, batch, until in (map(int, ban) for ban in state)]
+        self._until = [
+            (Shape(lq_size, batch), until)
+            for lq_size, batch, until in (map(int, ban) for ban in state)
+        ]

@@ -1,4 +1,6 @@
-"""What an automation is: a part that changes how a run goes, through hooks that the loop calls by name."""
+"""What an automation is: a part that changes how a run goes, through hooks that the loop calls by
+name.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ class StepReport:
         iteration: changes of the weights so far.
         shape: of the tensor that entered the network in this step, not of what was asked for.
         reading: memory of this step; None where it was not measured.
-        settled: the reading tells what a step at this shape takes. Not so when something else had its peak in the
-            window (validation, checkpoint, compilation, a retried phase).
+        settled: the reading tells what a step at this shape takes. Not so when something else had
+            its peak in the window (validation, checkpoint, compilation, a retried phase).
     """
 
     iteration: int
@@ -47,10 +49,11 @@ class StepReport:
 
 
 class Automation:
-    """Base of the automations. Every hook does nothing here; an automation overrides those that it needs.
+    """Base of the automations. Every hook does nothing here; an automation overrides those that it
+    needs.
 
-    A hook sees values, never the model or the loader: what it returns is carried out by the loop, so the same
-    decision can be taken on every rank and replayed in a test.
+    A hook sees values, never the model or the loader: what it returns is carried out by the loop,
+    so the same decision can be taken on every rank and replayed in a test.
 
     Args:
         enabled: whether it takes part in the run.
@@ -72,7 +75,8 @@ class Automation:
         return None
 
     def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:  # noqa: ARG002 (a hook)
-        """After a step at `shape` ran out of memory and was repeated in chunks, the largest of them being `fitted`.
+        """After a step at `shape` ran out of memory and was repeated in chunks, the largest of them
+        being `fitted`.
 
         Raises:
             TrainingError: if nothing smaller is possible.

@@ -9,14 +9,16 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-from traiNNer.automations.memory import MemoryReading, gib
+from traiNNer.automations.memory import MemoryReading
 from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.text import gib
 
+# Of what is available when no budget is set.
 DEFAULT_SHARE = 0.5
-"""Of what is available when no budget is set."""
 _SAMPLE_S = 0.005
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Numbers of the settings in glibc's malloc.h."""
+M_TRIM_THRESHOLD = -1
+# Numbers of the settings in glibc's malloc.h.
+M_MMAP_THRESHOLD = -3
 
 
 class ResidentProbe(Protocol):
@@ -46,7 +48,8 @@ class LinuxProbe:
     """
 
     def __init__(self, process: Path = Path("/proc/self")) -> None:
-        self._status, self._clear = process / "status", process / "clear_refs"
+        self._status = process / "status"
+        self._clear = process / "clear_refs"
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)
         _return_freed_memory(library)
@@ -76,10 +79,11 @@ class LinuxProbe:
 
 
 def _return_freed_memory(library: Any) -> None:
-    """Have glibc give large blocks back when they are freed, and not keep up to 64 MiB and what lies between them.
+    """Have glibc give large blocks back when they are freed, and not keep up to 64 MiB and what
+    lies between them.
 
-    The resident memory at a shape then repeats within 0.2 % and is what trimming the heap at each step gives; without
-    it it is up to 9 % more and wanders (compact, 1 GiB).
+    The resident memory at a shape then repeats within 0.2 % and is what trimming the heap at each
+    step gives; without it it is up to 9 % more and wanders (compact, 1 GiB).
     """
     mallopt = getattr(library, "mallopt", None)
     if mallopt is not None:
@@ -129,10 +133,12 @@ class SamplingProbe:
 
 
 class CpuMemory:
-    """Resident memory of this process against a budget. The memory of data-loading workers is not in it.
+    """Resident memory of this process against a budget. The memory of data-loading workers is not
+    in it.
 
     Args:
-        budget_bytes: what the process may take. None: half of what is available, a container's limit included.
+        budget_bytes: what the process may take. None: half of what is available, a container's
+            limit included.
         probe: how resident memory is read; None chooses.
 
     Raises:
@@ -144,11 +150,15 @@ class CpuMemory:
         resident, _ = self._probe.read()
         self._baseline = resident
         self._chosen = budget_bytes is None
-        self._total = int((available_bytes() + resident) * DEFAULT_SHARE) if budget_bytes is None else budget_bytes
+        self._total = (
+            int((available_bytes() + resident) * DEFAULT_SHARE)
+            if budget_bytes is None
+            else budget_bytes
+        )
         if self._total <= resident:
             raise OptionsError(
-                f"the memory budget of {gib(self._total)} is below the {gib(resident)} that the process holds before "
-                "the first step; raise it"
+                f"the memory budget of {gib(self._total)} is below the {gib(resident)} that the "
+                "process holds before the first step; raise it"
             )
 
     @property
@@ -157,14 +167,20 @@ class CpuMemory:
         return self._total
 
     def start_window(self) -> None:
-        """Forget the peak. The heap is trimmed at changes of shape only, for that takes 1 to 12 ms; this takes 0.04."""
+        """Forget the peak. The heap is trimmed at changes of shape only, for that takes 1 to 12 ms;
+        this takes 0.04.
+        """
         self._probe.reset()
 
     def read(self) -> MemoryReading:
-        """The peak of the resident memory, as allocated and as reserved: the system does not tell them apart."""
+        """The peak of the resident memory, as allocated and as reserved: the system does not tell
+        them apart.
+        """
         resident, peak = self._probe.read()
         reading = MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
-        self._baseline = resident  # of the next window: what a step leaves, the optimizer's state for one
+        self._baseline = (
+            resident  # of the next window: what a step leaves, the optimizer's state for one
+        )
         return reading
 
     def release(self) -> None:
@@ -175,10 +191,14 @@ class CpuMemory:
     def describe(self) -> str:
         """The budget and what it is counted in."""
         origin = f"{DEFAULT_SHARE:.0%} of what is available" if self._chosen else "as set"
-        how = "" if isinstance(self._probe, LinuxProbe) else f", looked at every {_SAMPLE_S * 1000:.0f} ms"
+        how = (
+            ""
+            if isinstance(self._probe, LinuxProbe)
+            else f", looked at every {_SAMPLE_S * 1000:.0f} ms"
+        )
         return (
-            f"{gib(self._total)} of main memory ({origin}) for the training process's resident memory{how}; "
-            "data-loading workers come on top"
+            f"{gib(self._total)} of main memory ({origin}) for the training process's resident "
+            f"memory{how}; data-loading workers come on top"
         )
 
 
@@ -206,7 +226,9 @@ def available_bytes(root: Path = Path("/")) -> int:
     """
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        available = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
     except (OSError, StopIteration):
         try:
             available = int(importlib.import_module("psutil").virtual_memory().available)
@@ -226,9 +248,11 @@ def _cgroup_rooms(root: Path) -> list[int]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+            base = root / "sys/fs/cgroup"
+            names = ("memory.max", "memory.current")
         elif "memory" in controllers.split(","):
-            base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            base = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         else:
             continue
         inner = base / path.lstrip("/")

@@ -8,24 +8,27 @@ from typing import Any
 
 import torch
 
-from traiNNer.automations.memory import GIB, MemoryReading, gib
+from traiNNer.automations.memory import MemoryReading
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.text import GIB, gib
 
 log = logging.getLogger(__name__)
 
+# A CUDA context with cuDNN and cuBLAS loaded takes 0.3 to 0.6 GiB; used where NVML cannot tell.
 ASSUMED_CONTEXT_BYTES = GIB // 2
-"""A CUDA context with cuDNN and cuBLAS loaded takes 0.3 to 0.6 GiB; used where NVML cannot tell."""
 
 
 class CudaMemory:
     """Peaks from the caching allocator, everything else from the driver.
 
-    With a limit, the card plays one of `limit_bytes`: the process cannot reserve more than that less its own context,
-    and other programs count only as far as they leave less free than the limit.
+    With a limit, the card plays one of `limit_bytes`: the process cannot reserve more than that
+    less its own context, and other programs count only as far as they leave less free than the
+    limit.
 
     Args:
         device: the card; its context must exist, or comes to exist.
-        limit_bytes: the most that this process may use, CUDA's context included. None: the whole card.
+        limit_bytes: the most that this process may use, CUDA's context included. None: the whole
+            card.
 
     Raises:
         OptionsError: if the limit is above the card or below what the process holds already.
@@ -37,7 +40,9 @@ class CudaMemory:
         self._limited = limit_bytes is not None
         free, self._card = torch.cuda.mem_get_info(device)
         stats = torch.cuda.memory_stats(device)
-        self._context = self._own_context(self._card - free, stats.get("reserved_bytes.all.current", 0))
+        self._context = self._own_context(
+            self._card - free, stats.get("reserved_bytes.all.current", 0)
+        )
         self._total = self._card if limit_bytes is None else self._cap(limit_bytes)
         self._retries = stats.get("num_alloc_retries", 0)
         self._baseline = stats.get("allocated_bytes.all.current", 0)
@@ -90,22 +95,33 @@ class CudaMemory:
             for process in self._nvml.processes()
             if process.pid != os.getpid()
         ]
-        return f"also on the card: {', '.join(names)}" if names else "no other program is on the card"
+        return (
+            f"also on the card: {', '.join(names)}" if names else "no other program is on the card"
+        )
 
     def _own_context(self, used: int, reserved: int) -> int:
         own = None
         if self._nvml is not None:
-            own = next((p.usedGpuMemory for p in self._nvml.processes() if p.pid == os.getpid()), None)
+            own = next(
+                (p.usedGpuMemory for p in self._nvml.processes() if p.pid == os.getpid()), None
+            )
         if own is None:  # another name space of process ids, or no NVML
             return max(0, min(used - reserved, ASSUMED_CONTEXT_BYTES))
         return max(0, own - reserved)
 
     def _cap(self, limit: int) -> int:
         if limit > self._card:
-            raise OptionsError(f"the memory limit of {gib(limit)} is above what the card has, {gib(self._card)}")
+            raise OptionsError(
+                f"the memory limit of {gib(limit)} is above what the card has, {gib(self._card)}"
+            )
         if limit <= self._context:
-            raise OptionsError(f"the memory limit of {gib(limit)} is below CUDA's own context, {gib(self._context)}")
-        torch.cuda.set_per_process_memory_fraction((limit - self._context) / self._card, self.device)
+            raise OptionsError(
+                f"the memory limit of {gib(limit)} is below CUDA's own context, "
+                f"{gib(self._context)}"
+            )
+        torch.cuda.set_per_process_memory_fraction(
+            (limit - self._context) / self._card, self.device
+        )
         return limit
 
 
@@ -113,10 +129,13 @@ class _Nvml:
     """The little of NVML that is used here."""
 
     def __init__(self, library: Any, handle: Any) -> None:
-        self._library, self._handle = library, handle
+        self._library = library
+        self._handle = handle
 
     def processes(self) -> list[Any]:
-        """Programs with memory on the card: objects with `pid` and `usedGpuMemory` (bytes or None)."""
+        """Programs with memory on the card: objects with `pid` and `usedGpuMemory` (bytes or
+        None).
+        """
         try:
             found = list(self._library.nvmlDeviceGetComputeRunningProcesses(self._handle))
             return found + list(self._library.nvmlDeviceGetGraphicsRunningProcesses(self._handle))
@@ -135,7 +154,9 @@ class _Nvml:
 
 
 def open_nvml(device: torch.device) -> _Nvml | None:
-    """NVML's view of the card that torch calls `device`; None, with a line in the log, where there is no such thing."""
+    """NVML's view of the card that torch calls `device`; None, with a line in the log, where there
+    is no such thing.
+    """
     try:
         import pynvml  # pyright: ignore[reportMissingImports] (optional)
     except ImportError:
@@ -144,7 +165,9 @@ def open_nvml(device: torch.device) -> _Nvml | None:
     try:
         pynvml.nvmlInit()
         uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        )
     except (pynvml.NVMLError, AttributeError) as error:
         log.info("NVML does not know this card (%s); other programs on it are not named", error)
         return None

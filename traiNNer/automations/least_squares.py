@@ -1,4 +1,6 @@
-"""Weighted least squares for a handful of unknowns, without an array library: it runs between training steps."""
+"""Weighted least squares for a handful of unknowns, without an array library: it runs between
+training steps.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ def weighted_least_squares(
 ) -> list[float]:
     """The coefficients c that make sum(w * (v - row . c)^2) least.
 
-    Columns are scaled to 1 first, so that 1, pixels and pixels^2 may stand beside each other, and each diagonal gets a
-    trace of ridge, so that columns that cannot be told apart share their weight instead of failing.
+    Columns are scaled to 1 first, so that 1, pixels and pixels^2 may stand beside each other, and
+    each diagonal gets a trace of ridge, so that columns that cannot be told apart share their
+    weight instead of failing.
 
     Args:
         rows: one row of features for each value.

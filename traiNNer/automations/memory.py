@@ -1,4 +1,6 @@
-"""How much memory a training step needs: readings, where they come from, and what running out of it looks like."""
+"""How much memory a training step needs: readings, where they come from, and what running out of it
+looks like.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-GIB = 2**30
-
 
 @dataclass(frozen=True)
 class MemoryReading:
     """Memory of one device at one time, in bytes.
 
     Attributes:
-        allocated_peak: the most that tensors took since the window began. Smooth and repeatable: fit on it.
+        allocated_peak: the most that tensors took since the window began. Smooth and repeatable:
+            fit on it.
         reserved_peak: the most that the process held since the window began. Constrain on it.
-        outside: what the process's allocator does not hold: CUDA's context, libraries, other programs.
+        outside: what the process's allocator does not hold: CUDA's context, libraries, other
+            programs.
         total: what there is, or the limit that was set.
-        alloc_retries: times since the window began that the allocator had to empty its cache to go on.
-        baseline: what tensors took when the window began: weights, the optimizer's state, the process itself.
+        alloc_retries: times since the window began that the allocator had to empty its cache to go
+            on.
+        baseline: what tensors took when the window began: weights, the optimizer's state, the
+            process itself.
     """
 
     allocated_peak: int
@@ -36,7 +40,9 @@ class MemoryReading:
 
     @staticmethod
     def merged(readings: Sequence[MemoryReading]) -> MemoryReading:
-        """The worst of several readings at one shape, of steps or of ranks: the largest peaks, the smallest total."""
+        """The worst of several readings at one shape, of steps or of ranks: the largest peaks, the
+        smallest total.
+        """
         return MemoryReading(
             max(r.allocated_peak for r in readings),
             max(r.reserved_peak for r in readings),
@@ -64,14 +70,11 @@ class MemoryBackend(Protocol):
         ...
 
     def release(self) -> None:
-        """Give cached memory back; for changes of shape and after running out, never in the loop."""
+        """Give cached memory back; for changes of shape and after running out, never in the
+        loop.
+        """
         ...
 
     def describe(self) -> str:
         """What is measured, and what is not, in one line for the log."""
         ...
-
-
-def gib(size: float) -> str:
-    """Bytes as GiB, for messages."""
-    return f"{size / GIB:.2f} GiB"

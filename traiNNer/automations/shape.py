@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.errors import OptionsError
 
+# A rung is at least this many LQ pixels: finer steps change little, coarser ones leave memory
+# unused.
 RUNG_PIXELS = 4
-"""A rung is at least this many LQ pixels: finer steps change little, coarser ones leave memory unused."""
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +29,7 @@ class Shape:
 
     def pixels(self, frames: int = 1, multiple: int = 1) -> int:
         """LQ pixels of the whole batch, each side padded to `multiple`, as the network pads it."""
-        side = -(-self.lq_size // multiple) * multiple
+        side = round_up(self.lq_size, multiple)
         return self.batch_size * frames * side * side
 
     def __str__(self) -> str:
@@ -45,15 +47,18 @@ class ShapeBounds:
         min_batch_size: smallest batch.
         max_batch_size: largest batch.
         frames: frames of a sample (1 for images).
-        elements_per_pixel: elements that the largest tensor of a step has for each LQ pixel of a frame.
-        max_elements: a tensor must stay at or below this; kernels that index with 32 bits break above.
+        elements_per_pixel: elements that the largest tensor of a step has for each LQ pixel of a
+            frame.
+        max_elements: a tensor must stay at or below this; kernels that index with 32 bits break
+            above.
         min_lq_due_to: what bounds lq_size below, for the log.
         max_lq_due_to: what bounds lq_size above, for the log.
         min_batch_due_to: what bounds the batch below, for the log.
         max_batch_due_to: what bounds the batch above, for the log.
 
     Raises:
-        OptionsError: if there is no shape between the ends; the message names both and what they are due to.
+        OptionsError: if there is no shape between the ends; the message names both and what they
+            are due to.
     """
 
     min_lq_size: int
@@ -70,23 +75,30 @@ class ShapeBounds:
     max_batch_due_to: str = "the samples"
 
     def __post_init__(self) -> None:
-        for name in ("min_lq_size", "size_multiple", "min_batch_size", "frames", "elements_per_pixel"):
+        for name in (
+            "min_lq_size",
+            "size_multiple",
+            "min_batch_size",
+            "frames",
+            "elements_per_pixel",
+        ):
             if getattr(self, name) < 1:
                 raise OptionsError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.min_batch_size > self.max_batch_size:
             raise OptionsError(
-                f"the smallest batch, {self.min_batch_size} ({self.min_batch_due_to}), is above the largest, "
-                f"{self.max_batch_size} ({self.max_batch_due_to})"
+                f"the smallest batch, {self.min_batch_size} ({self.min_batch_due_to}), is above "
+                f"the largest, {self.max_batch_size} ({self.max_batch_due_to})"
             )
         if not self.ladder:
             raise OptionsError(
-                f"no lq_size is possible: at least {self.min_lq_size} ({self.min_lq_due_to}), at most "
-                f"{self.max_lq_size} ({self.max_lq_due_to}), a multiple of {self.size_multiple} (the network)"
+                f"no lq_size is possible: at least {self.min_lq_size} ({self.min_lq_due_to}), at "
+                f"most {self.max_lq_size} ({self.max_lq_due_to}), a multiple of "
+                f"{self.size_multiple} (the network)"
             )
         if self.largest_batch(self.ladder[0]) < self.min_batch_size:
             raise OptionsError(
-                f"even lq_size {self.ladder[0]} with batch {self.min_batch_size} makes a tensor of more than "
-                f"{self.max_elements} elements; lower min_lq_size or the number of frames"
+                f"even lq_size {self.ladder[0]} with batch {self.min_batch_size} makes a tensor of "
+                f"more than {self.max_elements} elements; lower min_lq_size or the number of frames"
             )
 
     @property
@@ -96,16 +108,19 @@ class ShapeBounds:
 
     @cached_property
     def ladder(self) -> tuple[int, ...]:
-        """The sizes that may be chosen, ascending: the smallest the network takes, then multiples of `step`.
+        """The sizes that may be chosen, ascending: the smallest the network takes, then multiples
+        of `step`.
 
-        The ends that the bounds allow are rungs too, so that images of 90 pixels are not left at 88.
+        The ends that the bounds allow are rungs too, so that images of 90 pixels are not left at
+        88.
         """
-        multiple, step = self.size_multiple, self.step
-        first = -(-self.min_lq_size // multiple) * multiple
-        last = self.max_lq_size // multiple * multiple
+        multiple = self.size_multiple
+        step = self.step
+        first = round_up(self.min_lq_size, multiple)
+        last = round_down(self.max_lq_size, multiple)
         if first > last:
             return ()
-        between = range(-(-first // step) * step, last + 1, step)
+        between = range(round_up(first, step), last + 1, step)
         return tuple(sorted({first, last, *between}))
 
     @property
@@ -114,7 +129,9 @@ class ShapeBounds:
         return Shape(self.ladder[0], self.min_batch_size)
 
     def largest_batch(self, lq_size: int) -> int:
-        """The largest batch at `lq_size`: max_batch_size, or what keeps every tensor within max_elements."""
+        """The largest batch at `lq_size`: max_batch_size, or what keeps every tensor within
+        max_elements.
+        """
         elements = Shape(lq_size, 1).pixels(self.frames) * self.elements_per_pixel
         return min(self.max_batch_size, self.max_elements // elements)
 
@@ -125,20 +142,28 @@ class ShapeBounds:
         )
 
     def nearest(self, shape: Shape) -> Shape:
-        """The shape within the bounds that is nearest to `shape`, never larger than it where that is possible."""
+        """The shape within the bounds that is nearest to `shape`, never larger than it where that
+        is possible.
+        """
         below = [side for side in self.ladder if side <= shape.lq_size]
         lq_size = below[-1] if below else self.ladder[0]
         batch = max(self.min_batch_size, min(shape.batch_size, self.largest_batch(lq_size)))
         return Shape(lq_size, batch)
 
     def ceiling(self, shape: Shape) -> list[str]:
-        """What keeps `shape` from growing: nothing (an empty list) while either of its two sizes can grow."""
+        """What keeps `shape` from growing: nothing (an empty list) while either of its two sizes
+        can grow.
+        """
         reasons: list[str] = []
-        lq_open = any(self.largest_batch(s) >= self.min_batch_size for s in self.ladder if s > shape.lq_size)
+        lq_open = any(
+            self.largest_batch(s) >= self.min_batch_size for s in self.ladder if s > shape.lq_size
+        )
         if lq_open or shape.batch_size < self.largest_batch(shape.lq_size):
             return reasons
         ends_at_elements = shape.lq_size != self.ladder[-1]
-        reasons.append(self._elements if ends_at_elements else f"lq_size {shape.lq_size}: {self.max_lq_due_to}")
+        reasons.append(
+            self._elements if ends_at_elements else f"lq_size {shape.lq_size}: {self.max_lq_due_to}"
+        )
         if shape.batch_size == self.max_batch_size:
             reasons.append(f"batch {shape.batch_size}: {self.max_batch_due_to}")
         elif self._elements not in reasons:
@@ -158,11 +183,12 @@ class ShapeBounds:
         min_batch_size: int | None = None,
         max_batch_size: int | None = None,
     ) -> ShapeBounds:
-        """These bounds, narrowed by options that a user has set. Sides must be on the network's grid.
+        """These bounds, narrowed by options that a user has set. Sides must be on the network's
+        grid.
 
         Raises:
-            OptionsError: naming every option that is off the grid, below what the network takes or above the other
-                end, all together.
+            OptionsError: naming every option that is off the grid, below what the network takes or
+                above the other end, all together.
         """
         problems = list(self._misfits(min_lq_size, max_lq_size, min_batch_size, max_batch_size))
         if problems:
@@ -183,10 +209,10 @@ class ShapeBounds:
     ) -> Iterable[str]:
         for name, value in (("min_lq_size", min_lq), ("max_lq_size", max_lq)):
             if value is not None and value % self.size_multiple:
-                below = max(self.size_multiple, value // self.size_multiple * self.size_multiple)
+                below = max(self.size_multiple, round_down(value, self.size_multiple))
                 yield (
-                    f"{name} is {value}; the network needs a multiple of {self.size_multiple}, for example {below} "
-                    f"or {below + self.size_multiple}"
+                    f"{name} is {value}; the network needs a multiple of {self.size_multiple}, for "
+                    f"example {below} or {below + self.size_multiple}"
                 )
         if min_lq is not None and min_lq < self.min_lq_size:
             yield f"min_lq_size is {min_lq}; expected at least {self.min_lq_size} ({self.min_lq_due_to})"

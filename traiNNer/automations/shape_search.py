@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from traiNNer.automations.shape import Shape, ShapeBounds
 
+# Rungs of the ladder, nearest first, among which one is looked for whose batch lands on the target.
 RUNGS_TRIED = 32
-"""Rungs of the ladder, nearest first, among which one is looked for whose batch lands on the target."""
+# Factor of pixels from which on a step of a climb is worth a move.
 REAL_STEP = 1.15
-"""Factor of pixels from which on a step of a climb is worth a move."""
+# Factor by which lq_size may change, either way, to land with another batch.
 SIDEWAYS = 2.0
-"""Factor by which lq_size may change, either way, to land with another batch."""
+# Rungs after which a little above is preferred to further away.
 RUNGS_NEAR = 6
-"""Rungs after which a little above is preferred to further away."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class ShapeSearch:
 
     Attributes:
         bounds: the shapes.
-        start: what the options ask for. lq_size grows at its batch; where it does not fit, its lq_size is kept first.
+        start: what the options ask for. lq_size grows at its batch; where it does not fit, its
+            lq_size is kept first.
         estimate: predicted use of a shape; grows with the batch and with lq_size.
         pixels: padded pixels of a shape.
     """
@@ -100,15 +101,20 @@ class ShapeSearch:
     def fill(self, goal: Goal, present: Shape | None = None) -> Shape | None:
         """The shape to be at; None if nothing fits.
 
-        The largest lq_size whose best batch lands, at no less than the start's batch and lq_size; with `present`,
-        which is close to the goal already, at no less than its. Where none does, the nearest that lands with any batch;
-        where nothing lands, what comes closest.
+        The largest lq_size whose best batch lands, at no less than the start's batch and lq_size;
+        with `present`, which is close to the goal already, at no less than its. Where none does,
+        the nearest that lands with any batch; where nothing lands, what comes closest.
         """
-        ladder, least = self.bounds.ladder, present or self.start
+        ladder = self.bounds.ladder
+        least = present or self.start
         top = self.largest_lq_size(least.batch_size, goal)
         sides = [side for side in reversed(ladder) if least.lq_size <= side <= top][:RUNGS_TRIED]
         center = least.lq_size if present is not None else max(top, least.lq_size)
-        near = [side for side in ladder if present is None or center / SIDEWAYS <= side <= center * SIDEWAYS]
+        near = [
+            side
+            for side in ladder
+            if present is None or center / SIDEWAYS <= side <= center * SIDEWAYS
+        ]
         near = [side for side in near if side >= goal.min_lq_size]
         sides += sorted(near, key=lambda side: abs(math.log(side / center)))[:RUNGS_TRIED]
         found: list[tuple[float, Shape]] = []
@@ -125,7 +131,9 @@ class ShapeSearch:
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     def _least_over(self, sides: list[int], goal: Goal) -> Shape | None:
-        """The first shape that is a little above `high` and not above `ceiling`: better than far below `low`."""
+        """The first shape that is a little above `high` and not above `ceiling`: better than far
+        below `low`.
+        """
         higher = replace(goal, high=goal.ceiling)
         for lq_size in sides:
             batch = self.largest_batch(lq_size, higher)
@@ -134,7 +142,8 @@ class ShapeSearch:
         return None
 
     def climb(self, toward: Shape, present: Shape, goal: Goal) -> Shape | None:
-        """The furthest that fits on the way: the batch up to the start's, then lq_size, then the batch again.
+        """The furthest that fits on the way: the batch up to the start's, then lq_size, then the
+        batch again.
 
         Where that is no real step, the furthest that fits from `present` with either size.
         """
@@ -160,10 +169,16 @@ class ShapeSearch:
         return Shape(smallest, batch) if batch else None
 
     def shrink(self, present: Shape, goal: Goal, rungs: int = 1) -> Shape | None:
-        """The largest smaller shape that fits: less batch first, then less lq_size; `rungs` steps down at least."""
+        """The largest smaller shape that fits: less batch first, then less lq_size; `rungs` steps
+        down at least.
+        """
         if present == self.bounds.smallest:
             return None
-        share = (present.batch_size - rungs + 1) / present.batch_size if rungs < present.batch_size else 0.8**rungs
+        share = (
+            (present.batch_size - rungs + 1) / present.batch_size
+            if rungs < present.batch_size
+            else 0.8**rungs
+        )
         most = min(goal.max_pixels, share * self.pixels(present) - 1)
         smaller = replace(goal, max_pixels=most)
         same = self.largest_batch(present.lq_size, smaller, at_most=present.batch_size - 1)

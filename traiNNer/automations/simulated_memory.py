@@ -1,4 +1,6 @@
-"""A card that exists only as a formula: for tests, for the simulation, and to try settings without a GPU."""
+"""A card that exists only as a formula: for tests, for the simulation, and to try settings without
+a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from traiNNer.automations.memory import MemoryReading, gib
+from traiNNer.automations.memory import MemoryReading
 from traiNNer.automations.shape import Shape
+from traiNNer.utils.arithmetic import round_up
+from traiNNer.utils.text import gib
 
 
 class SimulatedOutOfMemoryError(MemoryError):
@@ -26,7 +30,8 @@ class CardModel:
         frames: frames of a sample.
         attention: bytes for each pixel times each padded pixel of a frame (global attention).
         border: bytes for each pixel of a side of each sample (halos, padded borders).
-        second_phase: (persistent, bytes_per_pixel) of another phase; the peak is that of the larger phase.
+        second_phase: (persistent, bytes_per_pixel) of another phase; the peak is that of the larger
+            phase.
         noise: standard deviation of a step's activations, as a share of them.
         workspace_chance: how often a shape makes the libraries take a workspace of its own.
         workspace_max: largest such workspace.
@@ -55,7 +60,7 @@ class CardModel:
     def peak(self, shape: Shape) -> tuple[float, float]:
         """(allocated, reserved / allocated) at a shape, without noise."""
         chance = random.Random(f"{self.seed}/{shape.lq_size}/{shape.batch_size}")  # noqa: S311 (not for secrets)
-        side = -(-shape.lq_size // self.window) * self.window
+        side = round_up(shape.lq_size, self.window)
         frames = shape.batch_size * self.frames
         pixels = frames * side * side
         allocated = self.persistent + pixels * (self.bytes_per_pixel + self.attention * side * side)
@@ -118,10 +123,16 @@ class SimulatedMemory:
         allocated, reserved = self.needs(shape)
         noise = 1.0 + self.card.noise * self._noise.gauss(0.0, 1.0) if self.card.noise else 1.0
         moved = (allocated - self.card.persistent) * (noise - 1.0)
-        allocated, reserved = allocated + moved, reserved + moved
+        allocated = allocated + moved
+        reserved = reserved + moved
         if reserved + self.outside > self.total:
-            raise SimulatedOutOfMemoryError(f"the simulated card of {gib(self.total)} is full at {shape}")
-        self._allocated, self._reserved = max(self._allocated, allocated), max(self._reserved, reserved)
+            raise SimulatedOutOfMemoryError(
+                f"the simulated card of {gib(self.total)} is full at {shape}"
+            )
+        self._allocated, self._reserved = (
+            max(self._allocated, allocated),
+            max(self._reserved, reserved),
+        )
 
     def start_window(self) -> None:
         """Forget the peaks."""

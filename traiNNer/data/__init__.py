@@ -6,7 +6,13 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
     PairedImageDatasetDynamicMixin,
     PairedVideoDatasetDynamicMixin,
 )
-from traiNNer.data.loader import ReadErrors, RequestSampler, WorkerError, eval_batches, explain_worker_death
+from traiNNer.data.loader import (
+    ReadErrors,
+    RequestSampler,
+    WorkerError,
+    eval_batches,
+    explain_worker_death,
+)
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate

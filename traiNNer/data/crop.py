@@ -1,4 +1,6 @@
-"""Where a training crop lies and how it is augmented: a pure function of a seed, the same for GT and LQ."""
+"""Where a training crop lies and how it is augmented: a pure function of a seed, the same for GT
+and LQ.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ class CropPlan:
 class Placement:
     """A plan applied to one LQ image of `height` x `width` pixels: where the crop of any size lies.
 
-    Crops of one placement are nested: with u the drawn share, floor(u (H - s + 1)) lies between floor(u (H - S + 1))
-    and that plus S - s for every s < S. So the small crop can be cut out of the large one, without the image.
+    Crops of one placement are nested: with u the drawn share, floor(u (H - s + 1)) lies between
+    floor(u (H - S + 1)) and that plus S - s for every s < S. So the small crop can be cut out of
+    the large one, without the image.
     """
 
     plan: CropPlan
@@ -40,7 +43,9 @@ class Placement:
     width: int
 
     def corner(self, lq_size: int) -> tuple[int, int]:
-        """Top and left of the crop in LQ pixels; 0 along a side that is shorter than the crop (it is padded there)."""
+        """Top and left of the crop in LQ pixels; 0 along a side that is shorter than the crop (it
+        is padded there).
+        """
         top, left = (
             int(share * (max(side, lq_size) - lq_size + 1))
             for share, side in ((self.plan.top, self.height), (self.plan.left, self.width))
@@ -63,16 +68,20 @@ class Placement:
 def draw_plan(seed: int, use_hflip: bool, use_rot: bool) -> CropPlan:
     """Draw a plan.
 
-    Everything is drawn always and in one order, so that no option and no size of the crop changes what the others get.
+    Everything is drawn always and in one order, so that no option and no size of the crop changes
+    what the others get.
 
     Args:
         seed: of the request.
         use_hflip: allow left and right to change places.
-        use_rot: allow up and down, and rows and columns, to change places (with hflip: all 8 orientations).
+        use_rot: allow up and down, and rows and columns, to change places (with hflip: all 8
+            orientations).
     """
     draw = random.Random(seed)  # noqa: S311  # no cryptography here
     hflip, vflip, transpose = (draw.random() < 0.5 for _ in range(3))
-    return CropPlan(hflip and use_hflip, vflip and use_rot, transpose and use_rot, draw.random(), draw.random())
+    return CropPlan(
+        hflip and use_hflip, vflip and use_rot, transpose and use_rot, draw.random(), draw.random()
+    )
 
 
 def cut(pixels: Pixels, placement: Placement, lq_size: int, factor: int) -> Pixels:
@@ -94,7 +103,8 @@ def cut(pixels: Pixels, placement: Placement, lq_size: int, factor: int) -> Pixe
 
 
 def pad_to(pixels: Pixels, side: int) -> Pixels:
-    """Mirror an image (H, W, 3) at its right and lower edge until both sides are at least `side` pixels.
+    """Mirror an image (H, W, 3) at its right and lower edge until both sides are at least `side`
+    pixels.
 
     The edge pixel is repeated: only so do mirrored GT and LQ stay aligned.
     """

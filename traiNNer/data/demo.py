@@ -1,4 +1,6 @@
-"""A small data set of photographs that are already on the machine: those inside the scikit-image package."""
+"""A small data set of photographs that are already on the machine: those inside the scikit-image
+package.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,16 @@ from pathlib import Path
 import torch
 
 from traiNNer.ops.resize import resize
+from traiNNer.utils.arithmetic import ceil_div, round_down
 from traiNNer.utils.errors import DataError, DiskError
-from traiNNer.utils.images import ImageHeader, Pixels, image_to_tensor, read_header, read_image, write_image
+from traiNNer.utils.images import (
+    ImageHeader,
+    Pixels,
+    image_to_tensor,
+    read_header,
+    read_image,
+    write_image,
+)
 
 SCALE = 2
 _MULTIPLE = 4  # GT sides are multiples of it, so that LQ of scale 4 can be made of the same GT
@@ -21,7 +31,9 @@ _MAX_SIDE = 512  # pixels; of training images, so that decoding stays cheap
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A file of the package; only the central `part` of both sides is used (of the retina, what has no black frame)."""
+    """A file of the package; only the central `part` of both sides is used (of the retina, what has
+    no black frame).
+    """
 
     name: str
     part: float = 1.0
@@ -59,10 +71,11 @@ class _Piece:
 
 
 def make_demo_dataset(root: Path) -> bool:
-    """Make `train/gt`, `train/lq_x2`, `val/gt` and `val/lq_x2` below `root`; the same files every time.
+    """Make `train/gt`, `train/lq_x2`, `val/gt` and `val/lq_x2` below `root`; the same files every
+    time.
 
-    LQ is GT shrunk by antialiased bicubic interpolation and rounded to 8 bit. Everything is written beside `root` and
-    moved when it is whole. Files that are there already stay.
+    LQ is GT shrunk by antialiased bicubic interpolation and rounded to 8 bit. Everything is written
+    beside `root` and moved when it is whole. Files that are there already stay.
 
     Returns:
         False when all was there already.
@@ -72,7 +85,9 @@ def make_demo_dataset(root: Path) -> bool:
         DiskError: if writing fails.
     """
     pieces = list(_plan(_photographs()))
-    targets = [Path(piece.split, kind, piece.name) for piece in pieces for kind in ("gt", f"lq_x{SCALE}")]
+    targets = [
+        Path(piece.split, kind, piece.name) for piece in pieces for kind in ("gt", f"lq_x{SCALE}")
+    ]
     if all((root / target).is_file() for target in targets):
         return False
     try:
@@ -88,15 +103,21 @@ def make_demo_dataset(root: Path) -> bool:
                 if not (root / target).exists():
                     (made / target).rename(root / target)
     except OSError as error:
-        raise DiskError(f"cannot make the demo data set in {root.absolute()}: {error.strerror or error}") from error
+        raise DiskError(
+            f"cannot make the demo data set in {root.absolute()}: {error.strerror or error}"
+        ) from error
     return True
 
 
 def _photographs() -> Path:
-    """The folder of scikit-image's photographs, without importing the package or fetching anything."""
+    """The folder of scikit-image's photographs, without importing the package or fetching
+    anything.
+    """
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("the demo data set is made of scikit-image's photographs: pip install scikit-image")
+        raise DataError(
+            "the demo data set is made of scikit-image's photographs: pip install scikit-image"
+        )
     return Path(spec.submodule_search_locations[0], "data")
 
 
@@ -112,16 +133,20 @@ def _plan(folder: Path) -> Iterator[_Piece]:
             )
         for source in found:
             path = folder / source.name
-            yield from _cut(split, path, read_header(path), source.part, _MAX_SIDE if split == "train" else None)
+            yield from _cut(
+                split, path, read_header(path), source.part, _MAX_SIDE if split == "train" else None
+            )
 
 
-def _cut(split: str, path: Path, header: ImageHeader, part: float, max_side: int | None) -> Iterator[_Piece]:
+def _cut(
+    split: str, path: Path, header: ImageHeader, part: float, max_side: int | None
+) -> Iterator[_Piece]:
     width, height = round(header.width * part), round(header.height * part)
     left, top = (header.width - width) // 2, (header.height - height) // 2
-    columns = -(-width // max_side) if max_side else 1
-    rows = -(-height // max_side) if max_side else 1
+    columns = ceil_div(width, max_side) if max_side else 1
+    rows = ceil_div(height, max_side) if max_side else 1
     piece_width, piece_height = (
-        side // number // _MULTIPLE * _MULTIPLE for side, number in ((width, columns), (height, rows))
+        round_down(side // number, _MULTIPLE) for side, number in ((width, columns), (height, rows))
     )
     for row in range(rows):
         for column in range(columns):

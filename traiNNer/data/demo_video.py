@@ -1,4 +1,6 @@
-"""A small video data set made of photographs: a camera that moves over them, and a real encoder for the LQ."""
+"""A small video data set made of photographs: a camera that moves over them, and a real encoder for
+the LQ.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,15 @@ FRAMES = 20
 SIZE = (256, 192)  # width and height of GT, in pixels
 ENCODING = Encoding("h264", crf=20)
 
-_STEP = 1.25  # pixels of the photograph between two of GT; above 1, so that GT is sharp wherever its pixels fall
-_SPEEDS = (0.7, 1.1, 1.6, 2.3, 3.2)  # GT pixels from frame to frame, none a whole number of LQ pixels
+# pixels of the photograph between two of GT; above 1, so that GT is sharp wherever its pixels fall
+_STEP = 1.25
+_SPEEDS = (
+    0.7,
+    1.1,
+    1.6,
+    2.3,
+    3.2,
+)  # GT pixels from frame to frame, none a whole number of LQ pixels
 _ZOOMS = (1.0, 1.03, 0.97, 1.06, 0.94)  # of the last frame against the first
 _TURN = math.radians(137.5)  # the golden angle: directions of scenes differ however many there are
 _LOBES = 3
@@ -44,18 +53,24 @@ class _Scene:
 
 
 def shrink(gt: Frame, scale: int) -> Frame:
-    """(H, W, 3) to (H / scale, W / scale, 3) by antialiased bicubic interpolation, rounded to 8 bit."""
+    """(H, W, 3) to (H / scale, W / scale, 3) by antialiased bicubic interpolation, rounded to 8
+    bit.
+    """
     size = (gt.shape[0] // scale, gt.shape[1] // scale)
     lq = resize(image_to_tensor(gt).float(), size, "bicubic")
     return lq.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def make_demo_video(root: Path, *, overwrite: bool = False, tell: Callable[[int, int], None] | None = None) -> bool:
-    """Make `train/gt`, `train/lq_x2`, `val/gt` and `val/lq_x2` below `root`, each with a folder of frames a scene.
+def make_demo_video(
+    root: Path, *, overwrite: bool = False, tell: Callable[[int, int], None] | None = None
+) -> bool:
+    """Make `train/gt`, `train/lq_x2`, `val/gt` and `val/lq_x2` below `root`, each with a folder of
+    frames a scene.
 
-    GT is a window that moves over a photograph by parts of a pixel and zooms a little. LQ is GT shrunk by antialiased
-    bicubic interpolation, then encoded as H.264 and decoded. Everything is written beside `root` and moved when it is
-    whole. The same files every time, as far as the libraries are the same.
+    GT is a window that moves over a photograph by parts of a pixel and zooms a little. LQ is GT
+    shrunk by antialiased bicubic interpolation, then encoded as H.264 and decoded. Everything is
+    written beside `root` and moved when it is whole. The same files every time, as far as the
+    libraries are the same.
 
     Args:
         root: the folder of the data set.
@@ -93,23 +108,31 @@ def make_demo_video(root: Path, *, overwrite: bool = False, tell: Callable[[int,
                 if overwrite or not (root / target).exists():
                     (made / target).replace(root / target)
         except OSError as error:
-            raise DiskError(f"cannot make the demo video in {root.absolute()}: {error.strerror or error}") from error
+            raise DiskError(
+                f"cannot make the demo video in {root.absolute()}: {error.strerror or error}"
+            ) from error
     return True
 
 
 def _plan() -> Iterator[_Scene]:
-    """The photographs of the demo data set, in its own split, that are large enough to move over."""
-    folder, number = demo._photographs(), 0
+    """The photographs of the demo data set, in its own split, that are large enough to move
+    over.
+    """
+    folder = demo._photographs()
+    number = 0
     for split, sources in (("train", demo._TRAIN), ("val", demo._VAL)):
-        found = [(source, folder / source.name) for source in sources if (folder / source.name).is_file()]
+        found = [
+            (source, folder / source.name) for source in sources if (folder / source.name).is_file()
+        ]
         usable = [(source, path) for source, path in found if _is_large_enough(path, source.part)]
         if not usable:
             raise DataError(
-                f"{folder}: no photograph for the {split} part of the demo video is there; reinstall scikit-image from "
-                "its wheel: pip install --force-reinstall scikit-image"
+                f"{folder}: no photograph for the {split} part of the demo video is there; "
+                "reinstall scikit-image from its wheel: pip install --force-reinstall scikit-image"
             )
         for source, path in usable:
-            speed, zoom = _SPEEDS[number % len(_SPEEDS)], _ZOOMS[number // 2 % len(_ZOOMS)]
+            speed = _SPEEDS[number % len(_SPEEDS)]
+            zoom = _ZOOMS[number // 2 % len(_ZOOMS)]
             yield _Scene(split, path.stem, path, source.part, speed, 0.5 + number * _TURN, zoom)
             number += 1
 
@@ -135,17 +158,23 @@ def _write(scene: _Scene, folder: Path) -> None:
 def _path(scene: _Scene, width: int, height: int) -> Iterator[tuple[float, float, float]]:
     """Centre of the window (x, y) and step, in pixels of the photograph, of every frame.
 
-    A straight line through the middle, shortened where it would leave the photograph, with a small sway across it.
+    A straight line through the middle, shortened where it would leave the photograph, with a small
+    sway across it.
     """
-    dx, dy = math.cos(scene.angle), math.sin(scene.angle)  # no scene is exactly level or upright
+    # no scene is exactly level or upright
+    dx = math.cos(scene.angle)
+    dy = math.sin(scene.angle)
     widest = _STEP * max(1.0, scene.zoom)
     room_x = (width * scene.part - SIZE[0] * widest) / 2
     room_y = (height * scene.part - SIZE[1] * widest) / 2
-    half = min(scene.speed * _STEP * (FRAMES - 1) / 2, 0.9 * room_x / abs(dx), 0.9 * room_y / abs(dy))
+    half = min(
+        scene.speed * _STEP * (FRAMES - 1) / 2, 0.9 * room_x / abs(dx), 0.9 * room_y / abs(dy)
+    )
     sway = min(1.5, 0.1 * room_x, 0.1 * room_y)
     for number in range(FRAMES):
         part = number / (FRAMES - 1)
-        along, across = half * (2 * part - 1), sway * math.sin(2 * math.pi * part)
+        along = half * (2 * part - 1)
+        across = sway * math.sin(2 * math.pi * part)
         x = width / 2 + along * dx - across * dy
         y = height / 2 + along * dy + across * dx
         yield x, y, _STEP * scene.zoom**part
@@ -158,7 +187,9 @@ def _look(picture: NDArray[np.generic], x: float, y: float, step: float) -> Fram
     left, right = _used(columns)
     top, bottom = _used(rows)
     part = picture[top:bottom, left:right].astype(np.float32)
-    seen = np.einsum("ij,jkc,lk->ilc", rows[:, top:bottom], part, columns[:, left:right], optimize=True)
+    seen = np.einsum(
+        "ij,jkc,lk->ilc", rows[:, top:bottom], part, columns[:, left:right], optimize=True
+    )
     return seen.round().clip(0, 255).astype(np.uint8)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from traiNNer.utils.images import ImageHeader
+from traiNNer.utils.text import plural
 
 
 def describe_sizes(headers: Iterable[ImageHeader]) -> str:
@@ -15,18 +16,15 @@ def describe_sizes(headers: Iterable[ImageHeader]) -> str:
 
 
 def describe_kinds(samples: Sequence[Sequence[ImageHeader]]) -> list[str]:
-    """What is unusual about the images of the samples (one header, or those of a pair), and what is done about it."""
+    """What is unusual about the images of the samples (one header, or those of a pair), and what is
+    done about it.
+    """
     grey = sum(any(h.channels <= 2 for h in headers) for headers in samples)
     alpha = sum(any(h.channels in (2, 4) for h in headers) for headers in samples)
     deep = sum(any(h.bits == 16 for h in headers) for headers in samples)
     parts = [
-        (grey, f"{count(grey, 'grey image')} (repeated to 3 channels)"),
+        (grey, f"{plural(grey, 'grey image')} (repeated to 3 channels)"),
         (alpha, f"{alpha} with alpha (dropped)"),
         (deep, f"{deep} of 16 bit"),
     ]
     return [text for number, text in parts if number]
-
-
-def count(number: int, noun: str) -> str:
-    """For example "1 pair", "2 pairs"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,8 +1,9 @@
-"""Training data whose patch and batch size can change from one step to the next, without losing a sample.
+"""Training data whose patch and batch size can change from one step to the next, without losing a
+sample.
 
-The size of a crop is part of each request, so that neither the dataset nor its copies in the workers hold a size that
-could be out of date. What was read ahead in another size is split, merged and cropped on arrival, and the shape of a
-batch is always that of its tensors.
+The size of a crop is part of each request, so that neither the dataset nor its copies in the
+workers hold a size that could be out of date. What was read ahead in another size is split, merged
+and cropped on arrival, and the shape of a batch is always that of its tensors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from collections.abc import Iterator
 
 from torch.utils.data import Dataset
 
-from traiNNer.data.dynamic_mixins import PairedImageDatasetDynamicMixin, PairedVideoDatasetDynamicMixin
+from traiNNer.data.dynamic_mixins import (
+    PairedImageDatasetDynamicMixin,
+    PairedVideoDatasetDynamicMixin,
+)
 from traiNNer.data.loader import (
     BatchReader,
     ReadErrors,
@@ -43,10 +47,12 @@ PREFETCH_BYTES = 256 * 2**20
 
 
 class DynamicDatasetWrapper(Dataset[Sample]):
-    """A dataset with a present patch size, over any that takes sized requests, its Subsets and ConcatDatasets.
+    """A dataset with a present patch size, over any that takes sized requests, its Subsets and
+    ConcatDatasets.
 
-    An element is asked for by a `SampleRequest`, in the size that it names, or by a plain index, in the present size
-    and always with the same crop. A `DynamicDataLoaderWrapper` over it follows its size.
+    An element is asked for by a `SampleRequest`, in the size that it names, or by a plain index, in
+    the present size and always with the same crop. A `DynamicDataLoaderWrapper` over it follows its
+    size.
 
     Args:
         dataset: a `SizedDataset`, or a torch Subset or ConcatDataset of such, to any depth.
@@ -61,8 +67,9 @@ class DynamicDatasetWrapper(Dataset[Sample]):
         for leaf, _ in leaves(dataset):
             if not isinstance(leaf, SizedDataset):
                 raise DataError(
-                    f"a {type(leaf).__name__} cannot crop to a size that changes; a dataset for training takes sized "
-                    "requests, as those with PairedImageDatasetDynamicMixin or PairedVideoDatasetDynamicMixin do"
+                    f"a {type(leaf).__name__} cannot crop to a size that changes; a dataset for "
+                    "training takes sized requests, as those with PairedImageDatasetDynamicMixin "
+                    "or PairedVideoDatasetDynamicMixin do"
                 )
         if not view_length(dataset):
             raise DataError("the dataset for training is empty")
@@ -93,25 +100,33 @@ class DynamicDatasetWrapper(Dataset[Sample]):
     @property
     def largest_lq_size(self) -> int:
         """The largest patch, in LQ pixels, that the images allow (as their `small_images` is)."""
-        return min(_sized(leaf).largest_lq_size_of(indices) for leaf, indices in leaves(self.dataset))
+        return min(
+            _sized(leaf).largest_lq_size_of(indices) for leaf, indices in leaves(self.dataset)
+        )
 
     @property
     def frames(self) -> int:
-        """Frames of a sample's LQ: 1 for images (whose datasets need not say so), clip_size for clips.
+        """Frames of a sample's LQ: 1 for images (whose datasets need not say so), clip_size for
+        clips.
 
         Raises:
             DataError: if some datasets give more frames than others.
         """
         frames = {getattr(leaf, "frames", 1) for leaf, _ in leaves(self.dataset)}
         if len(frames) > 1:
-            raise DataError(f"datasets of different clips cannot be trained on together: {sorted(frames)} frames")
+            raise DataError(
+                f"datasets of different clips cannot be trained on together: {sorted(frames)} "
+                "frames"
+            )
         return frames.pop()
 
     def require_lq_size(self, lq_size: int) -> None:
-        """Prepare for patches of up to `lq_size` pixels. Call it before the dataset goes to a loader.
+        """Prepare for patches of up to `lq_size` pixels. Call it before the dataset goes to a
+        loader.
 
         Raises:
-            DataError: if images that are used are smaller, and are to be errors or cannot be left out.
+            DataError: if images that are used are smaller, and are to be errors or cannot be left
+                out.
         """
         for leaf, indices in leaves(self.dataset):
             _sized(leaf).require_lq_size(lq_size, indices)
@@ -138,39 +153,45 @@ class DynamicDatasetWrapper(Dataset[Sample]):
 
 
 class DynamicDataLoaderWrapper:
-    """Iterating yields a `Batch` for ever; batches run across the ends of epochs. Both sizes may change at any time.
+    """Iterating yields a `Batch` for ever; batches run across the ends of epochs. Both sizes may
+    change at any time.
 
-    Sample k of the stream is the same image, crop and augmentation whatever the sizes, the workers and the prefetching
-    are; what was read ahead is never dropped, and never yielded twice:
+    Sample k of the stream is the same image, crop and augmentation whatever the sizes, the workers
+    and the prefetching are; what was read ahead is never dropped, and never yielded twice:
 
     - another batch size holds from the next batch on: what waits is split or merged;
-    - so does a smaller patch: what waits is cropped, to the pixels that a request of that size would have given;
-    - a larger patch begins when the samples already asked for are used up. They come as they are, in batches of
-      one patch size; the last one of these may be smaller than the batch size.
+    - so does a smaller patch: what waits is cropped, to the pixels that a request of that size
+      would have given;
+    - a larger patch begins when the samples already asked for are used up. They come as they are,
+      in batches of one patch size; the last one of these may be smaller than the batch size.
 
-    What was prefetched but not yielded does not count as consumed: a loader made with the `samples_consumed` of
-    another goes on exactly behind the last batch that the other one yielded. The workers live until `close`: neither
-    sizes nor epochs restart them.
+    What was prefetched but not yielded does not count as consumed: a loader made with the
+    `samples_consumed` of another goes on exactly behind the last batch that the other one yielded.
+    The workers live until `close`: neither sizes nor epochs restart them.
 
-    The workers are asked for units of up to a batch (see `Prefetch`). Measured with 2 workers on 2 cores, at x4 with 16
-    crops of 64 to a batch: from memory, units of a whole batch give about 2000 samples/s, as a plain DataLoader does,
-    of a quarter 600, of one sample 500; from PNG files 40 to 90, whatever the units. So units are as large as can be.
-    But with whole batches 8 workers keep 16 of them under way, and as many steps pass before a larger patch arrives: a
-    unit is a part of a batch as soon as more than `prefetch_batches` or `prefetch_bytes` would be under way.
+    The workers are asked for units of up to a batch (see `Prefetch`). Measured with 2 workers on 2
+    cores, at x4 with 16 crops of 64 to a batch: from memory, units of a whole batch give about 2000
+    samples/s, as a plain DataLoader does, of a quarter 600, of one sample 500; from PNG files 40 to
+    90, whatever the units. So units are as large as can be. But with whole batches 8 workers keep
+    16 of them under way, and as many steps pass before a larger patch arrives: a unit is a part of
+    a batch as soon as more than `prefetch_batches` or `prefetch_bytes` would be under way.
 
     Args:
-        dataset: what is read. One of images should have been told the largest crop (`require_lq_size`). The `lq_size`
-            of a `DynamicDatasetWrapper` is set, and followed when it changes.
+        dataset: what is read. One of images should have been told the largest crop
+            (`require_lq_size`). The `lq_size` of a `DynamicDatasetWrapper` is set, and followed
+            when it changes.
         batch_size: samples of a batch.
         lq_size: side of the LQ crops in pixels.
         seed: of the run.
         num_workers: reading processes; 0 reads in this one. The batches are the same.
         enlarge_ratio: how many times an epoch visits each element.
-        read_errors: an unreadable image is an error, or is replaced by the next readable one ("skip").
+        read_errors: an unreadable image is an error, or is replaced by the next readable one
+            ("skip").
         pin_memory: put batches in page-locked memory, for faster copies to a CUDA device.
         prefetch_factor: units that each worker reads ahead.
         prefetch_bytes: bound on what is read ahead, beside the batch that is being put together.
-        prefetch_batches: how many batches are read ahead at most (but at least a sample for each unit).
+        prefetch_batches: how many batches are read ahead at most (but at least a sample for each
+            unit).
         start_method: how workers are started; None is the default of Python on this system.
         samples_consumed: where in the stream to begin.
 
@@ -214,7 +235,9 @@ class DynamicDataLoaderWrapper:
         skip = read_errors == "skip"
         advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
         reader = BatchReader(dataset, skip, advice)
-        self._loader = open_loader(reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method)
+        self._loader = open_loader(
+            reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
+        )
         self._batches: Iterator[Batch | None] | None = None
         self._worker_pids: tuple[int, ...] = ()
         self.set_lq_size(lq_size)
@@ -268,8 +291,8 @@ class DynamicDataLoaderWrapper:
             at_most: samples that are still wanted, where that may be less than a batch.
 
         Raises:
-            DataError: if an image cannot be read (with "skip": if none can). The workers have ended then, and no
-                sample counts as consumed.
+            DataError: if an image cannot be read (with "skip": if none can). The workers have ended
+                then, and no sample counts as consumed.
             WorkerError: if a worker process has ended.
         """
         if isinstance(self.dataset, DynamicDatasetWrapper):
@@ -277,7 +300,9 @@ class DynamicDataLoaderWrapper:
         if self._batches is None:
             self._start()
         try:
-            samples = self._gather(self.batch_size if at_most is None else min(self.batch_size, at_most))
+            samples = self._gather(
+                self.batch_size if at_most is None else min(self.batch_size, at_most)
+            )
         except DataError:
             self.close()
             raise
@@ -287,7 +312,9 @@ class DynamicDataLoaderWrapper:
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps. The sizes are not part of it: they belong to whoever sets them."""
+        """What a checkpoint keeps. The sizes are not part of it: they belong to whoever sets
+        them.
+        """
         return {
             "samples_consumed": self.samples_consumed,
             "samples_per_epoch": self.samples_per_epoch,
@@ -302,16 +329,22 @@ class DynamicDataLoaderWrapper:
         self.replaced_total = state["replaced_total"]
         if state["samples_per_epoch"] != self.samples_per_epoch:
             log.warning(
-                "an epoch has %d samples now and had %d before: the order of the images is another one from here on",
+                "an epoch has %d samples now and had %d before: the order of the images is another "
+                "one from here on",
                 self.samples_per_epoch,
                 state["samples_per_epoch"],
             )
         if state["seed"] != self._seed:
-            log.warning("the seed is %d now and was %d before: other order, other crops", self._seed, state["seed"])
+            log.warning(
+                "the seed is %d now and was %d before: other order, other crops",
+                self._seed,
+                state["seed"],
+            )
 
     def close(self) -> None:
         """End the workers. What was prefetched is dropped; a further batch starts new workers."""
-        batches, self._batches = self._batches, None
+        batches = self._batches
+        self._batches = None
         end_workers(batches)
         self._worker_pids = ()
         self._prefetch.clear()
@@ -321,15 +354,22 @@ class DynamicDataLoaderWrapper:
         self.sampler.start = self.samples_consumed
         others = multiprocessing.active_children()
         self._batches = iter(self._loader)
-        started = [process for process in multiprocessing.active_children() if process not in others]
-        self._worker_pids = tuple(sorted(process.pid for process in started if process.pid is not None))
+        started = [
+            process for process in multiprocessing.active_children() if process not in others
+        ]
+        self._worker_pids = tuple(
+            sorted(process.pid for process in started if process.pid is not None)
+        )
 
     def _unit_size(self) -> int:
         return self._prefetch.ask(self.batch_size, self.lq_size)
 
     def _gather(self, wanted: int) -> int:
-        """Receive until `wanted` samples are there; how many of one size there are. Nothing is handed out yet."""
-        samples, lq_size = 0, 0
+        """Receive until `wanted` samples are there; how many of one size there are. Nothing is
+        handed out yet.
+        """
+        samples = 0
+        lq_size = 0
         for place in range(wanted + 1):
             if place == len(self._prefetch.received):
                 self._receive()
@@ -355,7 +395,10 @@ class DynamicDataLoaderWrapper:
         for reason in reasons:
             if reason not in self._reported:
                 self._reported.add(reason)
-                log.warning("an unreadable image is replaced by the next one (read_errors: skip): %s", reason)
+                log.warning(
+                    "an unreadable image is replaced by the next one (read_errors: skip): %s",
+                    reason,
+                )
 
 
 def _positive(name: str, value: int) -> int:

@@ -1,4 +1,6 @@
-"""The contract of a dataset that crops what the request names: images, and clips with one crop for all frames."""
+"""The contract of a dataset that crops what the request names: images, and clips with one crop for
+all frames.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from typing import Generic, Literal, TypeVar
 from torch import Tensor
 
 from traiNNer.data.crop import Placement, SmallImages, cut, draw_plan, pad_to
-from traiNNer.data.describe import count
 from traiNNer.data.sample import Sample, SampleRequest, stack
 from traiNNer.data.scan import Problems
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, image_to_tensor
 from traiNNer.utils.seeds import hash_seed
+from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +30,15 @@ Target = Literal["all", "center"]
 class _PairedDynamicMixin(ABC, Generic[Element]):
     """What images and clips share: the policy for small ones, and the crop of a pair of frames.
 
-    The size of the crop is nowhere but in the request. The class sets the attributes, then calls `use_elements`.
+    The size of the crop is nowhere but in the request. The class sets the attributes, then calls
+    `use_elements`.
 
     Attributes:
         scale: GT pixels for each LQ pixel, per side.
         use_hflip: see `draw_plan`.
         use_rot: see `draw_plan`.
-        small_images: images smaller than the patch; error lists them, skip leaves them out, pad mirrors their edges.
+        small_images: images smaller than the patch; error lists them, skip leaves them out, pad
+            mirrors their edges.
         noun: what an element is called in messages.
     """
 
@@ -89,8 +93,8 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
     def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
         """The largest crop in LQ pixels that the named elements (None: all) allow.
 
-        It is the shortest side of the smallest image; with `small_images: pad` that of the largest one, because beyond
-        it every patch would be mirrored edges.
+        It is the shortest side of the smallest image; with `small_images: pad` that of the largest
+        one, because beyond it every patch would be mirrored edges.
         """
         sides = map(self._side, self._chosen(indices))
         return max(sides) if self.small_images == "pad" else min(sides)
@@ -98,12 +102,13 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
     def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
         """Prepare for training with crops of up to `lq_size` pixels: apply `small_images`.
 
-        Call it before the dataset goes to a loader; its length may change. Reading whole images does not need it.
+        Call it before the dataset goes to a loader; its length may change. Reading whole images
+        does not need it.
 
         Args:
             lq_size: side of the largest crop in LQ pixels.
-            indices: the elements that are used, where others use this dataset by index; None is all. Its length does
-                not change then.
+            indices: the elements that are used, where others use this dataset by index; None is
+                all. Its length does not change then.
 
         Raises:
             DataError: if images are smaller and the policy is error, or if skipping leaves nothing.
@@ -113,7 +118,7 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
         small = [element for element in self._chosen(indices) if self._side(element) < lq_size]
         if not small:
             return
-        number = count(len(small), self.noun)
+        number = plural(len(small), self.noun)
         if self.small_images == "pad":
             log.info("%s smaller than the patch of %d: their edges are mirrored", number, lq_size)
             return
@@ -121,11 +126,13 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
             raise self._too_small(small, lq_size)
         if len(small) == len(self._all_elements):
             raise DataError(
-                f"all {len(small)} LQ images are smaller than the patch of {lq_size}x{lq_size} (lq_size), and "
-                f"small_images: skip leaves none; choose lq_size {max(map(self._side, small))} or less, or "
-                "small_images: pad"
+                f"all {len(small)} LQ images are smaller than the patch of {lq_size}x{lq_size} "
+                "(lq_size), and small_images: skip leaves none; choose lq_size "
+                f"{max(map(self._side, small))} or less, or small_images: pad"
             )
-        self._elements = [element for element in self._all_elements if self._side(element) >= lq_size]
+        self._elements = [
+            element for element in self._all_elements if self._side(element) >= lq_size
+        ]
         log.info("%s left out: smaller than the patch of %d", number, lq_size)
 
     def __len__(self) -> int:
@@ -137,7 +144,8 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
         Both are uint8 or float32 in [0, 1]; of clips the first dimension is time.
 
         Raises:
-            DataError: if a file cannot be read, has changed since it was checked, or is smaller than the crop.
+            DataError: if a file cannot be read, has changed since it was checked, or is smaller
+                than the crop.
         """
         element = self._elements[index.index]
         lq, gt, placement = self._read(element, index)
@@ -151,15 +159,25 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
             DataError: if the image is smaller than the crop and is not to be padded.
         """
         height, width = lq.shape[:2]
-        if request.lq_size is not None and min(height, width) < request.lq_size and self.small_images != "pad":
+        if (
+            request.lq_size is not None
+            and min(height, width) < request.lq_size
+            and self.small_images != "pad"
+        ):
             raise self._too_small([element], request.lq_size)
         return Placement(draw_plan(request.seed, self.use_hflip, self.use_rot), height, width)
 
-    def _cut_pair(self, pair: FramePair, request: SampleRequest, place: Placement) -> tuple[Tensor, Tensor]:
+    def _cut_pair(
+        self, pair: FramePair, request: SampleRequest, place: Placement
+    ) -> tuple[Tensor, Tensor]:
         """The crop of an LQ and a GT frame, each (3, h, w)."""
-        return self._cut_one(pair[0], request, place, 1), self._cut_one(pair[1], request, place, self.scale)
+        return self._cut_one(pair[0], request, place, 1), self._cut_one(
+            pair[1], request, place, self.scale
+        )
 
-    def _cut_one(self, pixels: Pixels, request: SampleRequest, place: Placement, factor: int) -> Tensor:
+    def _cut_one(
+        self, pixels: Pixels, request: SampleRequest, place: Placement, factor: int
+    ) -> Tensor:
         """The crop of an LQ frame (factor 1) or a GT frame (factor scale), (3, h, w)."""
         if request.lq_size is not None:
             pixels = cut(pad_to(pixels, request.lq_size * factor), place, request.lq_size, factor)
@@ -175,8 +193,9 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
         if gt.shape[:2] != (lq.shape[0] * self.scale, lq.shape[1] * self.scale):
             lq_path, gt_path = self.name_paths(element)
             raise DataError(
-                f"{gt_path} is {gt.shape[1]}x{gt.shape[0]} and {lq_path} is {lq.shape[1]}x{lq.shape[0]}: not "
-                f"{self.scale} times as large any more; were the files changed while the program runs?"
+                f"{gt_path} is {gt.shape[1]}x{gt.shape[0]} and {lq_path} is "
+                f"{lq.shape[1]}x{lq.shape[0]}: not {self.scale} times as large any more; were the "
+                "files changed while the program runs?"
             )
 
     def _chosen(self, indices: Sequence[int] | None) -> list[Element]:
@@ -190,8 +209,8 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
         problems = Problems()
         kind = (
             f"LQ image smaller than the patch of {lq_size}x{lq_size} (lq_size); choose lq_size "
-            f"{min(map(self._side, elements))} or less, or set small_images: skip (leave them out) or pad (mirror "
-            "their edges) in the dataset's section"
+            f"{min(map(self._side, elements))} or less, or set small_images: skip (leave them out) "
+            "or pad (mirror their edges) in the dataset's section"
         )
         for element in elements:
             height, width = self.lq_extent(element)
@@ -202,8 +221,8 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
 class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
     """Makes a dataset of image pairs crop what the request names.
 
-    The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and gives `lq_extent`,
-    `name_paths` and `read_pair`.
+    The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and
+    gives `lq_extent`, `name_paths` and `read_pair`.
     """
 
     @abstractmethod
@@ -222,11 +241,12 @@ class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
 
 
 class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
-    """Makes a dataset of clips crop what the request names, at one place and in one orientation for all frames.
+    """Makes a dataset of clips crop what the request names, at one place and in one orientation for
+    all frames.
 
-    A sample is lq (T, 3, h, w) and gt (T, 3, h * scale, w * scale), or with `target` center gt (3, h * scale,
-    w * scale). The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and gives
-    `lq_extent`, `name_paths` and `read_frames`.
+    A sample is lq (T, 3, h, w) and gt (T, 3, h * scale, w * scale), or with `target` center gt (3,
+    h * scale, w * scale). The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls
+    `use_elements`, and gives `lq_extent`, `name_paths` and `read_frames`.
 
     Attributes:
         target: whether `read_frames` gives GT for all frames, or for one alone.
@@ -239,10 +259,11 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
 
     @abstractmethod
     def read_frames(self, element: Element) -> Iterable[ClipFrame]:
-        """Read the frames in order: LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16, one by one.
+        """Read the frames in order: LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16,
+        one by one.
 
-        Each is cropped before the next is read, so that a clip is never in memory as a whole. A frame without a target
-        has None for GT.
+        Each is cropped before the next is read, so that a clip is never in memory as a whole. A
+        frame without a target has None for GT.
 
         Raises:
             DataError: if a file cannot be read.
@@ -257,8 +278,9 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
             if lq.shape[:2] != (placement.height, placement.width):
                 height, width = lq.shape[:2]
                 raise DataError(
-                    f"{self.name_paths(element)[0]}: frame {len(lqs) + 1} is {width}x{height} and the first one is "
-                    f"{placement.width}x{placement.height}; the frames of a clip are equally large"
+                    f"{self.name_paths(element)[0]}: frame {len(lqs) + 1} is {width}x{height} and "
+                    f"the first one is {placement.width}x{placement.height}; the frames of a clip "
+                    "are equally large"
                 )
             if gt is not None:
                 self._check_pair(element, (lq, gt))
@@ -272,5 +294,10 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
         return stack(lqs), gts[0] if self.target == "center" else stack(gts), placement
 
     def _is_reversed(self, request: SampleRequest) -> bool:
-        # From a hash of its own, so that the crop and the flips of the seed are the same with and without it.
-        return self.use_time_flip and request.lq_size is not None and hash_seed(request.seed, 1) % 2 == 1
+        # From a hash of its own, so that the crop and the flips of the seed are the same with and
+        # without it.
+        return (
+            self.use_time_flip
+            and request.lq_size is not None
+            and hash_seed(request.seed, 1) % 2 == 1
+        )

@@ -1,7 +1,9 @@
-"""The parts that training and validation read with: the stream of requests, reading in workers, whole images.
+"""The parts that training and validation read with: the stream of requests, reading in workers,
+whole images.
 
-Which sample has which place in the stream, where it is cropped and how it is augmented are pure functions of the seed
-and the place, so that the number of workers, prefetching and an interruption change nothing.
+Which sample has which place in the stream, where it is cropped and how it is augmented are pure
+functions of the seed and the place, so that the number of workers, prefetching and an interruption
+change nothing.
 """
 
 from __future__ import annotations
@@ -41,10 +43,12 @@ class WorkerError(DataError):
 
 
 class RequestSampler(Sampler[list[SampleRequest]]):
-    """Endless lists of requests, from the position `start` of a stream that depends on the seed only.
+    """Endless lists of requests, from the position `start` of a stream that depends on the seed
+    only.
 
-    Position k is place k % n of the permutation of epoch k // n, where n is `samples_per_epoch`. `batch_size` and
-    `lq_size` are read for each list anew: assigning them changes the requests from then on, and never the order.
+    Position k is place k % n of the permutation of epoch k // n, where n is `samples_per_epoch`.
+    `batch_size` and `lq_size` are read for each list anew: assigning them changes the requests from
+    then on, and never the order.
 
     Args:
         length: elements of the dataset.
@@ -53,7 +57,8 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         seed: of the run.
         enlarge_ratio: how many times an epoch visits each element, each time with another crop.
         start: samples of the stream that are left out because they were consumed before.
-        unit_size: asked for the length of each list, 0 for an empty one; without it a list is a batch.
+        unit_size: asked for the length of each list, 0 for an empty one; without it a list is a
+            batch.
     """
 
     def __init__(
@@ -88,12 +93,19 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         epoch, place = divmod(position, self.samples_per_epoch)
         if self._permutation[0] != epoch:
             generator = torch.Generator().manual_seed(hash_seed(self._seed, epoch))
-            self._permutation = (epoch, torch.randperm(self.samples_per_epoch, generator=generator).tolist())
+            self._permutation = (
+                epoch,
+                torch.randperm(self.samples_per_epoch, generator=generator).tolist(),
+            )
         index = self._permutation[1][place]
-        return SampleRequest(index % self._length, self.lq_size, hash_seed(self._seed, epoch, index))
+        return SampleRequest(
+            index % self._length, self.lq_size, hash_seed(self._seed, epoch, index)
+        )
 
 
-def eval_batches(dataset: RequestDataset, num_workers: int, pin_memory: bool = False) -> Iterator[Batch]:
+def eval_batches(
+    dataset: RequestDataset, num_workers: int, pin_memory: bool = False
+) -> Iterator[Batch]:
     """Whole images, one by one and in order, as batches of 1.
 
     Raises:
@@ -121,15 +133,17 @@ def explain_worker_death(error: BaseException) -> WorkerError | None:
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in message:
         return None
     return WorkerError(
-        f"{message.strip().splitlines()[0]}\nA process that reads images has ended. Mostly the machine ran out of "
-        "memory (see `dmesg`) or of shared memory (in a container: --shm-size): lower num_worker_per_gpu, then "
-        "continue from the last checkpoint."
+        f"{message.strip().splitlines()[0]}\nA process that reads images has ended. Mostly the "
+        "machine ran out of memory (see `dmesg`) or of shared memory (in a container: --shm-size): "
+        "lower num_worker_per_gpu, then continue from the last checkpoint."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error on its way from a worker. As an exception it would arrive with the worker's traceback as its message."""
+    """An error on its way from a worker. As an exception it would arrive with the worker's
+    traceback as its message.
+    """
 
     message: str
 
@@ -185,7 +199,9 @@ def open_loader(
     prefetch_factor: int,
     start_method: StartMethod | None = None,
 ) -> DataLoader[Any]:
-    """A DataLoader that reads lists of requests. `prefetch_factor` lists wait for each worker, or are being read."""
+    """A DataLoader that reads lists of requests. `prefetch_factor` lists wait for each worker, or
+    are being read.
+    """
     return DataLoader(
         reader,  # pyright: ignore[reportArgumentType]  # a DataLoader needs __getitems__ only
         batch_sampler=requests,
@@ -195,7 +211,8 @@ def open_loader(
         worker_init_fn=_start_worker,
         prefetch_factor=prefetch_factor if num_workers else None,
         multiprocessing_context=start_method if num_workers else None,
-        generator=torch.Generator(),  # torch draws a seed for its workers: not from the generator the network uses
+        # torch draws a seed for its workers: not from the generator the network uses
+        generator=torch.Generator(),
     )
 
 
@@ -215,12 +232,16 @@ def receive(batches: Iterator[Batch | Failure | None]) -> Batch | None:
 
 
 def end_workers(batches: object) -> None:
-    """End the processes behind an iterator of `open_loader`, also while a traceback still holds the iterator.
+    """End the processes behind an iterator of `open_loader`, also while a traceback still holds the
+    iterator.
 
-    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A worker that crashes while
-    it ends (a library's thread that outlives its interpreter, seen once in a spawned one) has nothing left to lose.
+    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A worker
+    that crashes while it ends (a library's thread that outlives its interpreter, seen once in a
+    spawned one) has nothing left to lose.
     """
-    shut_down = getattr(batches, "_shutdown_workers", None)  # torch's own, which its destructor calls; without workers
+    shut_down = getattr(
+        batches, "_shutdown_workers", None
+    )  # torch's own, which its destructor calls; without workers
     if shut_down is None:  # there is none
         return
     try:
@@ -236,7 +257,8 @@ def _same(batch: Any) -> Any:
 
 
 def _start_worker(_worker_id: int) -> None:
-    # Ctrl-C, and the SIGTERM of a service manager, reach all processes; only the main one acts on them.
+    # Ctrl-C, and the SIGTERM of a service manager, reach all processes; only the main one acts on
+    # them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -249,6 +271,7 @@ def _next_or_explain(batches: Iterator[Batch | Failure | None]) -> Batch | Failu
         explained = explain_worker_death(error)
         if explained is None:
             raise
-    # Not `from error`: its traceback would keep the iterator, and with it the other workers, alive after `close`.
+    # Not `from error`: its traceback would keep the iterator, and with it the other workers, alive
+    # after `close`.
     del batches
     raise explained

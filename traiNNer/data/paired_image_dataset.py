@@ -5,27 +5,33 @@ from __future__ import annotations
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
-from traiNNer.data.describe import count, describe_kinds, describe_sizes
+from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.dynamic_dataloader_wrapper import PairedImageDatasetDynamicMixin
 from traiNNer.data.sample import Sample
 from traiNNer.data.scan import ImagePair, Problems, as_roots, pair_folders
 from traiNNer.utils.images import Pixels, read_image
 from traiNNer.utils.registry import DATASETS
+from traiNNer.utils.text import plural
 
 
 @DATASETS.register("PairedImageDataset")
 class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Sample]):
     """GT and LQ images of equal names, GT exactly `scale` times as large.
 
-    Every pair is checked from its headers when the dataset is made. An element is asked for by a `SampleRequest`.
+    Every pair is checked from its headers when the dataset is made. An element is asked for by a
+    `SampleRequest`.
 
     Args:
         scale: how many times larger GT is than LQ, per side.
-        dataroot_gt: folder of the GT images, with all of its sub-folders; or a list of such folders.
-        dataroot_lq: folder of the LQ images of the same names; for a list of GT folders, as many in the same order.
+        dataroot_gt: folder of the GT images, with all of its sub-folders; or a list of such
+            folders.
+        dataroot_lq: folder of the LQ images of the same names; for a list of GT folders, as many in
+            the same order.
         use_hflip: exchange left and right of half of the training crops.
-        use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows and columns).
-        small_images: images smaller than the patch; error lists them, skip leaves them out, pad mirrors their edges.
+        use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows
+            and columns).
+        small_images: images smaller than the patch; error lists them, skip leaves them out, pad
+            mirrors their edges.
 
     Raises:
         DataError: listing all that is wrong with the folders and images.
@@ -68,7 +74,8 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         return read_image(element.lq.path), read_image(element.gt.path)
 
     def require_gt_side(self, side: int, what: str) -> None:
-        """Refuse GT images that are too small for `what`, whose sides have to be at least `side` pixels.
+        """Refuse GT images that are too small for `what`, whose sides have to be at least `side`
+        pixels.
 
         Raises:
             DataError: naming them.
@@ -85,5 +92,12 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
     def summary(self) -> str:
         """One line: how many pairs, their sizes, what is unusual."""
         kinds = describe_kinds([(pair.gt.header, pair.lq.header) for pair in self.pairs])
-        parts = [count(len(self), "pair"), f"GT {describe_sizes(pair.gt.header for pair in self.pairs)}", *kinds]
-        return ", ".join(parts + ([f"{self.left_out} left out (smaller than the patch)"] if self.left_out else []))
+        parts = [
+            plural(len(self), "pair"),
+            f"GT {describe_sizes(pair.gt.header for pair in self.pairs)}",
+            *kinds,
+        ]
+        return ", ".join(
+            parts
+            + ([f"{self.left_out} left out (smaller than the patch)"] if self.left_out else [])
+        )

@@ -12,7 +12,7 @@ from typing import Literal
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
-from traiNNer.data.describe import count, describe_kinds, describe_sizes
+from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.dynamic_dataloader_wrapper import PairedVideoDatasetDynamicMixin
 from traiNNer.data.dynamic_mixins import ClipFrame, Target
 from traiNNer.data.sample import Sample
@@ -21,6 +21,7 @@ from traiNNer.data.scene_reader import ReaderPool
 from traiNNer.data.scenes import Scene, ScenePair, iterate_numbers, mirrored, pair_scenes
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import DATASETS
+from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -37,24 +38,32 @@ class Clip:
 
 @DATASETS.register("PairedVideoDataset")
 class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
-    """Clips of GT and LQ scenes of equal names, GT exactly `scale` times as large. A clip never spans two scenes.
+    """Clips of GT and LQ scenes of equal names, GT exactly `scale` times as large. A clip never
+    spans two scenes.
 
-    A scene is a folder of numbered frames or a video file. All is checked from headers and packets when the dataset is
-    made. An element is asked for by a `SampleRequest`: lq (T, 3, h, w) with T = `clip_size`, and gt (T, 3, H, W), or
-    (3, H, W) with `target` center. `lq_path` and `gt_path` name the scene and the frame in the middle.
+    A scene is a folder of numbered frames or a video file. All is checked from headers and packets
+    when the dataset is made. An element is asked for by a `SampleRequest`: lq (T, 3, h, w) with T =
+    `clip_size`, and gt (T, 3, H, W), or (3, H, W) with `target` center. `lq_path` and `gt_path`
+    name the scene and the frame in the middle.
 
     Args:
         scale: how many times larger GT is than LQ, per side.
-        dataroot_gt: folder of the GT scenes, with all of its sub-folders, or one scene; or a list of such.
-        dataroot_lq: folder of the LQ scenes of the same names; for a list of GT folders, as many in the same order.
+        dataroot_gt: folder of the GT scenes, with all of its sub-folders, or one scene; or a list
+            of such.
+        dataroot_lq: folder of the LQ scenes of the same names; for a list of GT folders, as many in
+            the same order.
         clip_size: frames of a clip.
-        target: GT of which frames; all, or center (the frame in the middle alone, of an odd clip_size).
+        target: GT of which frames; all, or center (the frame in the middle alone, of an odd
+            clip_size).
         frame_stride: distance between the frames of a clip; 2 takes every other frame.
-        clip_step: distance between the first frames of neighbouring clips; 1 begins a clip at every frame.
+        clip_step: distance between the first frames of neighbouring clips; 1 begins a clip at every
+            frame.
         use_hflip: exchange left and right of half of the training crops.
-        use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows and columns).
+        use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows
+            and columns).
         use_time_flip: reverse the order of the frames of half of the training crops.
-        small_images: frames smaller than the patch; error lists them, skip leaves them out, pad mirrors their edges.
+        small_images: frames smaller than the patch; error lists them, skip leaves them out, pad
+            mirrors their edges.
         short_scenes: scenes shorter than a clip; error lists them, skip leaves them out.
 
     Raises:
@@ -79,8 +88,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         require_positive(clip_size=clip_size, frame_stride=frame_stride, clip_step=clip_step)
         if target == "center" and clip_size % 2 == 0:
             raise DataError(
-                f"target: center needs a frame in the middle, and a clip of {clip_size} frames has none; choose an odd "
-                f"clip_size, {clip_size - 1} or {clip_size + 1}"
+                f"target: center needs a frame in the middle, and a clip of {clip_size} frames has "
+                f"none; choose an odd clip_size, {clip_size - 1} or {clip_size + 1}"
             )
         self.scale = scale
         self.use_hflip = use_hflip
@@ -98,7 +107,11 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         warn_of_variable_rate(scene for pair in self._scenes for scene in (pair.gt, pair.lq))
         last = self._span - 1
         self.use_elements(
-            [Clip(scene, first) for scene in self._scenes for first in range(0, len(scene) - last, clip_step)]
+            [
+                Clip(scene, first)
+                for scene in self._scenes
+                for first in range(0, len(scene) - last, clip_step)
+            ]
         )
 
     @property
@@ -117,11 +130,13 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         return self._scenes
 
     def for_validation(self) -> PairedVideoDataset:
-        """The same scenes, one element for each frame of each scene, in order: the clip around it, and its GT.
+        """The same scenes, one element for each frame of each scene, in order: the clip around it,
+        and its GT.
 
-        The frame is number T // 2 of the T frames of lq, and gt (3, H, W) is that of this frame alone, whatever
-        `target` is. At the ends of a scene the clip is mirrored around the first or last frame, so that scenes which
-        are shorter than a clip are there too. Neighbouring clips share frames, which are decoded once.
+        The frame is number T // 2 of the T frames of lq, and gt (3, H, W) is that of this frame
+        alone, whatever `target` is. At the ends of a scene the clip is mirrored around the first or
+        last frame, so that scenes which are shorter than a clip are there too. Neighbouring clips
+        share frames, which are decoded once.
         """
         other = copy.copy(self)
         other.target = "center"
@@ -129,7 +144,9 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         other._readers = ReaderPool(keep=self._span)
         other._short = 0
         before = self._middle * self.frame_stride
-        other.use_elements([Clip(scene, middle - before) for scene in self._scenes for middle in range(len(scene))])
+        other.use_elements(
+            [Clip(scene, middle - before) for scene in self._scenes for middle in range(len(scene))]
+        )
         return other
 
     def lq_extent(self, element: Clip) -> tuple[int, int]:
@@ -138,7 +155,9 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         return header.height, header.width
 
     def name_paths(self, element: Clip) -> tuple[str, str]:
-        """The frame in the middle, of LQ and of GT: its file, or the video's path with the frame's number behind it."""
+        """The frame in the middle, of LQ and of GT: its file, or the video's path with the frame's
+        number behind it.
+        """
         number = mirrored(element.first + self._middle * self.frame_stride, len(element.scene))
         return element.scene.lq.frame_path(number), element.scene.gt.frame_path(number)
 
@@ -155,7 +174,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
             yield lq.read(number), gt.read(number) if wanted else None
 
     def require_gt_side(self, side: int, what: str) -> None:
-        """Refuse GT scenes that are too small for `what`, whose sides have to be at least `side` pixels.
+        """Refuse GT scenes that are too small for `what`, whose sides have to be at least `side`
+        pixels.
 
         Raises:
             DataError: naming them.
@@ -174,18 +194,20 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         """One line: how many scenes, frames and clips, their sizes, what is unusual."""
         used = list({clip.scene: None for clip in self.clips})
         frames = chain.from_iterable(
-            zip(pair.gt.headers, pair.lq.headers, strict=True) for pair in used if pair.gt.files or pair.lq.files
+            zip(pair.gt.headers, pair.lq.headers, strict=True)
+            for pair in used
+            if pair.gt.files or pair.lq.files
         )
         parts = [
             *describe_scenes([pair.gt for pair in used]),
-            f"{count(len(self), 'clip')} of {count(self.frames, 'frame')}",
+            f"{plural(len(self), 'clip')} of {plural(self.frames, 'frame')}",
             f"GT {describe_sizes(pair.gt.header for pair in used)}",
             *describe_kinds(list(frames)),
         ]
         if self.left_out:
-            parts.append(f"{count(self.left_out, 'clip')} left out (smaller than the patch)")
+            parts.append(f"{plural(self.left_out, 'clip')} left out (smaller than the patch)")
         if self._short:
-            parts.append(f"{count(self._short, 'scene')} left out (shorter than a clip)")
+            parts.append(f"{plural(self._short, 'scene')} left out (shorter than a clip)")
         return ", ".join(parts)
 
     @property
@@ -199,29 +221,36 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         return self.frames // 2
 
     def _find_short(self, short_scenes: ShortScenes, problems: Problems) -> int:
-        """How many scenes are shorter than a clip; what is wrong about it is added to `problems`."""
+        """How many scenes are shorter than a clip; what is wrong about it is added to
+        `problems`.
+        """
         short = [pair for pair in self._scenes if len(pair) < self._span]
         needs = f"a clip of {self.frames} frames (clip_size)"
         if self.frame_stride > 1:
-            needs += f" at a distance of {self.frame_stride} (frame_stride), which spans {self._span}"
+            needs += (
+                f" at a distance of {self.frame_stride} (frame_stride), which spans {self._span}"
+            )
         if short and len(short) == len(self._scenes):
             longest = max(short, key=len)
             fitting = (len(longest) - 1) // self.frame_stride + 1
             problems.add(
                 f"every scene is shorter than {needs}; choose clip_size {fitting} or less",
-                f"the longest is {longest.lq.path} with {count(len(longest), 'frame')}",
+                f"the longest is {longest.lq.path} with {plural(len(longest), 'frame')}",
             )
         elif short_scenes == "error":
             for pair in short:
                 problems.add(
-                    f"scene shorter than {needs}; choose a smaller clip_size, or set short_scenes: skip",
-                    f"{pair.lq.path} has {count(len(pair), 'frame')}",
+                    f"scene shorter than {needs}; choose a smaller clip_size, or set short_scenes: "
+                    "skip",
+                    f"{pair.lq.path} has {plural(len(pair), 'frame')}",
                 )
         return len(short)
 
     def _too_small(self, elements: list[Clip], lq_size: int) -> DataError:
         # One line for each scene, not for each of its clips.
-        return super()._too_small(list({clip.scene: clip for clip in reversed(elements)}.values())[::-1], lq_size)
+        return super()._too_small(
+            list({clip.scene: clip for clip in reversed(elements)}.values())[::-1], lq_size
+        )
 
 
 def require_positive(**options: int) -> None:
@@ -238,12 +267,17 @@ def require_positive(**options: int) -> None:
 def describe_scenes(scenes: list[Scene]) -> list[str]:
     """How many scenes and frames, for a summary."""
     videos = sum(scene.video is not None for scene in scenes)
-    files = f" ({count(videos, 'video')})" if videos else ""
-    return [count(len(scenes), "scene") + files, count(sum(map(len, scenes)), "frame")]
+    files = f" ({plural(videos, 'video')})" if videos else ""
+    return [plural(len(scenes), "scene") + files, plural(sum(map(len, scenes)), "frame")]
 
 
 def warn_of_variable_rate(scenes: Iterator[Scene]) -> None:
-    """Say which videos have frames at unequal distances: they are taken by number, as if the distances were equal."""
+    """Say which videos have frames at unequal distances: they are taken by number, as if the
+    distances were equal.
+    """
     for scene in scenes:
         if scene.video is not None and scene.video.variable_rate:
-            log.warning("%s: its frame rate varies; frames are taken by their number, not by their time", scene.path)
+            log.warning(
+                "%s: its frame rate varies; frames are taken by their number, not by their time",
+                scene.path,
+            )

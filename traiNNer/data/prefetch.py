@@ -8,32 +8,38 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from traiNNer.data.sample import Batch
+from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A list of requests on its way through a worker; of 0 samples where nothing was to be asked for."""
+    """A list of requests on its way through a worker; of 0 samples where nothing was to be asked
+    for.
+    """
 
     samples: int
     lq_size: int
 
 
 class Prefetch:
-    """The samples between the stream of requests and the training step, in order: `received` ones, then asked ones.
+    """The samples between the stream of requests and the training step, in order: `received` ones,
+    then asked ones.
 
-    A DataLoader keeps `slots` lists of requests under way, whatever they ask for. So memory is bounded by what a list
-    asks for: a unit of as many samples as a share of `prefetch_bytes` holds, no more than a batch, or of none at all
-    while the bounds are reached. The bytes of a sample are measured on those that arrived; before the first one, a
-    single sample is under way. A sample that is larger than the whole bound travels alone.
+    A DataLoader keeps `slots` lists of requests under way, whatever they ask for. So memory is
+    bounded by what a list asks for: a unit of as many samples as a share of `prefetch_bytes` holds,
+    no more than a batch, or of none at all while the bounds are reached. The bytes of a sample are
+    measured on those that arrived; before the first one, a single sample is under way. A sample
+    that is larger than the whole bound travels alone.
 
-    Units end where batches end, so that in the long run a batch is made of whole units, and of one unit, without
-    copying, where the bounds allow.
+    Units end where batches end, so that in the long run a batch is made of whole units, and of one
+    unit, without copying, where the bounds allow.
 
     Args:
         slots: lists that the DataLoader keeps under way; 0 reads nothing ahead.
         prefetch_bytes: bound on the tensors under way.
-        prefetch_batches: how many batches may be under way (or as many samples as there are slots, if that is more).
+        prefetch_batches: how many batches may be under way (or as many samples as there are slots,
+            if that is more).
     """
 
     def __init__(self, slots: int, prefetch_bytes: int, prefetch_batches: int) -> None:
@@ -46,11 +52,17 @@ class Prefetch:
 
     @property
     def bytes_under_way(self) -> float:
-        """Of the samples that were asked for and have not arrived; 0 while the size of a sample is unknown."""
-        return (self._bytes_per_pixel or 0) * sum(unit.samples * unit.lq_size**2 for unit in self._under_way())
+        """Of the samples that were asked for and have not arrived; 0 while the size of a sample is
+        unknown.
+        """
+        return (self._bytes_per_pixel or 0) * sum(
+            unit.samples * unit.lq_size**2 for unit in self._under_way()
+        )
 
     def ask(self, batch_size: int, lq_size: int) -> int:
-        """How many samples the next unit is to ask for, of `lq_size`. They count as under way from here on."""
+        """How many samples the next unit is to ask for, of `lq_size`. They count as under way from
+        here on.
+        """
         samples = min(self._batch_rest(batch_size, lq_size), self._unit_size(batch_size, lq_size))
         under_way = sum(unit.samples for unit in self._under_way())
         if under_way and samples > self._room(under_way, batch_size, lq_size):
@@ -71,12 +83,14 @@ class Prefetch:
         if (len(batch), *batch.lq.shape[-2:]) != (unit.samples, unit.lq_size, unit.lq_size):
             height, width = batch.lq.shape[-2:]
             raise DataError(
-                f"the dataset was asked for {unit.samples} crops of {unit.lq_size}x{unit.lq_size} LQ pixels and gave "
-                f"{len(batch)} of {width}x{height}, as for {batch.lq_paths[0]}; a dataset for training crops to the "
-                "lq_size of the request"
+                f"the dataset was asked for {unit.samples} crops of {unit.lq_size}x{unit.lq_size} "
+                f"LQ pixels and gave {len(batch)} of {width}x{height}, as for {batch.lq_paths[0]}; "
+                "a dataset for training crops to the lq_size of the request"
             )
         # The largest seen: 16-bit images are four times as large as the others.
-        self._bytes_per_pixel = max(self._bytes_per_pixel or 0, batch.nbytes / (unit.samples * unit.lq_size**2))
+        self._bytes_per_pixel = max(
+            self._bytes_per_pixel or 0, batch.nbytes / (unit.samples * unit.lq_size**2)
+        )
         self.received.append(batch)
 
     def take(self, samples: int, lq_size: int) -> Batch:
@@ -107,7 +121,8 @@ class Prefetch:
         return chain((Unit(len(batch), batch.lq_size) for batch in self.received), self._asked)
 
     def _under_way(self) -> Iterator[Unit]:
-        # With all slots taken the DataLoader asks because the first unit has come, though it is not handed out yet.
+        # With all slots taken the DataLoader asks because the first unit has come, though it is not
+        # handed out yet.
         return islice(self._asked, int(0 < self._slots <= len(self._asked)), None)
 
     def _unit_size(self, batch_size: int, lq_size: int) -> int:
@@ -121,8 +136,8 @@ class Prefetch:
             int(self._prefetch_bytes / self._slots / (self._bytes_per_pixel * lq_size**2)),
         )
         # Equal parts of a batch: 12 as 6 + 6 rather than as 7 + 5.
-        parts = -(-batch_size // max(1, share))
-        return -(-batch_size // parts)
+        parts = ceil_div(batch_size, max(1, share))
+        return ceil_div(batch_size, parts)
 
     def _room(self, under_way: int, batch_size: int, lq_size: int) -> int:
         """How many more samples of this size may be under way beside those `under_way`."""

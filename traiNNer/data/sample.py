@@ -15,12 +15,13 @@ from traiNNer.data.crop import Placement
 class SampleRequest:
     """What a dataset is asked for.
 
-    The size of the crop belongs to the request, so that it can change from batch to batch while the dataset, and its
-    copies in the workers, stay as they are.
+    The size of the crop belongs to the request, so that it can change from batch to batch while the
+    dataset, and its copies in the workers, stay as they are.
 
     Args:
         index: which element of the dataset.
-        lq_size: side of the square LQ crop in pixels; None is the whole image, without augmentation.
+        lq_size: side of the square LQ crop in pixels; None is the whole image, without
+            augmentation.
         seed: decides where the crop lies and how it is augmented.
     """
 
@@ -33,8 +34,9 @@ class SampleRequest:
 class Sample:
     """One LQ tensor (..., 3, h, w) and, where there is one, its GT (..., 3, h * scale, w * scale).
 
-    uint8 in 0 to 255 or float32 in [0, 1]. `replaced` says why the requested image could not be read, where another
-    one was taken in its place. `placement` says where a crop lies in its image, where that is known.
+    uint8 in 0 to 255 or float32 in [0, 1]. `replaced` says why the requested image could not be
+    read, where another one was taken in its place. `placement` says where a crop lies in its image,
+    where that is known.
     """
 
     lq: Tensor
@@ -48,10 +50,12 @@ class Sample:
 
 @dataclass(slots=True)
 class Batch:
-    """Samples stacked along a first dimension: `lq` (B, ..., 3, h, w), `gt` (B, ..., 3, h * scale, w * scale) or None.
+    """Samples stacked along a first dimension: `lq` (B, ..., 3, h, w), `gt` (B, ..., 3, h * scale,
+    w * scale) or None.
 
-    uint8 in 0 to 255 or float32 in [0, 1]; float32 after `to`. Each list has an entry for each sample (`gt_paths` is
-    empty without GT): `reasons` why another image was taken, or None, and `placements` of the crops, None if unknown.
+    uint8 in 0 to 255 or float32 in [0, 1]; float32 after `to`. Each list has an entry for each
+    sample (`gt_paths` is empty without GT): `reasons` why another image was taken, or None, and
+    `placements` of the crops, None if unknown.
     """
 
     lq: Tensor
@@ -91,9 +95,13 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory. The DataLoader calls this."""
-        return replace(self, lq=self.lq.pin_memory(), gt=None if self.gt is None else self.gt.pin_memory())
+        return replace(
+            self, lq=self.lq.pin_memory(), gt=None if self.gt is None else self.gt.pin_memory()
+        )
 
-    def to(self, device: torch.device | str, *, channels_last: bool = False, non_blocking: bool = False) -> Batch:
+    def to(
+        self, device: torch.device | str, *, channels_last: bool = False, non_blocking: bool = False
+    ) -> Batch:
         """A batch of float32 in [0, 1] on `device`; the conversion happens there, after the copy.
 
         Args:
@@ -115,10 +123,12 @@ class Batch:
     def crop(self, lq_size: int) -> Batch:
         """The same samples with LQ crops of `lq_size` pixels, GT exactly over them.
 
-        Where the placement is known, the pixels are those that a request of `lq_size` would have given; else they are
-        the centre. A new batch in memory of its own (page-locked if this one is), or this one if nothing is to do.
+        Where the placement is known, the pixels are those that a request of `lq_size` would have
+        given; else they are the centre. A new batch in memory of its own (page-locked if this one
+        is), or this one if nothing is to do.
         """
-        outer, room = self.lq_size, self.lq_size - lq_size
+        outer = self.lq_size
+        room = self.lq_size - lq_size
         assert room >= 0
         if not room:
             return self
@@ -126,14 +136,19 @@ class Batch:
             (room // 2, room // 2) if place is None else place.corner_inside(lq_size, outer)
             for place in self.placements
         ]
-        gt = None if self.gt is None else _windows(self.gt, corners, lq_size, self.gt.shape[-1] // outer)
+        gt = (
+            None
+            if self.gt is None
+            else _windows(self.gt, corners, lq_size, self.gt.shape[-1] // outer)
+        )
         return replace(self, lq=_windows(self.lq, corners, lq_size, 1), gt=gt)
 
     @staticmethod
     def merge(parts: Sequence[Batch]) -> Batch:
         """One batch of all samples in order; all of the same shape but the first dimension.
 
-        A single part is returned itself. As with `collate`, all become float32 if some are; page-locked if any was.
+        A single part is returned itself. As with `collate`, all become float32 if some are;
+        page-locked if any was.
         """
         if len(parts) == 1:
             return parts[0]
@@ -161,7 +176,9 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of equal shape. If some are uint8 and some float, all become float32 in [0, 1]."""
+    """Stack samples of equal shape. If some are uint8 and some float, all become float32 in [0,
+    1].
+    """
     gts = [sample.gt for sample in samples if sample.gt is not None]
     return Batch(
         lq=stack([sample.lq for sample in samples]),
@@ -175,7 +192,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Stack tensors of equal shape; if some are uint8 and some float, all become float32 in [0, 1]."""
+    """Stack tensors of equal shape; if some are uint8 and some float, all become float32 in [0,
+    1].
+    """
     return torch.stack(_of_one_type(tensors))
 
 
@@ -191,14 +210,21 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts, out=torch.empty(shape, dtype=parts[0].dtype, pin_memory=pinned))
 
 
-def _windows(tensor: Tensor, corners: Sequence[tuple[int, int]], lq_size: int, factor: int) -> Tensor:
+def _windows(
+    tensor: Tensor, corners: Sequence[tuple[int, int]], lq_size: int, factor: int
+) -> Tensor:
     """Of each sample the square at its corner (top, left), all given in LQ pixels."""
     side = lq_size * factor
     windows = torch.empty(
-        (*tensor.shape[:-2], side, side), dtype=tensor.dtype, device=tensor.device, pin_memory=tensor.is_pinned()
+        (*tensor.shape[:-2], side, side),
+        dtype=tensor.dtype,
+        device=tensor.device,
+        pin_memory=tensor.is_pinned(),
     )
     for window, whole, (top, left) in zip(windows, tensor, corners, strict=True):
-        window.copy_(whole[..., top * factor : top * factor + side, left * factor : left * factor + side])
+        window.copy_(
+            whole[..., top * factor : top * factor + side, left * factor : left * factor + side]
+        )
     return windows
 
 
@@ -207,7 +233,9 @@ def _scale(tensor: Tensor) -> Tensor:
     return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor.float()
 
 
-def _to_float(tensor: Tensor, device: torch.device | str, channels_last: bool, non_blocking: bool) -> Tensor:
+def _to_float(
+    tensor: Tensor, device: torch.device | str, channels_last: bool, non_blocking: bool
+) -> Tensor:
     moved = _scale(tensor.to(device, non_blocking=non_blocking))
     if channels_last and moved.dim() == 4:
         return moved.contiguous(memory_format=torch.channels_last)

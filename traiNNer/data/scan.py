@@ -1,7 +1,8 @@
-"""Finding images in folders and pairing GT with LQ. Only headers are read, and what was read is remembered.
+"""Finding images in folders and pairing GT with LQ. Only headers are read, and what was read is
+remembered.
 
-Everything that is wrong is collected and raised as one `DataError`, because a data set is fixed faster when all of its
-problems are known.
+Everything that is wrong is collected and raised as one `DataError`, because a data set is fixed
+faster when all of its problems are known.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class ScannedImage:
-    """An image file: the scanned folder, its path below that (with `/` between folders), and its header."""
+    """An image file: the scanned folder, its path below that (with `/` between folders), and its
+    header.
+    """
 
     root: Path
     name: str
@@ -64,13 +67,17 @@ class ImagePair:
 
 @dataclass
 class Problems:
-    """Collects what is wrong, by kind, for one error at the end. `what` cannot be used: the images, the scenes."""
+    """Collects what is wrong, by kind, for one error at the end. `what` cannot be used: the images,
+    the scenes.
+    """
 
     kinds: dict[str, list[str]] = field(default_factory=dict)
     what: str = "images"
 
     def add(self, kind: str, example: str) -> None:
-        """Note one more `example` (a file or a folder) of a `kind` (a sentence about all of them)."""
+        """Note one more `example` (a file or a folder) of a `kind` (a sentence about all of
+        them).
+        """
         self.kinds.setdefault(kind, []).append(example)
 
     def raise_if_any(self) -> None:
@@ -97,7 +104,8 @@ def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     """The folders of a `dataroot` option, which is one folder or a list of them.
 
     Raises:
-        DataError: for an empty name, one that is too long, or the home of a user who does not exist.
+        DataError: for an empty name, one that is too long, or the home of a user who does not
+            exist.
     """
     roots: list[Path] = []
     for name in [dataroot] if isinstance(dataroot, str) else dataroot:
@@ -117,7 +125,8 @@ def scan_folder(root: Path) -> list[ScannedImage]:
     """All images below `root`, sorted by relative path. Hidden files and folders are left out.
 
     Raises:
-        DataError: if the folder is missing, is a file or holds no image, or if any of its images is unusable.
+        DataError: if the folder is missing, is a file or holds no image, or if any of its images is
+            unusable.
     """
     problems = Problems()
     images = scan_into(root, problems)
@@ -137,11 +146,16 @@ def scan_with_unusable(root: Path, problems: Problems) -> tuple[list[ScannedImag
         return [], set()
     files = sorted(_walk(str(root), "", (), problems))
     if not files:
-        problems.add(f"no image in this folder (what is read: {', '.join(IMAGE_SUFFIXES)})", str(root.absolute()))
+        problems.add(
+            f"no image in this folder (what is read: {', '.join(IMAGE_SUFFIXES)})",
+            str(root.absolute()),
+        )
         return [], set()
     cache = cache_path(root)
     known = _load_cache(cache)
-    headers = {name: known[name][1] for name, stamp in files if name in known and known[name][0] == stamp}
+    headers = {
+        name: known[name][1] for name, stamp in files if name in known and known[name][0] == stamp
+    }
     missing = [name for name, _ in files if name not in headers]
     with ThreadPoolExecutor(_THREADS) as pool:
         for chunk in pool.map(_read_headers, repeat(str(root)), _chunks(missing)):
@@ -151,24 +165,29 @@ def scan_with_unusable(root: Path, problems: Problems) -> tuple[list[ScannedImag
                 else:
                     headers[name] = result
     if missing or len(known) != len(files):
-        _save_cache(cache, {name: (stamp, headers[name]) for name, stamp in files if name in headers})
-    log.debug("%s: %d images, %d headers from the cache", root, len(files), len(files) - len(missing))
+        _save_cache(
+            cache, {name: (stamp, headers[name]) for name, stamp in files if name in headers}
+        )
+    log.debug(
+        "%s: %d images, %d headers from the cache", root, len(files), len(files) - len(missing)
+    )
     usable = [name for name, _ in files if name in headers]
     images = [ScannedImage(root, name, headers[name]) for name in usable]
     return images, {_stem(name) for name, _ in files if name not in headers}
 
 
 def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int) -> list[ImagePair]:
-    """Pairs of the images that have the same stem below the n-th GT folder and the n-th LQ folder, in order.
+    """Pairs of the images that have the same stem below the n-th GT folder and the n-th LQ folder,
+    in order.
 
     Raises:
-        DataError: naming every missing or empty folder, unusable image, image without partner, ambiguous name and pair
-            whose sizes do not agree with `scale`.
+        DataError: naming every missing or empty folder, unusable image, image without partner,
+            ambiguous name and pair whose sizes do not agree with `scale`.
     """
     if len(roots_gt) != len(roots_lq) or not roots_gt:
         raise DataError(
-            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT folder needs its LQ "
-            "folder at the same place of the list"
+            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT "
+            "folder needs its LQ folder at the same place of the list"
         )
     problems = Problems()
     pairs: list[ImagePair] = []
@@ -179,7 +198,9 @@ def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int)
         if not gt or not lq:
             continue
         for stem in sorted(gt.keys() - lq.keys() - unusable_lq):
-            problems.add(f"GT without an LQ image of the same name in {root_lq}", str(gt[stem].path))
+            problems.add(
+                f"GT without an LQ image of the same name in {root_lq}", str(gt[stem].path)
+            )
         for stem in sorted(lq.keys() - gt.keys() - unusable_gt):
             problems.add(f"LQ without a GT image of the same name in {root_gt}", str(lq[stem].path))
         found = [ImagePair(image, lq[stem]) for stem, image in gt.items() if stem in lq]
@@ -193,16 +214,22 @@ def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int)
 def _add_no_folder(root: Path, problems: Problems) -> None:
     path = root.absolute()
     if path.exists():
-        problems.add("a file is given where a folder of images is expected", f"{path}: give {path.parent}")
+        problems.add(
+            "a file is given where a folder of images is expected", f"{path}: give {path.parent}"
+        )
         return
     parent = next(folder for folder in path.parents if folder.is_dir())
-    problems.add("the folder does not exist", f"{path} (the nearest folder that exists is {parent})")
+    problems.add(
+        "the folder does not exist", f"{path} (the nearest folder that exists is {parent})"
+    )
 
 
 def _walk(
     root: str, below: str, ancestors: tuple[tuple[int, int], ...], problems: Problems
 ) -> Iterable[tuple[str, tuple[int, int]]]:
-    """(relative path, (size in bytes, mtime in ns)) of the image files, following links but never in a circle."""
+    """(relative path, (size in bytes, mtime in ns)) of the image files, following links but never
+    in a circle.
+    """
     folder = Path(root, below)
     try:
         status = folder.stat()
@@ -221,7 +248,9 @@ def _walk(
         problems.add("a folder cannot be read", f"{folder}: {error.strerror or error}")
 
 
-def _stamp(entry: os.DirEntry[str], below: str, problems: Problems) -> Iterable[tuple[str, tuple[int, int]]]:
+def _stamp(
+    entry: os.DirEntry[str], below: str, problems: Problems
+) -> Iterable[tuple[str, tuple[int, int]]]:
     try:
         status = entry.stat()
     except OSError as error:  # a link to nowhere
@@ -253,7 +282,9 @@ def _by_stem(images: list[ScannedImage], problems: Problems) -> dict[str, Scanne
     for image in images:
         if image.stem in found:
             other = found[image.stem].path
-            problems.add("two images of one name in a folder; remove one", f"{other} and {image.name}")
+            problems.add(
+                "two images of one name in a folder; remove one", f"{other} and {image.name}"
+            )
         found[image.stem] = image
     return found
 
@@ -287,17 +318,24 @@ def _size_mismatch(gt: ImageHeader, lq: ImageHeader, scale: int) -> str:
         return f"it looks like scale {ratio}"
     if (gt.height, gt.width) == (scale * lq.width, scale * lq.height):
         return "one of them lies on its side (rotated by 90 degrees)"
-    if abs(gt.width - scale * lq.width) < 2 * scale and abs(gt.height - scale * lq.height) < 2 * scale:
+    if (
+        abs(gt.width - scale * lq.width) < 2 * scale
+        and abs(gt.height - scale * lq.height) < 2 * scale
+    ):
         return f"a few pixels are off; crop to a multiple of {scale}"
     return "are these different pictures?"
 
 
 def cache_path(root: Path) -> Path | None:
-    """Where the headers of a folder or of a video are remembered, in the user's cache folder; None without a home."""
+    """Where the headers of a folder or of a video are remembered, in the user's cache folder; None
+    without a home.
+    """
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     try:
         base = Path(os.environ.get(variable) or Path.home() / ".cache")
-        key = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        key = hashlib.blake2b(
+            str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=16
+        ).hexdigest()
     except (RuntimeError, OSError) as error:
         log.debug("headers are not remembered: %s", error)
         return None
@@ -305,7 +343,9 @@ def cache_path(root: Path) -> Path | None:
 
 
 def _load_cache(path: Path | None) -> dict[str, tuple[tuple[int, int], ImageHeader]]:
-    """Relative path to (size in bytes, mtime in ns) and header. Whatever is wrong with the cache, it is empty then."""
+    """Relative path to (size in bytes, mtime in ns) and header. Whatever is wrong with the cache,
+    it is empty then.
+    """
     if path is None or not path.is_file():
         return {}
     try:
@@ -313,7 +353,10 @@ def _load_cache(path: Path | None) -> dict[str, tuple[tuple[int, int], ImageHead
         if content["version"] != _CACHE_VERSION:
             return {}
         return {
-            name: ((int(size), int(mtime)), ImageHeader(int(width), int(height), int(channels), int(bits)))
+            name: (
+                (int(size), int(mtime)),
+                ImageHeader(int(width), int(height), int(channels), int(bits)),
+            )
             for name, (size, mtime, width, height, channels, bits) in content["images"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -324,7 +367,10 @@ def _load_cache(path: Path | None) -> dict[str, tuple[tuple[int, int], ImageHead
 def _save_cache(path: Path | None, entries: dict[str, tuple[tuple[int, int], ImageHeader]]) -> None:
     if path is None:
         return
-    images = {name: (*stamp, h.width, h.height, h.channels, h.bits) for name, (stamp, h) in entries.items()}
+    images = {
+        name: (*stamp, h.width, h.height, h.channels, h.bits)
+        for name, (stamp, h) in entries.items()
+    }
     content = json.dumps({"version": _CACHE_VERSION, "images": images})
     try:
         write_atomic(path, content.encode("utf-8", "surrogatepass"))

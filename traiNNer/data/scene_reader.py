@@ -10,7 +10,8 @@ from traiNNer.data.scenes import Scene
 from traiNNer.data.video_reader import VideoReader
 from traiNNer.utils.images import Pixels, read_image
 
-# Readers that a forked process got from its parent. Closing them there could touch what the parent still uses.
+# Readers that a forked process got from its parent. Closing them there could touch what the parent
+# still uses.
 _INHERITED: list[object] = []
 
 
@@ -60,11 +61,16 @@ def open_scene(scene: Scene, keep: int = 1, threads: int = 1) -> FrameReader:
         keep: decoded frames that are kept for the next requests.
         threads: of a video's decoder, 0 for as many as there are cores.
     """
-    return FolderReader(scene, keep) if scene.video is None else VideoReader(scene.video, keep, threads)
+    return (
+        FolderReader(scene, keep)
+        if scene.video is None
+        else VideoReader(scene.video, keep, threads)
+    )
 
 
 class ReaderPool:
-    """The readers that were used last, by scene. A copy in another process begins empty, forked or spawned.
+    """The readers that were used last, by scene. A copy in another process begins empty, forked or
+    spawned.
 
     Args:
         keep: decoded frames that each reader keeps.

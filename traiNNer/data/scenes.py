@@ -34,7 +34,8 @@ class Scene:
 
     Attributes:
         path: the folder or the video file.
-        name: the path below the root without a video's suffix, by which scenes are paired; empty for the root itself.
+        name: the path below the root without a video's suffix, by which scenes are paired; empty
+            for the root itself.
         headers: of each frame's picture.
         files: the frames of a folder in the order of their numbers; empty for a video.
         video: the index of a video; None for a folder.
@@ -56,11 +57,15 @@ class Scene:
 
     @property
     def fps(self) -> Fraction | None:
-        """Frames per second of a video, the mean where it varies; None if unknown, as of a folder."""
+        """Frames per second of a video, the mean where it varies; None if unknown, as of a
+        folder.
+        """
         return None if self.video is None else self.video.fps
 
     def frame_path(self, number: int) -> str:
-        """The file of a frame; of a video its path with the frame's number behind it, as if it were a folder."""
+        """The file of a frame; of a video its path with the frame's number behind it, as if it were
+        a folder.
+        """
         return str(self.path / (self.files[number] if self.files else f"{number:08d}"))
 
     def as_image(self) -> ScannedImage:
@@ -97,9 +102,11 @@ class FoundScenes:
 
 
 def find_scenes(root: Path, problems: Problems) -> FoundScenes:
-    """All scenes below a folder, or the scene that a video file is, sorted by name. What is wrong goes to `problems`.
+    """All scenes below a folder, or the scene that a video file is, sorted by name. What is wrong
+    goes to `problems`.
 
-    Every folder that holds frames itself is a scene, and so is every video file. Hidden ones are left out.
+    Every folder that holds frames itself is a scene, and so is every video file. Hidden ones are
+    left out.
     """
     found = FoundScenes()
     if root.is_file() and root.name.lower().endswith(VIDEO_SUFFIXES):
@@ -112,13 +119,15 @@ def find_scenes(root: Path, problems: Problems) -> FoundScenes:
     _walk(str(root), "", (), tree, problems)
     if not tree.has_images and not tree.videos:
         problems.add(
-            f"no frames and no videos in this folder (what is read: {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))})",
+            "no frames and no videos in this folder (what is read: "
+            f"{', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))})",
             str(root.absolute()),
         )
         return found
     for folder in tree.empty:
         problems.add(
-            "a folder without frames or videos; delete it, or let its name begin with a dot", str(root / folder)
+            "a folder without frames or videos; delete it, or let its name begin with a dot",
+            str(root / folder),
         )
     if tree.has_images:
         _add_folders(root, found, problems)
@@ -127,19 +136,21 @@ def find_scenes(root: Path, problems: Problems) -> FoundScenes:
     return found
 
 
-def pair_scenes(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int, problems: Problems) -> list[ScenePair]:
+def pair_scenes(
+    roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int, problems: Problems
+) -> list[ScenePair]:
     """Pairs of the scenes that have the same name below the n-th GT root and the n-th LQ root.
 
-    What is wrong is added to `problems`: besides what `find_scenes` adds, scenes without a partner, scenes of unequal
-    length or with other numbers, and sizes that do not agree with `scale`.
+    What is wrong is added to `problems`: besides what `find_scenes` adds, scenes without a partner,
+    scenes of unequal length or with other numbers, and sizes that do not agree with `scale`.
 
     Raises:
         DataError: if there are not as many GT as LQ roots.
     """
     if len(roots_gt) != len(roots_lq) or not roots_gt:
         raise DataError(
-            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT folder needs its LQ "
-            "folder at the same place of the list"
+            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT "
+            "folder needs its LQ folder at the same place of the list"
         )
     pairs: list[ScenePair] = []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
@@ -150,11 +161,15 @@ def pair_scenes(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int, 
             partner = "LQ" if side == "GT" else "GT"
             for name in sorted(one.scenes.keys() - other.scenes.keys() - other.unusable):
                 problems.add(
-                    f"{side} scene without {'an' if partner == 'LQ' else 'a'} {partner} scene of the same name in "
-                    f"{root}",
+                    f"{side} scene without {'an' if partner == 'LQ' else 'a'} {partner} scene of "
+                    f"the same name in {root}",
                     str(one.scenes[name].path),
                 )
-        found = [ScenePair(scene, lq.scenes[name]) for name, scene in gt.scenes.items() if name in lq.scenes]
+        found = [
+            ScenePair(scene, lq.scenes[name])
+            for name, scene in gt.scenes.items()
+            if name in lq.scenes
+        ]
         for pair in found:
             _check_pair(pair, scale, problems)
         pairs += found
@@ -166,17 +181,19 @@ def _check_pair(pair: ScenePair, scale: int, problems: Problems) -> None:
     check_sizes(ImagePair(gt.as_image(), lq.as_image()), scale, problems)
     if len(gt) != len(lq):
         problems.add(
-            "GT and LQ have not the same number of frames", f"{gt.path} has {len(gt)} and {lq.path} has {len(lq)}"
+            "GT and LQ have not the same number of frames",
+            f"{gt.path} has {len(gt)} and {lq.path} has {len(lq)}",
         )
     elif gt.files and lq.files and _number(gt.files[0]) != _number(lq.files[0]):
         problems.add(
-            "GT and LQ number their frames differently, so that they may be shifted against each other",
+            "GT and LQ number their frames differently, so that they may be shifted against each "
+            "other",
             f"{gt.path} begins with {gt.files[0]} and {lq.path} with {lq.files[0]}",
         )
     if gt.video and lq.video and gt.video.matrix != lq.video.matrix:
         log.warning(
-            "%s and %s do not name the same YCbCr matrix (%d and %d; %d is none, taken as BT.601): their colours may "
-            "differ",
+            "%s and %s do not name the same YCbCr matrix (%d and %d; %d is none, taken as BT.601): "
+            "their colours may differ",
             gt.path, lq.path, gt.video.matrix, lq.video.matrix, _UNKNOWN_MATRIX,
         )  # fmt: skip
 
@@ -196,8 +213,12 @@ class _Tree:
     empty: list[str] = field(default_factory=list)
 
 
-def _walk(root: str, below: str, ancestors: tuple[tuple[int, int], ...], tree: _Tree, problems: Problems) -> None:
-    """Note videos and folders in which there is nothing to read, following links but never in a circle."""
+def _walk(
+    root: str, below: str, ancestors: tuple[tuple[int, int], ...], tree: _Tree, problems: Problems
+) -> None:
+    """Note videos and folders in which there is nothing to read, following links but never in a
+    circle.
+    """
     folder = Path(root, below)
     try:
         status = folder.stat()
@@ -212,7 +233,11 @@ def _walk(root: str, below: str, ancestors: tuple[tuple[int, int], ...], tree: _
         return
     files = [entry.name.lower() for entry in visible if entry.name not in set(folders)]
     images = any(name.endswith(IMAGE_SUFFIXES) for name in files)
-    videos = [e.name for e in visible if e.name.lower().endswith(VIDEO_SUFFIXES) and e.name not in set(folders)]
+    videos = [
+        e.name
+        for e in visible
+        if e.name.lower().endswith(VIDEO_SUFFIXES) and e.name not in set(folders)
+    ]
     tree.has_images |= images
     tree.videos += [below + name for name in videos]
     if below and not images and not videos and not folders:
@@ -224,7 +249,9 @@ def _walk(root: str, below: str, ancestors: tuple[tuple[int, int], ...], tree: _
 def _add_videos(paths: dict[str, Path], found: FoundScenes, problems: Problems) -> None:
     """Take in video files by their name below the root (with suffix; empty for the root itself)."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        for (name, path), video in zip(paths.items(), pool.map(_try_scan, paths.values()), strict=True):
+        for (name, path), video in zip(
+            paths.items(), pool.map(_try_scan, paths.values()), strict=True
+        ):
             stem = name.rpartition(".")[0]
             if isinstance(video, DataError):
                 problems.add("unusable video", str(video))
@@ -291,11 +318,17 @@ def _make_scene(
     sound &= _check_equal_size(images, problems)
     if not sound or broken:
         return None
-    return Scene(path, name, [image.header for image in images], tuple(image.path.name for image in images))
+    return Scene(
+        path, name, [image.header for image in images], tuple(image.path.name for image in images)
+    )
 
 
-def _check_names(path: Path, images: list[ScannedImage], numbers: list[int], problems: Problems) -> bool:
-    """No number twice, and the same name before the number everywhere: else it is more than one scene."""
+def _check_names(
+    path: Path, images: list[ScannedImage], numbers: list[int], problems: Problems
+) -> bool:
+    """No number twice, and the same name before the number everywhere: else it is more than one
+    scene.
+    """
     stems = [image.path.name.rpartition(".")[0] for image in images]
     prefixes = sorted({match[1] for match in map(_NUMBERED.fullmatch, stems) if match})
     if len(prefixes) > 1:
@@ -306,7 +339,10 @@ def _check_names(path: Path, images: list[ScannedImage], numbers: list[int], pro
         return False
     twice = [place for place in range(1, len(numbers)) if numbers[place] == numbers[place - 1]]
     for place in twice:
-        problems.add("two frames of one number in a scene", f"{images[place - 1].path} and {images[place].path.name}")
+        problems.add(
+            "two frames of one number in a scene",
+            f"{images[place - 1].path} and {images[place].path.name}",
+        )
     return not twice
 
 
@@ -315,9 +351,13 @@ def _check_gaps(path: Path, numbers: set[int], problems: Problems) -> bool:
     ordered = sorted(numbers)
     for before, after in pairwise(ordered):
         if after - before > 1:
-            missing.append(f"{before + 1}" if after - before == 2 else f"{before + 1} to {after - 1}")
+            missing.append(
+                f"{before + 1}" if after - before == 2 else f"{before + 1} to {after - 1}"
+            )
     if missing:
-        more = f" and {len(missing) - _MOST_NUMBERS} more gaps" if len(missing) > _MOST_NUMBERS else ""
+        more = (
+            f" and {len(missing) - _MOST_NUMBERS} more gaps" if len(missing) > _MOST_NUMBERS else ""
+        )
         problems.add(
             "frames are missing in the numbering of a scene; add them, or make two scenes of it",
             f"{path}: {', '.join(missing[:_MOST_NUMBERS])}{more}",
@@ -331,13 +371,19 @@ def _check_equal_size(images: list[ScannedImage], problems: Problems) -> bool:
         problems.add(
             "the frames of a scene are not equally large",
             f"{others[0].path} is {others[0].size}, {images[0].path} is {images[0].size}"
-            + (f" ({len(others)} of {len(images)} frames differ from the first)" if len(others) > 1 else ""),
+            + (
+                f" ({len(others)} of {len(images)} frames differ from the first)"
+                if len(others) > 1
+                else ""
+            ),
         )
     return not others
 
 
 def mirrored(number: int, length: int) -> int:
-    """A frame's number beyond the ends of a scene of `length` frames, mirrored around the first and the last frame."""
+    """A frame's number beyond the ends of a scene of `length` frames, mirrored around the first and
+    the last frame.
+    """
     if length == 1:
         return 0
     place = number % (2 * length - 2)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from traiNNer.data.describe import count, describe_kinds, describe_sizes
+from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.scan import Problems, ScannedImage, as_roots, scan_into
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import image_to_tensor, read_header, read_image
 from traiNNer.utils.registry import DATASETS
+from traiNNer.utils.text import plural
 
 
 @DATASETS.register("SingleImageDataset")
@@ -20,7 +21,8 @@ class SingleImageDataset(Dataset[Sample]):
 
     Args:
         scale: how many times larger the results are, per side; the images do not depend on it.
-        dataroot_lq: a folder of images with all of its sub-folders, or one image file; or a list of such.
+        dataroot_lq: a folder of images with all of its sub-folders, or one image file; or a list of
+            such.
 
     Raises:
         DataError: listing all that is wrong with the folders and images.
@@ -34,7 +36,9 @@ class SingleImageDataset(Dataset[Sample]):
         if not roots:
             raise DataError("dataroot_lq is an empty list; name a folder or an image")
         for root in roots:
-            self._images += _scan_file(root, problems) if root.is_file() else scan_into(root, problems)
+            self._images += (
+                _scan_file(root, problems) if root.is_file() else scan_into(root, problems)
+            )
         problems.raise_if_any()
 
     def __len__(self) -> int:
@@ -59,8 +63,8 @@ class SingleImageDataset(Dataset[Sample]):
             DataError: always.
         """
         raise DataError(
-            f"a SingleImageDataset has no GT, so there is nothing to train on (crops of {lq_size} pixels were asked "
-            "for); use type: PairedImageDataset with dataroot_gt and dataroot_lq"
+            f"a SingleImageDataset has no GT, so there is nothing to train on (crops of {lq_size} "
+            "pixels were asked for); use type: PairedImageDataset with dataroot_gt and dataroot_lq"
         )
 
     def require_gt_side(self, side: int, what: str) -> None:
@@ -69,7 +73,13 @@ class SingleImageDataset(Dataset[Sample]):
     def summary(self) -> str:
         """One line: how many images, their sizes, what is unusual."""
         headers = [image.header for image in self._images]
-        return ", ".join([count(len(self), "image"), describe_sizes(headers), *describe_kinds([(h,) for h in headers])])
+        return ", ".join(
+            [
+                plural(len(self), "image"),
+                describe_sizes(headers),
+                *describe_kinds([(h,) for h in headers]),
+            ]
+        )
 
 
 def _scan_file(path: Path, problems: Problems) -> list[ScannedImage]:

@@ -1,4 +1,6 @@
-"""LQ scenes without GT, for inference: frame by frame in a stream, or a window around each frame."""
+"""LQ scenes without GT, for inference: frame by frame in a stream, or a window around each
+frame.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from traiNNer.data.describe import describe_kinds, describe_sizes
-from traiNNer.data.paired_video_dataset import describe_scenes, require_positive, warn_of_variable_rate
+from traiNNer.data.paired_video_dataset import (
+    describe_scenes,
+    require_positive,
+    warn_of_variable_rate,
+)
 from traiNNer.data.sample import Sample, SampleRequest, stack
 from traiNNer.data.scan import Problems, as_roots
 from traiNNer.data.scene_reader import ReaderPool, open_scene
@@ -25,12 +31,13 @@ from traiNNer.utils.registry import DATASETS
 
 @dataclass(frozen=True, slots=True)
 class SceneStream:
-    """One scene to go through from its first to its last frame, in memory that does not grow with its length.
+    """One scene to go through from its first to its last frame, in memory that does not grow with
+    its length.
 
     Attributes:
         scene: where it is.
-        name: its path below the root without a video's suffix, or its own name where it is the root; with `/` between
-            folders.
+        name: its path below the root without a video's suffix, or its own name where it is the
+            root; with `/` between folders.
     """
 
     scene: Scene
@@ -70,7 +77,8 @@ class SceneStream:
         return Path(self.scene.frame_path(number)).stem
 
     def frames(self) -> Iterator[Pixels]:
-        """Decode all frames in order: (H, W, 3) RGB, uint8 (or uint16 of 16-bit image files). May be called again.
+        """Decode all frames in order: (H, W, 3) RGB, uint8 (or uint16 of 16-bit image files). May
+        be called again.
 
         Raises:
             DataError: if a frame cannot be read.
@@ -82,16 +90,17 @@ class SceneStream:
 
 @DATASETS.register("SingleVideoDataset")
 class SingleVideoDataset(Dataset[Sample]):
-    """LQ scenes without GT: one element for each frame of each scene, in order, with the frames around it.
+    """LQ scenes without GT: one element for each frame of each scene, in order, with the frames
+    around it.
 
-    An element is asked for by a `SampleRequest` with `lq_size` None: lq (T, 3, h, w) with T = `clip_size`, whose frame
-    T // 2 is the one; at the ends of a scene mirrored around the first or last frame. `streams` gives the frames
-    themselves.
+    An element is asked for by a `SampleRequest` with `lq_size` None: lq (T, 3, h, w) with T =
+    `clip_size`, whose frame T // 2 is the one; at the ends of a scene mirrored around the first or
+    last frame. `streams` gives the frames themselves.
 
     Args:
         scale: how many times larger the results are, per side; the frames do not depend on it.
-        dataroot_lq: a folder of scenes (folders of numbered frames, or video files), one scene folder, or one video
-            file; or a list of such.
+        dataroot_lq: a folder of scenes (folders of numbered frames, or video files), one scene
+            folder, or one video file; or a list of such.
         clip_size: frames of a window.
 
     Raises:
@@ -153,8 +162,8 @@ class SingleVideoDataset(Dataset[Sample]):
             DataError: always.
         """
         raise DataError(
-            f"a SingleVideoDataset has no GT, so there is nothing to train on (crops of {lq_size} pixels were asked "
-            "for); use type: PairedVideoDataset with dataroot_gt and dataroot_lq"
+            f"a SingleVideoDataset has no GT, so there is nothing to train on (crops of {lq_size} "
+            "pixels were asked for); use type: PairedVideoDataset with dataroot_gt and dataroot_lq"
         )
 
     def require_gt_side(self, side: int, what: str) -> None:
@@ -163,5 +172,9 @@ class SingleVideoDataset(Dataset[Sample]):
     def summary(self) -> str:
         """One line: how many scenes and frames, their sizes, what is unusual."""
         scenes = [stream.scene for stream in self._streams]
-        kinds = describe_kinds([(header,) for scene in scenes if scene.files for header in scene.headers])
-        return ", ".join([*describe_scenes(scenes), describe_sizes(scene.header for scene in scenes), *kinds])
+        kinds = describe_kinds(
+            [(header,) for scene in scenes if scene.files for header in scene.headers]
+        )
+        return ", ".join(
+            [*describe_scenes(scenes), describe_sizes(scene.header for scene in scenes), *kinds]
+        )

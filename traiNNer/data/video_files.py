@@ -1,6 +1,8 @@
-"""Video files: which frames a file has, found by reading its packets without decoding them, and remembered.
+"""Video files: which frames a file has, found by reading its packets without decoding them, and
+remembered.
 
-PyAV is imported when the first video is opened. Whatever is wrong with a file is a `DataError` that names it.
+PyAV is imported when the first video is opened. Whatever is wrong with a file is a `DataError` that
+names it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".ts",
+    ".m2ts",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+)
 
 _CACHE_VERSION = 1
 _AGAIN = "copy or download it again, or delete it"
-# FFmpeg's names of the formats whose headers say how long the file is, and which are no part of a broadcast.
+# FFmpeg's names of the formats whose headers say how long the file is, and which are no part of a
+# broadcast.
 _WHOLE = ("mov,mp4", "matroska", "avi")
 _TOLERANCE_S = 0.5
-_OLDEST_PYAV = 18  # the first one that converts colours accurately, and without threads, which do not survive a fork
+# the first one that converts colours accurately, and without threads, which do not survive a fork
+_OLDEST_PYAV = 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +63,13 @@ class Video:
         width: in pixels, as shown (after rotation).
         height: in pixels, as shown.
         fps: frames per second, the mean where it varies; None if unknown.
-        rotation: degrees that the decoded picture is to be turned counterclockwise: 0, 90, 180 or 270.
+        rotation: degrees that the decoded picture is to be turned counterclockwise: 0, 90, 180 or
+            270.
         matrix: number of the YCbCr matrix (ISO/IEC 23091-2), 2 where the file does not say.
         pts: (N,) timestamps of the frames in the order of presentation, in the file's own unit.
         keys: (K,) ascending timestamps of the frames at which decoding can begin.
-        timed: False where timestamps are missing or mere guesses: then frames are counted from the beginning, and
-            `pts` are their numbers.
+        timed: False where timestamps are missing or mere guesses: then frames are counted from the
+            beginning, and `pts` are their numbers.
         stamp: size in bytes and time of change in ns.
     """
 
@@ -73,14 +91,18 @@ class Video:
     def variable_rate(self) -> bool:
         """Whether the time between frames varies by more than the rounding of timestamps."""
         steps = np.diff(self.pts)
-        return bool(len(steps)) and bool(steps.max() - steps.min() > max(2.0, 0.1 * float(np.median(steps))))
+        return bool(len(steps)) and bool(
+            steps.max() - steps.min() > max(2.0, 0.1 * float(np.median(steps)))
+        )
 
 
 def scan_video(path: Path) -> Video:
-    """Index a video file: read its packets once, and decode its first frame. A file that was indexed is not read again.
+    """Index a video file: read its packets once, and decode its first frame. A file that was
+    indexed is not read again.
 
     Raises:
-        DataError: if it cannot be opened, is damaged or cut short, has no picture, or if PyAV is not installed.
+        DataError: if it cannot be opened, is damaged or cut short, has no picture, or if PyAV is
+            not installed.
     """
     stamp = file_stamp(path)
     cache = cache_path(path)
@@ -118,18 +140,21 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         from av.stream import Disposition
     except ImportError as error:
         raise DataError(
-            f'{path}: video files are read with PyAV, which is not installed: pip install "traiNNer[video]" '
+            f"{path}: video files are read with PyAV, which is not installed: pip install "
+            '"traiNNer[video]" '
             "(or: pip install av)"
         ) from error
     if int(av.__version__.partition(".")[0]) < _OLDEST_PYAV:
         raise DataError(
-            f"{path}: video files are read with PyAV {_OLDEST_PYAV} or later, and {av.__version__} is installed: "
-            "pip install --upgrade av"
+            f"{path}: video files are read with PyAV {_OLDEST_PYAV} or later, and {av.__version__} "
+            "is installed: pip install --upgrade av"
         )
     try:
         container = av.open(str(path.absolute()), "r", metadata_errors="replace")
     except video_errors() as error:
-        raise DataError(f"{path}: not a video that can be opened ({reason_of(error)}); {_AGAIN}") from error
+        raise DataError(
+            f"{path}: not a video that can be opened ({reason_of(error)}); {_AGAIN}"
+        ) from error
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return container, stream
@@ -144,7 +169,9 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         yield container, stream
     except video_errors() as error:
-        raise DataError(f"{path}: the video is damaged or cut short ({reason_of(error)}); {_AGAIN}") from error
+        raise DataError(
+            f"{path}: the video is damaged or cut short ({reason_of(error)}); {_AGAIN}"
+        ) from error
     finally:
         container.close()
 
@@ -161,7 +188,9 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def decode(packets: Iterable[Packet[Any]], stream: VideoStream, timed: bool) -> Iterator[VideoFrame]:
+def decode(
+    packets: Iterable[Packet[Any]], stream: VideoStream, timed: bool
+) -> Iterator[VideoFrame]:
     """The frames of the packets in order, from the first keyframe on.
 
     Frames that are shown before that keyframe are left out: they refer to what came before it.
@@ -174,7 +203,8 @@ def decode(packets: Iterable[Packet[Any]], stream: VideoStream, timed: bool) -> 
         if not begun:
             if not packet.is_keyframe:
                 continue
-            key, begun = packet.pts, True
+            key = packet.pts
+            begun = True
         elif timed and key is not None and packet.pts is not None and packet.pts < key:
             continue
         yield from stream.codec_context.decode(packet)
@@ -212,21 +242,30 @@ class _Packets:
         return sorted(time for time in pts if time >= keys[0]), sorted(keys)
 
 
-def _index(path: Path, stamp: tuple[int, int], container: InputContainer, stream: VideoStream) -> Video:
+def _index(
+    path: Path, stamp: tuple[int, int], container: InputContainer, stream: VideoStream
+) -> Video:
     first = _first_frame(path, container, stream)
     rotation = round(first.rotation / 90) * 90
     if abs(first.rotation - rotation) > 1:  # it is cut off to whole degrees
-        raise DataError(f"{path}: the picture is rotated by {first.rotation} degrees; encode it anew without rotation")
+        raise DataError(
+            f"{path}: the picture is rotated by {first.rotation} degrees; encode it anew without "
+            "rotation"
+        )
     width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
     packets = _read_packets(path, stream.index)
     _check_duration(path, container, packets.end_s)
     codec = stream.codec_context.name
-    # AVI has no timestamps of reordered frames: FFmpeg guesses them. A packet of VP8 may hold no frame to be shown.
+    # AVI has no timestamps of reordered frames: FFmpeg guesses them. A packet of VP8 may hold no
+    # frame to be shown.
     guessed = "avi" in container.format.name and (packets.reordered or codec in ("h264", "hevc"))
     times = None if guessed or codec == "vp8" else packets.timestamps()
     timed = times is not None
     if times is None:
-        log.info("%s: its timestamps do not tell the frames, so they are counted by decoding it once", path)
+        log.info(
+            "%s: its timestamps do not tell the frames, so they are counted by decoding it once",
+            path,
+        )
         times = list(range(_count(path))), [0]
     if not times[0]:
         raise DataError(f"{path}: there is no frame in it; {_AGAIN}")
@@ -262,7 +301,9 @@ def _read_packets(path: Path, index: int) -> _Packets:
                 continue
             # In a broadcast it is one of many; the frame will tell when it is decoded.
             if packet.is_corrupt and container.format.name.startswith(_WHOLE):
-                raise DataError(f"{path}: the video is damaged or cut short at {packets.end_s:.2f} s; {_AGAIN}")
+                raise DataError(
+                    f"{path}: the video is damaged or cut short at {packets.end_s:.2f} s; {_AGAIN}"
+                )
             packets.add(packet)
     return packets
 
@@ -273,7 +314,8 @@ def _check_duration(path: Path, container: InputContainer, end_s: float) -> None
     told_s = container.duration / 1_000_000 + min(0.0, (container.start_time or 0) / 1_000_000)
     if end_s < told_s - _TOLERANCE_S:
         raise DataError(
-            f"{path}: the video is cut short: its header says {told_s:.2f} s, and it ends at {end_s:.2f} s; {_AGAIN}"
+            f"{path}: the video is cut short: its header says {told_s:.2f} s, and it ends at "
+            f"{end_s:.2f} s; {_AGAIN}"
         )
 
 
@@ -284,7 +326,9 @@ def _count(path: Path) -> int:
 
 
 def _load(cache: Path | None, path: Path, stamp: tuple[int, int]) -> Video | None:
-    """What is remembered of the file; None if nothing is, it has changed, or the cache is damaged."""
+    """What is remembered of the file; None if nothing is, it has changed, or the cache is
+    damaged.
+    """
     if cache is None or not cache.is_file():
         return None
     try:
@@ -330,10 +374,13 @@ def _save(cache: Path | None, video: Video) -> None:
 
 
 def _compress(times: NDArray[np.int64]) -> list[int]:
-    """The first one, then pairs of a step and how often it is taken: mostly three numbers for a whole film."""
+    """The first one, then pairs of a step and how often it is taken: mostly three numbers for a
+    whole film.
+    """
     steps = np.diff(times)
     ends = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)] if len(steps) else []
-    packed, begin = [int(times[0])], 0
+    packed = [int(times[0])]
+    begin = 0
     for end in ends:
         packed += [int(steps[begin]), end - begin]
         begin = end

@@ -26,8 +26,12 @@ class _NotFoundError(Exception):
         self.damaged = damaged
 
 
-def _decoded(container: InputContainer, stream: VideoStream, timed: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """Timestamps, or numbers where they are of no use, and frames. No method: it would keep the reader alive."""
+def _decoded(
+    container: InputContainer, stream: VideoStream, timed: bool
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Timestamps, or numbers where they are of no use, and frames. No method: it would keep the
+    reader alive.
+    """
     for count, frame in enumerate(decode(container.demux(stream), stream, timed)):
         time = frame.pts if timed else count
         if time is not None:
@@ -37,18 +41,21 @@ def _decoded(container: InputContainer, stream: VideoStream, timed: bool) -> Ite
 class VideoReader:
     """Reads frames of one file by number; the file stays open until `close`.
 
-    A frame is found by its timestamp: decoding begins at the keyframe before it, or goes on from where it is. So
-    reading forward decodes every frame once, and frames between are decoded without being converted. Where decoding
-    from that keyframe does not lead to the frame, an earlier one is tried, at last the beginning of the file.
+    A frame is found by its timestamp: decoding begins at the keyframe before it, or goes on from
+    where it is. So reading forward decodes every frame once, and frames between are decoded without
+    being converted. Where decoding from that keyframe does not lead to the frame, an earlier one is
+    tried, at last the beginning of the file.
 
-    For the colours see `FrameToRgb`. High dynamic range is not mapped, interlaced fields stay woven, and pixels are
-    taken as square. The rotation that a phone writes is applied, as a JPEG's is.
+    For the colours see `FrameToRgb`. High dynamic range is not mapped, interlaced fields stay
+    woven, and pixels are taken as square. The rotation that a phone writes is applied, as a JPEG's
+    is.
 
     Args:
         video: the index of the file.
-        keep: how many decoded frames are kept, so that overlapping windows need no second decoding; 1 at least.
-        threads: of the decoder; 0 is as many as there are cores. With 1 a reader that was opened before a fork does no
-            harm in the child.
+        keep: how many decoded frames are kept, so that overlapping windows need no second decoding;
+            1 at least.
+        threads: of the decoder; 0 is as many as there are cores. With 1 a reader that was opened
+            before a fork does no harm in the child.
     """
 
     def __init__(self, video: Video, keep: int = 1, threads: int = 1) -> None:
@@ -57,7 +64,9 @@ class VideoReader:
         self._threads = threads
         self._open: tuple[InputContainer, VideoStream] | None = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
-        self._at: int | None = None  # timestamp of the last decoded frame, where decoding can go on from it
+        self._at: int | None = (
+            None  # timestamp of the last decoded frame, where decoding can go on from it
+        )
         self._recent: OrderedDict[int, VideoFrame] = OrderedDict()
         self._convert: FrameToRgb | None = None
 
@@ -75,7 +84,8 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file and forget the kept frames. A further `read` opens it again."""
-        self._frames, self._at = iter(()), None
+        self._frames = iter(())
+        self._at = None
         self._recent.clear()
         if self._open is not None:
             self._open[0].close()
@@ -95,15 +105,18 @@ class VideoReader:
             try:
                 return self._forward(time)
             except _NotFoundError as error:
-                # Its words alone: the error itself would keep this frame of the stack, and with it the open file.
-                reason, damaged = str(error), error.damaged
-            # The whole way from the beginning may be long; what is damaged from two keyframes is damaged.
+                # Its words alone: the error itself would keep this frame of the stack, and with it
+                # the open file.
+                reason = str(error)
+                damaged = error.damaged
+            # The whole way from the beginning may be long; what is damaged from two keyframes is
+            # damaged.
             if key - steps_back <= 0 or (damaged and steps_back):
                 break
         self.close()
         raise DataError(
-            f"{self._video.path}: frame {number} of {len(self._video)} cannot be decoded ({reason}); copy or download "
-            "the video again, or encode it anew"
+            f"{self._video.path}: frame {number} of {len(self._video)} cannot be decoded "
+            f"({reason}); copy or download the video again, or encode it anew"
         )
 
     def _follower(self, time: int) -> int:
@@ -112,13 +125,16 @@ class VideoReader:
         return int(self._video.pts[min(place, len(self._video) - 1)])
 
     def _go_to(self, key: int) -> None:
-        """Begin to decode at a keyframe. The first one is the beginning of the file, which is opened anew for it."""
+        """Begin to decode at a keyframe. The first one is the beginning of the file, which is
+        opened anew for it.
+        """
         if key == 0 or self._open is None:
             self.close()
             self._start()
         assert self._open is not None
         container, stream = self._open
-        self._frames, self._at = iter(()), None
+        self._frames = iter(())
+        self._at = None
         if key:
             try:
                 container.seek(int(self._video.keys[key]), stream=stream, backward=True)
@@ -172,7 +188,8 @@ class VideoReader:
         rgb = np.ascontiguousarray(np.rot90(rgb, self._video.rotation // 90))
         if rgb.shape[:2] != (self._video.height, self._video.width):
             raise DataError(
-                f"{self._video.path}: a frame is {rgb.shape[1]}x{rgb.shape[0]} and the first one is "
-                f"{self._video.width}x{self._video.height}; the size may not change within a video"
+                f"{self._video.path}: a frame is {rgb.shape[1]}x{rgb.shape[0]} and the first one "
+                f"is {self._video.width}x{self._video.height}; the size may not change within a "
+                "video"
             )
         return rgb

@@ -1,4 +1,5 @@
-"""Encoding: frames into a video file, and frames through an encoder and back, which is what a stream does to them.
+"""Encoding: frames into a video file, and frames through an encoder and back, which is what a
+stream does to them.
 
 8-bit RGB as on a screen becomes BT.709 Y'CbCr and is tagged so.
 """
@@ -20,16 +21,36 @@ import cv2
 import numpy as np
 import torch
 
-from traiNNer.data.video_colors import BT709, Frame, FrameToRgb, color_range, import_av, rgb_to_frame
+from traiNNer.data.video_colors import (
+    BT709,
+    Frame,
+    FrameToRgb,
+    color_range,
+    import_av,
+    rgb_to_frame,
+)
+from traiNNer.utils.arithmetic import round_up
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 
 if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame
 
 FILM_RATE = Fraction(24000, 1001)
+# What `Encoding.codec` may be, and FFmpeg's name of the encoder; names of decoders are in
+# `_DECODERS`.
 CODECS = {"h264": "libx264", "h265": "libx265"}
-"""What `Encoding.codec` may be, and FFmpeg's name of the encoder; names of decoders are in `_DECODERS`."""
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
 CONTAINERS = (".mp4", ".mkv", ".mov")
 
 _DECODERS = {"h264": "h264", "h265": "hevc"}
@@ -37,9 +58,10 @@ _PIXEL_FORMATS = {"yuv420p": 2, "yuv444p": 1}  # sides must be multiples of it
 _MAX_CRF = 51
 _LOSSLESS_WEBP = 101  # any quality above 100
 # A stream's decoder has a buffer: peaks are limited, as in what services send.
-_PEAK, _BUFFER_S = 1.5, 2.0
-# x264's AVX-512 code reads memory that nobody wrote where the width is no multiple of 128: what it makes is valid, but
-# another thing each time. Without it x264 is as fast here.
+_PEAK = 1.5
+_BUFFER_S = 2.0
+# x264's AVX-512 code reads memory that nobody wrote where the width is no multiple of 128: what it
+# makes is valid, but another thing each time. Without it x264 is as fast here.
 _UP_TO_AVX2 = "SSE2,SSSE3,SSE42,AVX,FMA3,BMI1,BMI2,AVX2"
 
 
@@ -49,7 +71,8 @@ class Encoding:
 
     Args:
         codec: "h264" or "h265".
-        crf: constant quality, 0 (lossless) to 51; the same number means different qualities for the two codecs.
+        crf: constant quality, 0 (lossless) to 51; the same number means different qualities for the
+            two codecs.
         bitrate: the mean, in bits per second.
         gop: at most this many frames from one key frame to the next.
         preset: from "ultrafast" to "placebo"; slower ones make smaller files.
@@ -78,13 +101,20 @@ class Encoding:
         if self.crf is not None and not 0 <= self.crf <= _MAX_CRF:
             raise OptionsError(f"crf {self.crf:g} is outside of 0 (lossless) to {_MAX_CRF} (worst)")
         if self.bitrate is not None and self.bitrate < 1000:
-            raise OptionsError(f"a bitrate of {self.bitrate} bits per second is too low; 800k is 800000")
+            raise OptionsError(
+                f"a bitrate of {self.bitrate} bits per second is too low; 800k is 800000"
+            )
         if self.gop < 1 or self.threads < 0:
-            raise OptionsError(f"gop must be at least 1 and threads at least 0, got {self.gop} and {self.threads}")
+            raise OptionsError(
+                f"gop must be at least 1 and threads at least 0, got {self.gop} and {self.threads}"
+            )
         if self.preset not in PRESETS:
             raise OptionsError(f"preset '{self.preset}' is unknown; there are {', '.join(PRESETS)}")
         if self.pixel_format not in _PIXEL_FORMATS:
-            raise OptionsError(f"pixel format '{self.pixel_format}' is unknown; there are {', '.join(_PIXEL_FORMATS)}")
+            raise OptionsError(
+                f"pixel format '{self.pixel_format}' is unknown; there are "
+                f"{', '.join(_PIXEL_FORMATS)}"
+            )
 
     @property
     def rate(self) -> str:
@@ -100,7 +130,9 @@ class Encoding:
             options["maxrate"] = str(round(self.bitrate * _PEAK))
             options["bufsize"] = str(round(self.bitrate * _BUFFER_S))
         if self.codec == "h265":
-            workers = {0: "", 1: ":pools=none:frame-threads=1"}.get(self.threads, f":pools={self.threads}")
+            workers = {0: "", 1: ":pools=none:frame-threads=1"}.get(
+                self.threads, f":pools={self.threads}"
+            )
             options["x265-params"] = f"log-level=none{workers}"
         elif torch.backends.cpu.get_cpu_capability() == "AVX512":
             options["x264-params"] = f"asm={_UP_TO_AVX2}"
@@ -115,8 +147,14 @@ def require_encoder(codec: str) -> None:
     """
     if not _has_encoder(codec):
         found = [f"{name} ({encoder})" for name, encoder in CODECS.items() if _has_encoder(name)]
-        instead = f"it has {', '.join(found)}" if found else "pip install --force-reinstall av brings one that has it"
-        raise DataError(f"this build of PyAV has no encoder {CODECS[codec]}, which {codec} needs; {instead}")
+        instead = (
+            f"it has {', '.join(found)}"
+            if found
+            else "pip install --force-reinstall av brings one that has it"
+        )
+        raise DataError(
+            f"this build of PyAV has no encoder {CODECS[codec]}, which {codec} needs; {instead}"
+        )
 
 
 def _has_encoder(codec: str) -> bool:
@@ -135,8 +173,10 @@ class VideoWriter:
         size: width and height of all frames, in pixels.
         fps: frames per second, the mean where it varies.
         encoding: see there.
-        pad: repeat the last column or row where the pixel format needs even sides, instead of raising.
-        time_base: seconds in a unit of the times that `write` is given; None where it is given none.
+        pad: repeat the last column or row where the pixel format needs even sides, instead of
+            raising.
+        time_base: seconds in a unit of the times that `write` is given; None where it is given
+            none.
 
     Raises:
         OptionsError: for another suffix.
@@ -149,13 +189,19 @@ class VideoWriter:
         time_base: Fraction | None = None,
     ) -> None:  # fmt: skip
         if path.suffix.lower() not in CONTAINERS:
-            raise OptionsError(f"{path}: cannot tell the container; let the name end in {' or '.join(CONTAINERS)}")
+            raise OptionsError(
+                f"{path}: cannot tell the container; let the name end in {' or '.join(CONTAINERS)}"
+            )
         self.path = path
-        self.frames, self.pixel_aspect = 0, Fraction(1)  # width of a pixel in its heights
-        self._encoding, self._given = encoding, size
+        # width of a pixel in its heights
+        self.frames = 0
+        self.pixel_aspect = Fraction(1)
+        self._encoding = encoding
+        self._given = size
         self._time_base = time_base or 1 / fps
         step = _PIXEL_FORMATS[encoding.pixel_format]
-        self._fps, self._size = fps, (-(-size[0] // step) * step, -(-size[1] // step) * step) if pad else size
+        self._fps = fps
+        self._size = (round_up(size[0], step), round_up(size[1], step)) if pad else size
         _require_size(str(path), self._size, encoding)
         require_encoder(encoding.codec)
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -163,10 +209,13 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         matroska = self.path.suffix.lower() == ".mkv"
         # The index in front, so that a player can start before the whole file is there.
-        settings, self.frames = {} if matroska else {"movflags": "+faststart"}, 0
+        settings = {} if matroska else {"movflags": "+faststart"}
+        self.frames = 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = import_av().open(str(self._temporary), "w", container_options=settings)
+            self._container = import_av().open(
+                str(self._temporary), "w", container_options=settings
+            )
         except OSError as error:
             raise DiskError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._stream = self._container.add_stream(CODECS[self._encoding.codec], rate=self._fps)
@@ -182,7 +231,8 @@ class VideoWriter:
         return self
 
     def write(self, rgb: Frame, time: int | None = None) -> None:
-        """Add a frame, to be shown from `time` on, which ascends (in units of `time_base`; None: as `fps` says).
+        """Add a frame, to be shown from `time` on, which ascends (in units of `time_base`; None: as
+        `fps` says).
 
         Raises:
             ValueError: if its size or type is not that of the video.
@@ -190,24 +240,33 @@ class VideoWriter:
         """
         width, height = self._given
         if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
-            raise ValueError(f"expected uint8 of ({height}, {width}, 3), got {rgb.dtype} of {rgb.shape}")
+            raise ValueError(
+                f"expected uint8 of ({height}, {width}, 3), got {rgb.dtype} of {rgb.shape}"
+            )
         if self._size != self._given:
             padding = ((0, self._size[1] - height), (0, self._size[0] - width), (0, 0))
             rgb = np.pad(rgb, padding, mode="edge")
         frame = rgb_to_frame(rgb, self._encoding.pixel_format, full_range=self._encoding.full_range)
-        frame.pts, frame.time_base = (self.frames, 1 / self._fps) if time is None else (time, self._time_base)
+        frame.pts, frame.time_base = (
+            (self.frames, 1 / self._fps) if time is None else (time, self._time_base)
+        )
         self._mux(frame)
         self.frames += 1
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is not None:
             self._discard()
             return
         try:
             if not self.frames:
-                raise DataError(f"{self.path}: not a single frame was given, so there is no video to write")
+                raise DataError(
+                    f"{self.path}: not a single frame was given, so there is no video to write"
+                )
             self._mux(None)
             self._container.close()
             with open(self._temporary, "rb") as file:
@@ -219,7 +278,9 @@ class VideoWriter:
             self._discard()
 
     def _mux(self, frame: VideoFrame | None) -> list[Packet]:
-        """Encode a frame, None for what the encoder holds, and write what it gives, which is returned."""
+        """Encode a frame, None for what the encoder holds, and write what it gives, which is
+        returned.
+        """
         try:
             self._container.mux(packets := self._stream.encode(frame))
         except OSError as error:
@@ -227,7 +288,8 @@ class VideoWriter:
         return packets
 
     def _discard(self) -> None:
-        # Closed, a file gets its index, for which all of it may be moved: not where it cannot be found any more.
+        # Closed, a file gets its index, for which all of it may be moved: not where it cannot be
+        # found any more.
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
         with contextlib.suppress(OSError, ValueError):
@@ -251,7 +313,9 @@ class Compression:
     def __init__(self, size: tuple[int, int], fps: Fraction, encoding: Encoding) -> None:
         _require_size("compression", size, encoding)
         require_encoder(encoding.codec)
-        self._size, self._fps, self._encoding = size, fps, encoding
+        self._size = size
+        self._fps = fps
+        self._encoding = encoding
         self.bits = 0
         """What the frames so far took, without a container."""
 
@@ -261,32 +325,43 @@ class Compression:
         At most as many frames wait as the encoder looks ahead (some fifty).
 
         Raises:
-            DataError: if the encoder refuses the size, or the decoder returns another number of frames.
+            DataError: if the encoder refuses the size, or the decoder returns another number of
+                frames.
         """
         av = import_av()
         encoder = av.CodecContext.create(CODECS[self._encoding.codec], "w")
         _open(encoder, self._size, self._fps, self._encoding)
         name = _DECODERS[self._encoding.codec]
-        decoder, convert = av.CodecContext.create(name, "r"), FrameToRgb(name)
+        decoder = av.CodecContext.create(name, "r")
+        convert = FrameToRgb(name)
         decoder.thread_count = 1
         waiting: deque[Frame] = deque()
         for number, rgb in enumerate(frames):
             waiting.append(rgb)
-            frame = rgb_to_frame(rgb, self._encoding.pixel_format, full_range=self._encoding.full_range)
-            frame.pts, frame.time_base = number, 1 / self._fps
+            frame = rgb_to_frame(
+                rgb, self._encoding.pixel_format, full_range=self._encoding.full_range
+            )
+            frame.pts = number
+            frame.time_base = 1 / self._fps
             yield from self._decode(encoder.encode(frame), decoder, convert, waiting)
         yield from self._decode([*encoder.encode(None), None], decoder, convert, waiting)
         if waiting:
             raise DataError(f"the {self._encoding.codec} decoder kept {len(waiting)} frames back")
 
     def _decode(
-        self, packets: Iterable, decoder: VideoCodecContext, convert: FrameToRgb, waiting: deque[Frame]
+        self,
+        packets: Iterable,
+        decoder: VideoCodecContext,
+        convert: FrameToRgb,
+        waiting: deque[Frame],
     ) -> Iterator[tuple[Frame, Frame]]:
         for packet in packets:  # None at the end: what the decoder still holds
             self.bits += packet.size * 8 if packet is not None else 0
             for decoded in decoder.decode(packet):
                 if not waiting:
-                    raise DataError(f"the {self._encoding.codec} decoder returned more frames than were given")
+                    raise DataError(
+                        f"the {self._encoding.codec} decoder returned more frames than were given"
+                    )
                 yield waiting.popleft(), convert(decoded)
 
 
@@ -294,17 +369,22 @@ def _require_size(what: str, size: tuple[int, int], encoding: Encoding) -> None:
     step = _PIXEL_FORMATS[encoding.pixel_format]
     if min(size) < 1 or any(side % step for side in size):
         raise DataError(
-            f"{what}: {encoding.pixel_format} needs even sides, but frames are {size[0]}x{size[1]}; "
-            "pad or crop them, or take yuv444p"
+            f"{what}: {encoding.pixel_format} needs even sides, but frames are "
+            f"{size[0]}x{size[1]}; pad or crop them, or take yuv444p"
         )
 
 
 def _open(
-    context: VideoCodecContext, size: tuple[int, int], fps: Fraction, encoding: Encoding, unit: Fraction | None = None
+    context: VideoCodecContext,
+    size: tuple[int, int],
+    fps: Fraction,
+    encoding: Encoding,
+    unit: Fraction | None = None,
 ) -> None:
     context.width, context.height = size
     context.pix_fmt = encoding.pixel_format
-    context.framerate, context.time_base = fps, unit or 1 / fps
+    context.framerate = fps
+    context.time_base = unit or 1 / fps
     context.gop_size = encoding.gop
     context.thread_count = encoding.threads
     if encoding.bitrate is not None:
@@ -322,12 +402,14 @@ def _open(
 
 
 def write_frame(path: Path, rgb: Frame) -> None:
-    """Write a PNG or lossless WebP, fast and not atomically: for folders that get their name when they are whole.
+    """Write a PNG or lossless WebP, fast and not atomically: for folders that get their name when
+    they are whole.
 
     Raises:
         DiskError: if writing fails.
     """
-    # OpenCV's own setting for PNG is the fast one: half the time of zlib's lowest level, files of about the same size.
+    # OpenCV's own setting for PNG is the fast one: half the time of zlib's lowest level, files of
+    # about the same size.
     settings = [] if path.suffix == ".png" else [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS_WEBP]
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), settings)
     try:
@@ -339,11 +421,17 @@ def write_frame(path: Path, rgb: Frame) -> None:
 
 @contextlib.contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """An empty hidden folder beside `target`, gone afterwards: what is whole is moved out of it before."""
+    """An empty hidden folder beside `target`, gone afterwards: what is whole is moved out of it
+    before.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(
+            prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True
+        )
     except OSError as error:
-        raise DiskError(f"cannot write beside {target.absolute()}: {error.strerror or error}") from error
+        raise DiskError(
+            f"cannot write beside {target.absolute()}: {error.strerror or error}"
+        ) from error
     with folder as name:
         yield Path(name)

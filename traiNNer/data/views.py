@@ -1,4 +1,6 @@
-"""Looking through torch's Subset and ConcatDataset, whose own indexing takes plain integers only."""
+"""Looking through torch's Subset and ConcatDataset, whose own indexing takes plain integers
+only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class SizedDataset(Protocol):
     def __getitem__(self, index: SampleRequest, /) -> Sample: ...
 
     def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
-        """Prepare for crops of up to `lq_size` pixels of the named elements (None: of all, whose number may change)."""
+        """Prepare for crops of up to `lq_size` pixels of the named elements (None: of all, whose
+        number may change).
+        """
         ...
 
     def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
@@ -27,8 +31,11 @@ class SizedDataset(Protocol):
         ...
 
 
-def leaves(dataset: object, indices: Sequence[int] | None = None) -> Iterator[tuple[object, Sequence[int] | None]]:
-    """The datasets below all Subsets and ConcatDatasets, and which of their elements are used (None: all).
+def leaves(
+    dataset: object, indices: Sequence[int] | None = None
+) -> Iterator[tuple[object, Sequence[int] | None]]:
+    """The datasets below all Subsets and ConcatDatasets, and which of their elements are used
+    (None: all).
 
     Args:
         dataset: any dataset.
@@ -37,13 +44,18 @@ def leaves(dataset: object, indices: Sequence[int] | None = None) -> Iterator[tu
     if isinstance(dataset, Subset):
         inner = cast("Sequence[int]", dataset.indices)
         yield from leaves(
-            dataset.dataset, [inner[index] for index in (range(len(inner)) if indices is None else indices)]
+            dataset.dataset,
+            [inner[index] for index in (range(len(inner)) if indices is None else indices)],
         )
     elif isinstance(dataset, ConcatDataset):
         first = 0
         for part in dataset.datasets:
             end = first + view_length(part)
-            own = None if indices is None else [index - first for index in indices if first <= index < end]
+            own = (
+                None
+                if indices is None
+                else [index - first for index in indices if first <= index < end]
+            )
             if own is None or own:
                 yield from leaves(part, own)
             first = end
@@ -52,7 +64,9 @@ def leaves(dataset: object, indices: Sequence[int] | None = None) -> Iterator[tu
 
 
 def view_length(dataset: object) -> int:
-    """The number of elements; of a ConcatDataset as its parts are now, not as they were when it was made."""
+    """The number of elements; of a ConcatDataset as its parts are now, not as they were when it was
+    made.
+    """
     if isinstance(dataset, ConcatDataset):
         return sum(view_length(part) for part in dataset.datasets)
     return len(cast("Any", dataset))

@@ -1,7 +1,8 @@
 """Weights and states on the disk: whole or absent, the last few and the best.
 
-A checkpoint is committed by its state file, which is written last and names the weights that belong to it. So a kill
-between two files leaves weights without a state, which nothing reads, and never a state without its weights.
+A checkpoint is committed by its state file, which is written last and names the weights that belong
+to it. So a kill between two files leaves weights without a state, which nothing reads, and never a
+state without its weights.
 """
 
 from __future__ import annotations
@@ -85,10 +86,16 @@ class Checkpoints:
         if self._saved_iteration == iteration:
             return
         weights = {stem: _weights(network) for stem, network in model.networks.items()}
-        if not all(w.isfinite().all() for own in weights.values() for w in own.values() if w.is_floating_point()):
+        if not all(
+            w.isfinite().all()
+            for own in weights.values()
+            for w in own.values()
+            if w.is_floating_point()
+        ):
             raise TrainingError(
-                f"the weights are not finite at iteration {iteration}, so they are not saved; lower "
-                "train.optim_g.lr and go on from the last checkpoint, which is good, with path.pretrain_network_g"
+                f"the weights are not finite at iteration {iteration}, so they are not saved; "
+                "lower train.optim_g.lr and go on from the last checkpoint, which is good, with "
+                "path.pretrain_network_g"
             )
         files = {stem: f"{stem}_{iteration}.safetensors" for stem in weights}
         state = {
@@ -106,7 +113,9 @@ class Checkpoints:
         path = self.folders.states / f"{iteration}.state"
         try:
             for stem, name in files.items():
-                self._write_weights(self.folders.models / name, weights[stem], iteration, ema=stem.endswith("_ema"))
+                self._write_weights(
+                    self.folders.models / name, weights[stem], iteration, ema=stem.endswith("_ema")
+                )
             write_atomic(path, buffer.getvalue())
         except DiskError:
             for name in files.values() if not path.exists() else ():
@@ -117,10 +126,16 @@ class Checkpoints:
         log.info("saved iteration %d in %s", iteration, self.folders.root)
         self._prune()
 
-    def save_if_best(self, model: BaseModel, metric: str, value: float, better: Literal["higher", "lower"]) -> None:
+    def save_if_best(
+        self, model: BaseModel, metric: str, value: float, better: Literal["higher", "lower"]
+    ) -> None:
         """Keep the validated weights as `net_g_best.safetensors` if `value` beats all before."""
         if math.isnan(value):
-            log.warning("%s is not a number at iteration %d: the weights cannot be the best", metric, model.iteration)
+            log.warning(
+                "%s is not a number at iteration %d: the weights cannot be the best",
+                metric,
+                model.iteration,
+            )
             return
         if self.best is not None and self.best.metric == metric:
             gain = value - self.best.value if better == "higher" else self.best.value - value
@@ -130,13 +145,20 @@ class Checkpoints:
         ema = model.evaluated_network is not model.network
         self._write_weights(path, _weights(model.evaluated_network), model.iteration, ema=ema)
         self.best = Best(metric, value, model.iteration)
-        log.info("best so far: %s %.4f at iteration %d, kept as %s", metric, value, model.iteration, path)
+        log.info(
+            "best so far: %s %.4f at iteration %d, kept as %s", metric, value, model.iteration, path
+        )
 
-    def _write_weights(self, path: Path, weights: dict[str, torch.Tensor], iteration: int, *, ema: bool) -> None:
+    def _write_weights(
+        self, path: Path, weights: dict[str, torch.Tensor], iteration: int, *, ema: bool
+    ) -> None:
         write_atomic(path, to_safetensors(weights, metadata=self.metadata(iteration, ema=ema)))
 
     def _prune(self) -> None:
-        states = sorted((p for p in self.folders.states.glob("*.state") if p.stem.isdigit()), key=lambda p: int(p.stem))
+        states = sorted(
+            (p for p in self.folders.states.glob("*.state") if p.stem.isdigit()),
+            key=lambda p: int(p.stem),
+        )
         for state in states[: -self.options.logger.keep_last]:
             state.unlink(missing_ok=True)
             for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
@@ -159,8 +181,8 @@ class Checkpoints:
                 load_weights(network, models / name, strict=True, what=stem)
             except CheckpointError as error:
                 raise CheckpointError(
-                    f"cannot go on from {path}: {error}\nIf the options are those of the run and the file is lost, "
-                    f"delete {path} to go on from the checkpoint before it."
+                    f"cannot go on from {path}: {error}\nIf the options are those of the run and "
+                    f"the file is lost, delete {path} to go on from the checkpoint before it."
                 ) from error
         self._refuse_other_types(path, state["options"]["train"])
         try:
@@ -168,8 +190,8 @@ class Checkpoints:
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} does not fit these options (another optimizer or scheduler?): {error}. "
-                "Use the options that the run was started with, or start anew from its weights with "
-                "path.pretrain_network_g."
+                "Use the options that the run was started with, or start anew from its weights "
+                "with path.pretrain_network_g."
             ) from error
         restore_rng_state(state["rng"])
         self.best = Best(**state["best"]) if state["best"] else None
@@ -178,7 +200,9 @@ class Checkpoints:
         if self.fit is not None and state["fit"]:
             self.fit.load_state_dict(state["fit"])
         self._say_what_changed(path, state["options"])
-        log.info("resumed %s: iteration %d, %d samples", path, model.iteration, loader.samples_consumed)
+        log.info(
+            "resumed %s: iteration %d, %d samples", path, model.iteration, loader.samples_consumed
+        )
 
     def _refuse_other_types(self, path: Path, before: dict[str, Any]) -> None:
         """Another class could not use the saved state, and would not always say so."""
@@ -187,8 +211,9 @@ class Checkpoints:
             old, new = ((section[key] or {}).get("type") for section in (before, now))
             if old != new:
                 raise CheckpointError(
-                    f"{path} was saved with train.{key}.type: {old}, and now it is {new}: its state is of no use to "
-                    f"the other one. Keep {old}, or start anew from its weights with path.pretrain_network_g."
+                    f"{path} was saved with train.{key}.type: {old}, and now it is {new}: its "
+                    f"state is of no use to the other one. Keep {old}, or start anew from its "
+                    "weights with path.pretrain_network_g."
                 )
 
     def _say_what_changed(self, path: Path, before: dict[str, Any]) -> None:
@@ -197,10 +222,14 @@ class Checkpoints:
             if key.startswith(("path.", "name")):
                 continue
             kept = key.startswith(("train.optim_g.", "train.scheduler"))
-            rule = "the checkpoint's counts, it is part of the state" if kept else "the new one counts"
+            rule = (
+                "the checkpoint's counts, it is part of the state" if kept else "the new one counts"
+            )
             if key == "train.total_iter" and self.options.train.scheduler is not None:
                 rule += ", while the schedule of the learning rate keeps its old length"
-            log.warning("%s was saved with %s: %s, and now it is %s; %s", path.name, key, old, new, rule)
+            log.warning(
+                "%s was saved with %s: %s, and now it is %s; %s", path.name, key, old, new, rule
+            )
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -213,16 +242,20 @@ def read_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} is damaged or no training state ({type(error).__name__}); delete it to go on from the one before, "
-            "or name another with path.resume_state"
+            f"{path} is damaged or no training state ({type(error).__name__}); delete it to go on "
+            "from the one before, or name another with path.resume_state"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
-        raise CheckpointError(f"{path} is no training state of this program (weights go to path.pretrain_network_g)")
+        raise CheckpointError(
+            f"{path} is no training state of this program (weights go to path.pretrain_network_g)"
+        )
     return state
 
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's weights as independent, contiguous tensors in main memory, as safetensors wants them."""
+    """The network's weights as independent, contiguous tensors in main memory, as safetensors wants
+    them.
+    """
     return {
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, weight in network.state_dict().items()

@@ -1,4 +1,6 @@
-"""What train.py and test.py share: errors as plain messages with honest exit codes, start-up steps with their time."""
+"""What train.py and test.py share: errors as plain messages with honest exit codes, start-up steps
+with their time.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 STDOUT = 1
-_WRONG_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)  # of files: mistakes of the user, not trouble of the machine
+_WRONG_NAMES = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # of files: mistakes of the user, not trouble of the machine
 
 
 def run_plainly(action: Callable[[], int]) -> int:
-    """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1 for the rest."""
+    """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1
+    for the rest.
+    """
     try:
         code = action()
         if sys.stdout is not None:  # it is when the shell closed it
@@ -43,7 +50,8 @@ def run_plainly(action: Callable[[], int]) -> int:
         return 2 if error.errno in _WRONG_NAMES else 1
     except MemoryError as error:
         sys.stderr.write(
-            f"\nnot enough main memory: {error}; lower lq_size, batch_size_per_gpu or num_worker_per_gpu\n"
+            f"\nnot enough main memory: {error}; lower lq_size, batch_size_per_gpu or "
+            "num_worker_per_gpu\n"
         )
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
@@ -52,7 +60,10 @@ def run_plainly(action: Callable[[], int]) -> int:
             sys.stderr.write(f"\n{explained}\n")
             return 1
         traceback.print_exc()
-        sys.stderr.write("\nThis is a bug in traiNNer, not in your options: please report it with the lines above.\n")
+        sys.stderr.write(
+            "\nThis is a bug in traiNNer, not in your options: please report it with the lines "
+            "above.\n"
+        )
         return 1
 
 
@@ -66,8 +77,9 @@ def _explain(error: Exception) -> str | None:
     if is_out_of_memory(error):
         said = str(error).strip().splitlines()[0]
         return (
-            f"out of memory outside a training step ({said}); for validation and test.py set val.tile_size, else lower "
-            "lq_size or batch_size_per_gpu, or choose a smaller network. The last checkpoint is good."
+            f"out of memory outside a training step ({said}); for validation and test.py set "
+            "val.tile_size, else lower lq_size or batch_size_per_gpu, or choose a smaller network. "
+            "The last checkpoint is good."
         )
     return None
 

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to finish its step and save, the second ends the program at once."""
+"""Ctrl-C and SIGTERM: the first asks the loop to finish its step and save, the second ends the
+program at once.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ class Interrupts:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
@@ -36,5 +41,7 @@ class Interrupts:
         self.requested = True
         name = signal.Signals(number).name
         with contextlib.suppress(OSError):  # the terminal may be gone
-            sys.stderr.write(f"\n{name}: finishing this step and saving; once more ends at once without saving\n")
+            sys.stderr.write(
+                f"\n{name}: finishing this step and saving; once more ends at once without saving\n"
+            )
             sys.stderr.flush()

@@ -1,4 +1,6 @@
-"""Log messages: to the terminal in colour, to a pipe as plain lines, and to a file in the run's folder."""
+"""Log messages: to the terminal in colour, to a pipe as plain lines, and to a file in the run's
+folder.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+# The terminal. Tables and progress bars go through it so that log lines do not tear them.
 console = Console(stderr=True, highlight=False)
-"""The terminal. Tables and progress bars go through it so that log lines do not tear them."""
 
 
 class _FileHandler(logging.FileHandler):
@@ -33,7 +35,9 @@ class _StartOfLog(MemoryHandler):
 
 
 def setup_logging() -> None:
-    """Send messages from INFO up to the terminal (standard error), and keep them for `log_to_file`."""
+    """Send messages from INFO up to the terminal (standard error), and keep them for
+    `log_to_file`.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -43,7 +47,9 @@ def setup_logging() -> None:
         handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
+        )
     root.addHandler(handler)
     root.addHandler(_StartOfLog())
     root.setLevel(logging.WARNING)

@@ -1,4 +1,6 @@
-"""Between the loop and the automation that fits the run to the memory: measures steps, carries out decisions."""
+"""Between the loop and the automation that fits the run to the memory: measures steps, carries out
+decisions.
+"""
 
 from __future__ import annotations
 
@@ -22,45 +24,56 @@ from traiNNer.automations import (
     Shape,
     StepReport,
 )
-from traiNNer.automations.memory import GIB
 from traiNNer.data import Batch, DynamicDatasetWrapper
 from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size, shape_bounds
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.vram_picture import save_vram_picture
 from traiNNer.models import BaseModel
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import DiskError
 from traiNNer.utils.registry import AUTOMATIONS
+from traiNNer.utils.text import GIB
 
 log = logging.getLogger(__name__)
+# Iterations of which each is a point of the picture: a run mostly arrives within them.
 FIRST = 200
-"""Iterations of which each is a point of the picture: a run mostly arrives within them."""
 MOST_POINTS = 4000
+# Per cent of the memory from the target within which a run has reached it.
 ARRIVED_PCT = 3.0
-"""Per cent of the memory from the target within which a run has reached it."""
 
 
-def build_memory_fit(options: TrainingOptions, model: BaseModel, dataset: DynamicDatasetWrapper) -> MemoryFit | None:
+def build_memory_fit(
+    options: TrainingOptions, model: BaseModel, dataset: DynamicDatasetWrapper
+) -> MemoryFit | None:
     """The automation that the options switch on and the memory it watches; None without one.
 
     Raises:
-        OptionsError: for bounds that images or network cannot serve, or a limit that is out of its range.
+        OptionsError: for bounds that images or network cannot serve, or a limit that is out of its
+            range.
     """
     active = options.training_automations.active
     if not active:
         if options.vram_limit_gib is not None:
             log.warning("vram_limit_gib has no effect: training_automations is not enabled")
         return None
-    runtime, train = model.runtime, options.datasets.train
+    runtime = model.runtime
+    train = options.datasets.train
     memory = open_memory(runtime, options.vram_limit_gib)
     if memory is None:
-        log.warning("the memory of %s cannot be watched: lq_size and batch stay as they are", runtime.device)
+        log.warning(
+            "the memory of %s cannot be watched: lq_size and batch stay as they are", runtime.device
+        )
         return None
     name, parameters = next(iter(active.items()))
-    elements = elements_per_pixel(model.network, torch.zeros(probe_size(options), device=runtime.device))
+    elements = elements_per_pixel(
+        model.network, torch.zeros(probe_size(options), device=runtime.device)
+    )
     bounds = shape_bounds(options, dataset.largest_lq_size, elements)
-    automation = AUTOMATIONS[name](bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters)
+    automation = AUTOMATIONS[name](
+        bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters
+    )
     log.info("%s: %s\n%s", name, automation.describe(), memory.describe())
     return MemoryFit(automation, memory, model)
 
@@ -134,7 +147,10 @@ class MemoryFit:
         """Keep a point for the picture; of many, every other one of the older ones."""
         if self.history and self.history[-1]["iteration"] == self.model.iteration:
             return
-        received = {"lq_size": float(self.model.received[-1]), "batch_size": float(self.model.received[0])}
+        received = {
+            "lq_size": float(self.model.received[-1]),
+            "batch_size": float(self.model.received[0]),
+        }
         point = {"iteration": float(self.model.iteration)} | received
         self.history.append(point | self.automation.scalars() | self._measured())
         if len(self.history) > MOST_POINTS:
@@ -170,18 +186,17 @@ class MemoryFit:
 
     def _what_changes(self, before: int, after: int) -> str:
         """What another batch does to the samples of an iteration and to the learning rate."""
-        train, data = self.model.options.train, self.model.options.datasets.train
+        train = self.model.options.train
+        data = self.model.options.datasets.train
         if before == after:
             return ""
         if train.effective_batch_size is not None:
-            passes = -(-train.effective_batch_size // after)
+            passes = ceil_div(train.effective_batch_size, after)
             return f"; still {train.effective_batch_size} samples an iteration, in {passes}; learning rate unchanged"
         ratio = after / data.batch_size_per_gpu
         factor = {"none": 1.0, "sqrt": ratio**0.5, "linear": ratio}[train.lr_scaling]
         rate = "unchanged" if train.lr_scaling == "none" else f"x {factor:.3g}"
-        return (
-            f"; {after * data.accum_iter} samples an iteration, learning rate {rate} (lr_scaling: {train.lr_scaling})"
-        )
+        return f"; {after * data.accum_iter} samples an iteration, learning rate {rate} (lr_scaling: {train.lr_scaling})"
 
     def save_picture(self, path: Path, title: str) -> None:
         """Draw the curves so far as PNG; a full disk is only said."""
@@ -197,7 +212,11 @@ class MemoryFit:
         points = self.history
         received = self.model.received
         target = self.automation.scalars().get("vram/target_pct", math.nan)
-        arrived = [p["iteration"] for p in points if abs(p.get("vram/used_pct", 0.0) - target) <= ARRIVED_PCT]
+        arrived = [
+            p["iteration"]
+            for p in points
+            if abs(p.get("vram/used_pct", 0.0) - target) <= ARRIVED_PCT
+        ]
         table = Table(title="memory", title_justify="left")
         for name in ("lq_size", "batch", "used", "target", "reached at", "moves", "out of memory"):
             table.add_column(name, justify="right")
@@ -210,9 +229,14 @@ class MemoryFit:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"automation": self.automation.state_dict(), "history": self.history, "moves": self.moves}
+        return {
+            "automation": self.automation.state_dict(),
+            "history": self.history,
+            "moves": self.moves,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.history, self.moves = list(state["history"]), int(state["moves"])
+        self.history = list(state["history"])
+        self.moves = int(state["moves"])
         self.automation.load_state_dict(state["automation"])

@@ -11,16 +11,12 @@ from traiNNer.engine.runs import RunFolders
 from traiNNer.engine.shape_bounds import clip_frames
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.text import plural
 
 
 def count_parameters(network: nn.Module) -> int:
     """Trained numbers in a network."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def plural(number: int, word: str) -> str:
-    """`1 set`, `2 sets`."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def training_plan(
@@ -33,7 +29,9 @@ def training_plan(
     num_workers: int,
 ) -> dict[str, str]:
     """What will happen, by topic."""
-    train, data, logger = options.train, options.datasets.train, options.logger
+    train = options.train
+    data = options.datasets.train
+    logger = options.logger
     samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
     epochs = train.total_iter * samples / (len(train_set) * data.dataset_enlarge_ratio)
     accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
@@ -49,21 +47,26 @@ def training_plan(
     return {
         "run": f"{options.name} in {folders.root}",
         "device": str(runtime),
-        "network": f"{options.network_g.type} x{options.scale}, {count_parameters(network):,} parameters"
-        + (f", starting from {source}" if source else ""),
+        "network": f"{options.network_g.type} x{options.scale}, {count_parameters(network):,} "
+        "parameters" + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
         "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {data.lq_size} px LQ "
         f"({data.lq_size * options.scale} px GT){growing}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
-        "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} samples"
-        f" = {epochs:,.1f} epochs",
-        "optimizer": f"{train.optim_g.type}, {train.scheduler.type if train.scheduler else 'constant rate'}"
-        f"{warmup}{clipped}{averaged}",
-        "losses": ", ".join(f"{label} x {loss.loss_weight:g}" for label, loss in options.labelled_losses.items()),
+        "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} "
+        f"samples = {epochs:,.1f} epochs",
+        "optimizer": f"{train.optim_g.type}, "
+        f"{train.scheduler.type if train.scheduler else 'constant rate'}{warmup}{clipped}{averaged}",
+        "losses": ", ".join(
+            f"{label} x {loss.loss_weight:g}" for label, loss in options.labelled_losses.items()
+        ),
         "validation": _validation_plan(options, val_sets),
-        "checkpoints": f"every {logger.save_checkpoint_freq:,} iterations, the last {logger.keep_last} kept"
+        "checkpoints": f"every {logger.save_checkpoint_freq:,} iterations, the last "
+        f"{logger.keep_last} kept"
         + (f", and the best by {best}" if (best := best_metric(options)) and val_sets else ""),
-        "curves": f"tensorboard --logdir {folders.tensorboard.parent}" if logger.use_tb_logger else "OFF",
+        "curves": f"tensorboard --logdir {folders.tensorboard.parent}"
+        if logger.use_tb_logger
+        else "OFF",
     }
 
 
@@ -72,7 +75,9 @@ def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, Any]) -> s
         return "OFF (val.val_enabled is false)"
     if not val_sets:
         return "OFF (there is no datasets.val* section)"
-    images = ", ".join(f"{name}: {plural(len(dataset), 'image')}" for name, dataset in val_sets.items())
+    images = ", ".join(
+        f"{name}: {plural(len(dataset), 'image')}" for name, dataset in val_sets.items()
+    )
     tiles = f", tiles of {options.val.tile_size} px" if options.val.tile_size else ""
     metrics = ", ".join(options.val.metrics) or "no metrics"
     return f"every {options.val.val_freq:,} iterations on {plural(len(val_sets), 'set')} ({images}): {metrics}{tiles}"

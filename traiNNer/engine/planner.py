@@ -1,8 +1,8 @@
 """Which shapes fit on which card, reckoned before a run and without a GPU.
 
-The steps are those of `step_memory`: the real recipe on tensors without memory. A few shapes teach the memory model
-that the automation uses too, the automation's own search picks the shape for a card, and that very shape is tracked
-before it is named, so nothing rests on the model alone.
+The steps are those of `step_memory`: the real recipe on tensors without memory. A few shapes teach
+the memory model that the automation uses too, the automation's own search picks the shape for a
+card, and that very shape is tracked before it is named, so nothing rests on the model alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from traiNNer.automations import DynamicBatchAndPatchSizeOptimizer, MemoryModel, MemoryReading, Shape, ShapeBounds
+from traiNNer.automations import (
+    DynamicBatchAndPatchSizeOptimizer,
+    MemoryModel,
+    MemoryReading,
+    Shape,
+    ShapeBounds,
+)
 from traiNNer.automations.cuda_memory import ASSUMED_CONTEXT_BYTES
 from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import AIM
 from traiNNer.automations.least_squares import weighted_least_squares
@@ -24,10 +30,10 @@ from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.errors import OptionsError
 
 AUTOMATION = "DynamicBatchAndPatchSizeOptimizer"
+# Side in LQ pixels of the largest patch, where neither images nor options say one.
 ASSUMED_LARGEST_LQ = 256
-"""Side in LQ pixels of the largest patch, where neither images nor options say one."""
+# Shapes that are tracked for a card at most, until one is found where it was expected.
 ROUNDS = 8
-"""Shapes that are tracked for a card at most, until one is found where it was expected."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,12 @@ class CardPlan:
     Attributes:
         card: bytes.
         context: bytes that are reckoned as taken by CUDA's context.
-        shape: the shape at the target, or the smallest one where that is above it; None if no step fits at all.
-        step: bytes that tensors take at the peak of a step at `shape` (of the smallest shape, where none fits).
-        expected: what the memory model said before that shape was tracked, in bytes; 0 before it knew anything.
+        shape: the shape at the target, or the smallest one where that is above it; None if no step
+            fits at all.
+        step: bytes that tensors take at the peak of a step at `shape` (of the smallest shape, where
+            none fits).
+        expected: what the memory model said before that shape was tracked, in bytes; 0 before it
+            knew anything.
         bound: what keeps the shape from being larger, or what is wrong.
         needs: bytes of the smallest card that reaches the smallest shape within the target.
     """
@@ -80,7 +89,8 @@ class CardPlan:
 
 @dataclass
 class MemoryPlan:
-    """What is known of a run's memory. Every shape that is asked for is tracked once, and makes the model better.
+    """What is known of a run's memory. Every shape that is asked for is tracked once, and makes the
+    model better.
 
     Attributes:
         options: the checked options.
@@ -117,12 +127,15 @@ class MemoryPlan:
         return Shape(train.lq_size, train.batch_size_per_gpu)
 
     def automation(self, total: int = 0) -> DynamicBatchAndPatchSizeOptimizer:
-        """The automation on a card of `total` bytes, with the options' parameters whether it is switched on or not.
+        """The automation on a card of `total` bytes, with the options' parameters whether it is
+        switched on or not.
 
         Raises:
             OptionsError: for parameters that network or images cannot serve.
         """
-        given: dict[str, Any] = (self.options.training_automations.model_extra or {}).get(AUTOMATION, {})
+        given: dict[str, Any] = (self.options.training_automations.model_extra or {}).get(
+            AUTOMATION, {}
+        )
         return DynamicBatchAndPatchSizeOptimizer(self.network, self.start, total, **given)
 
     def track(self, shape: Shape) -> StepMemory:
@@ -137,7 +150,8 @@ class MemoryPlan:
 
 
 def find_images(options: TrainingOptions, largest_lq_size: int | None = None) -> Images:
-    """How large patches can be: what the caller says, else what the images' headers say, else an assumption.
+    """How large patches can be: what the caller says, else what the images' headers say, else an
+    assumption.
 
     Args:
         options: the checked options.
@@ -151,12 +165,15 @@ def find_images(options: TrainingOptions, largest_lq_size: int | None = None) ->
         return Images(largest_lq_size, "--largest-lq")
     missing = [str(root) for root in data_roots(section) if not root.is_dir()]
     if missing:
-        given = (options.training_automations.model_extra or {}).get(AUTOMATION, {}).get("max_lq_size")
+        given = (
+            (options.training_automations.model_extra or {}).get(AUTOMATION, {}).get("max_lq_size")
+        )
         largest = given or max(ASSUMED_LARGEST_LQ, section.lq_size)
         source = "by max_lq_size" if given else "as an assumption"
         note = (
-            f"the training images are not on this machine ({', '.join(missing)}): lq_size is bounded at {largest} "
-            f"{source}, not by them. --largest-lq says how large patches can be."
+            f"the training images are not on this machine ({', '.join(missing)}): lq_size is "
+            f"bounded at {largest} {source}, not by them. --largest-lq says how large patches can "
+            "be."
         )
         return Images(largest, "max_lq_size" if given else "assumed", note)
     dataset = section.entry(scale=options.scale, **section.params)
@@ -171,18 +188,28 @@ def plan_memory(options: TrainingOptions, images: Images) -> MemoryPlan:
         OptionsError: for bounds without a shape, and for what cannot be built or tracked.
     """
     tracker = StepTracker(options)
-    bounds = shape_bounds(options, images.largest_lq_size, tracker.elements_per_pixel, images.due_to)
-    plan = MemoryPlan(options, images, bounds, tracker, MemoryModel(bounds.size_multiple, bounds.frames))
+    bounds = shape_bounds(
+        options, images.largest_lq_size, tracker.elements_per_pixel, images.due_to
+    )
+    plan = MemoryPlan(
+        options, images, bounds, tracker, MemoryModel(bounds.size_multiple, bounds.frames)
+    )
     narrowed = plan.automation().bounds
-    side, batch = narrowed.ladder[0], narrowed.min_batch_size
-    wanted = [Shape(s, b) for s, b in ((side, batch), (side, 2 * batch), (2 * side, batch), (2 * side, 2 * batch))]
+    side = narrowed.ladder[0]
+    batch = narrowed.min_batch_size
+    wanted = [
+        Shape(s, b)
+        for s, b in ((side, batch), (side, 2 * batch), (2 * side, batch), (2 * side, 2 * batch))
+    ]
     for shape in (*wanted, Shape(4 * side, 2 * batch)):
         plan.track(narrowed.nearest(shape))
     plan.track(plan.start)
     return plan
 
 
-def plan_card(plan: MemoryPlan, card_bytes: int, context_bytes: int = ASSUMED_CONTEXT_BYTES) -> CardPlan:
+def plan_card(
+    plan: MemoryPlan, card_bytes: int, context_bytes: int = ASSUMED_CONTEXT_BYTES
+) -> CardPlan:
     """The shape that the automation should arrive at on a card, tracked.
 
     Args:
@@ -194,7 +221,9 @@ def plan_card(plan: MemoryPlan, card_bytes: int, context_bytes: int = ASSUMED_CO
         OptionsError: for a card of no memory.
     """
     if card_bytes <= 0:
-        raise OptionsError(f"a card of {card_bytes} bytes cannot be planned for; expected more than 0")
+        raise OptionsError(
+            f"a card of {card_bytes} bytes cannot be planned for; expected more than 0"
+        )
     automation = plan.automation(card_bytes)
     bounds = automation.bounds
     low, high, ceiling = (automation.target + part * automation.margin for part in AIM)
@@ -208,8 +237,14 @@ def plan_card(plan: MemoryPlan, card_bytes: int, context_bytes: int = ASSUMED_CO
         return CardPlan(card_bytes, context_bytes, shape, peak, plan.expected[shape], bound, needs)
     fits = context_bytes + smallest <= card_bytes
     shape = bounds.smallest if fits else None
-    bound = f"the smallest shape is above the target of {automation.target:.0%}" if fits else "does not fit"
-    return CardPlan(card_bytes, context_bytes, shape, smallest, plan.expected[bounds.smallest], bound, needs)
+    bound = (
+        f"the smallest shape is above the target of {automation.target:.0%}"
+        if fits
+        else "does not fit"
+    )
+    return CardPlan(
+        card_bytes, context_bytes, shape, smallest, plan.expected[bounds.smallest], bound, needs
+    )
 
 
 def straight_line(plan: MemoryPlan) -> tuple[float, float]:
@@ -232,7 +267,8 @@ def _fill(
     plan: MemoryPlan, automation: DynamicBatchAndPatchSizeOptimizer, goal: Goal, context_bytes: int
 ) -> Shape | None:
     """The shape at the goal, looked for again until tracking confirms it; None if there is none."""
-    total, ceiling = automation.total, goal.ceiling
+    total = automation.total
+    ceiling = goal.ceiling
 
     def estimate(shape: Shape) -> Estimate:
         share = (context_bytes + plan.model.predict(shape).bytes) / total
@@ -247,7 +283,9 @@ def _fill(
         step = plan.track(shape)
         if known or goal.low <= (context_bytes + step.peak) / total <= ceiling:
             return shape
-    fitting = [s for s in plan.steps if automation.bounds.contains(s) and estimate(s).expected <= ceiling]
+    fitting = [
+        s for s in plan.steps if automation.bounds.contains(s) and estimate(s).expected <= ceiling
+    ]
     return max(fitting, key=lambda s: plan.steps[s].peak, default=None)
 
 
@@ -255,8 +293,15 @@ def _bound(bounds: ShapeBounds, shape: Shape, *, filled: bool) -> str:
     """What keeps a shape from being larger. `filled` says that the target is reached."""
     lq_ends = shape.lq_size == bounds.ladder[-1]
     if filled:
-        return f"the memory (lq_size ends at {shape.lq_size}: {bounds.max_lq_due_to})" if lq_ends else "the memory"
+        return (
+            f"the memory (lq_size ends at {shape.lq_size}: {bounds.max_lq_due_to})"
+            if lq_ends
+            else "the memory"
+        )
     reasons = bounds.ceiling(shape)
-    if not reasons and shape.batch_size == bounds.largest_batch(shape.lq_size) < bounds.max_batch_size:
+    if (
+        not reasons
+        and shape.batch_size == bounds.largest_batch(shape.lq_size) < bounds.max_batch_size
+    ):
         reasons = ["2^31 elements in a tensor"]
     return ", ".join(reasons) or "the memory: the next larger shape is above the target"

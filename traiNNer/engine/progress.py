@@ -1,4 +1,6 @@
-"""How fast the run is, measured between two readings; a bar on a terminal, plain lines elsewhere."""
+"""How fast the run is, measured between two readings; a bar on a terminal, plain lines
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +78,12 @@ class ProgressBar:
     """A live bar on a terminal; nothing elsewhere."""
 
     def __init__(self, total: int, done: int) -> None:
-        words, count = TextColumn("{task.description}"), TextColumn("{task.completed}/{task.total}")
+        words = TextColumn("{task.description}")
+        count = TextColumn("{task.completed}/{task.total}")
         columns = (count, BarColumn(), TimeElapsedColumn(), words)
-        self._progress = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._progress = (
+            Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        )
         self._task: TaskID | None = None
         if self._progress is not None:
             self._task = self._progress.add_task("", total=total, completed=done)

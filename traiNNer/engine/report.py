@@ -28,13 +28,15 @@ from traiNNer.ops.color import to_uint8
 from traiNNer.ops.resize import resize
 from traiNNer.utils.images import write_image
 
+# Side, in GT pixels, of the cut-outs on the sheet.
 CROP = 160
-"""Side, in GT pixels, of the cut-outs on the sheet."""
+# How often each pixel of a cut-out is repeated on the sheet.
 ZOOM = 2
-"""How often each pixel of a cut-out is repeated on the sheet."""
-MARGIN, TITLE = 12, 30
-"""Pixels between the sheet's pictures, and of the line of words above each row."""
-BACKGROUND, INK = (24, 24, 27), (228, 228, 231)
+MARGIN = 12
+# Pixels between the sheet's pictures, and of the line of words above each row.
+TITLE = 30
+BACKGROUND = (24, 24, 27)
+INK = (228, 228, 231)
 MAX_ROWS = 6
 
 
@@ -73,30 +75,48 @@ def compare_with_bicubic(
         images = batch.to("cpu")
         if images.gt is None:
             continue
-        lq, gt, clip = middle_frame(images.lq), images.gt, images.lq.ndim == 5
+        lq = middle_frame(images.lq)
+        gt = images.gt
+        clip = images.lq.ndim == 5
         height, width = gt.shape[-2:]
         bicubic = resize(lq, (height, width)).clamp(0, 1)
         sr = middle_frame(upscale(images.lq)).clamp(0, 1)
-        for scores, picture, judge in ((bicubic_scores, bicubic, judges[0]), (network_scores, sr, judges[1])):
+        for scores, picture, judge in (
+            (bicubic_scores, bicubic, judges[0]),
+            (network_scores, sr, judges[1]),
+        ):
             own = judge(picture, gt, batch.lq_paths[0], frame=clip)
             scores.append(ImageScore(image_name(batch), own, scene_of(batch)))
         if len(rows) < MAX_ROWS:
-            pictures = {"LQ": resize(lq, (height, width), mode="nearest"), "bicubic": bicubic, "network": sr, "GT": gt}
+            pictures = {
+                "LQ": resize(lq, (height, width), mode="nearest"),
+                "bicubic": bicubic,
+                "network": sr,
+                "GT": gt,
+            }
             rows.append(_row(image_name(batch), pictures, bicubic_scores[-1], network_scores[-1]))
     sheet = _draw_sheet(rows)
-    return Comparison(ValidationResult(name, bicubic_scores), ValidationResult(name, network_scores), sheet)
+    return Comparison(
+        ValidationResult(name, bicubic_scores), ValidationResult(name, network_scores), sheet
+    )
 
 
 def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> Table:
     """Image by image: every metric of bicubic and of the network, and the gain."""
-    table = Table(title=f"bicubic and the network on {comparison.network.dataset}", title_justify="left")
+    table = Table(
+        title=f"bicubic and the network on {comparison.network.dataset}", title_justify="left"
+    )
     table.add_column("image")
     for label, metric in metrics.items():
         unit = f" ({metric.unit})" if metric.unit else ""
         for who in ("bicubic", "network", "gain"):
             table.add_column(f"{label} {who}{unit}", justify="right")
-    bicubic, network = comparison.bicubic, comparison.network
-    rows = [(new.name, old.scores, new.scores) for old, new in zip(bicubic.images, network.images, strict=True)]
+    bicubic = comparison.bicubic
+    network = comparison.network
+    rows = [
+        (new.name, old.scores, new.scores)
+        for old, new in zip(bicubic.images, network.images, strict=True)
+    ]
     if network.scenes:
         rows = [(scene, bicubic.scenes[scene], scores) for scene, scores in network.scenes.items()]
     for name, before, after in rows:
@@ -106,13 +126,16 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> T
     return table
 
 
-def _cells(labels: Iterable[str], bicubic: Mapping[str, float], network: Mapping[str, float]) -> list[str]:
+def _cells(
+    labels: Iterable[str], bicubic: Mapping[str, float], network: Mapping[str, float]
+) -> list[str]:
     cells: list[str] = []
     for label in labels:
         if label not in bicubic:  # a scene of one frame has no flicker
             cells += ["", "", ""]
             continue
-        before, after = bicubic[label], network[label]
+        before = bicubic[label]
+        after = network[label]
         digits = 2 if abs(before) >= 2 else 4
         cells += [f"{before:.{digits}f}", f"{after:.{digits}f}", f"{after - before:+.{digits}f}"]
     return cells
@@ -124,17 +147,26 @@ def save_sheet(path: Path, sheet: Image.Image) -> None:
 
 
 def _row(name: str, pictures: dict[str, Tensor], bicubic: ImageScore, network: ImageScore) -> _Row:
-    """Cut the place out of every picture at which bicubic is farthest from GT: there is something to see."""
+    """Cut the place out of every picture at which bicubic is farthest from GT: there is something
+    to see.
+    """
     error = (pictures["bicubic"] - pictures["GT"]).square().mean(dim=1, keepdim=True)
     height, width = min(CROP, error.shape[-2]), min(CROP, error.shape[-1])
     sums = torch.nn.functional.avg_pool2d(error, (height, width), stride=8)[0, 0]
     place = int(sums.argmax())
     top, left = place // sums.shape[1] * 8, place % sums.shape[1] * 8
     crops = {
-        title: to_uint8(p[0, :, top : top + height, left : left + width]).permute(1, 2, 0).cpu().numpy()
+        title: to_uint8(p[0, :, top : top + height, left : left + width])
+        .permute(1, 2, 0)
+        .cpu()
+        .numpy()
         for title, p in pictures.items()
     }
-    captions = {"LQ": name, "bicubic": _caption("bicubic", bicubic), "network": _caption("network", network)}
+    captions = {
+        "LQ": name,
+        "bicubic": _caption("bicubic", bicubic),
+        "network": _caption("network", network),
+    }
     return _Row(name, crops, captions | {"GT": "ground truth"})
 
 
@@ -144,8 +176,12 @@ def _caption(title: str, score: ImageScore) -> str:
 
 
 def _draw_sheet(rows: list[_Row]) -> Image.Image:
-    side, columns = CROP * ZOOM, 4
-    size = (columns * (side + MARGIN) + MARGIN, max(1, len(rows)) * (side + TITLE + MARGIN) + MARGIN)
+    side = CROP * ZOOM
+    columns = 4
+    size = (
+        columns * (side + MARGIN) + MARGIN,
+        max(1, len(rows)) * (side + TITLE + MARGIN) + MARGIN,
+    )
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
@@ -156,6 +192,8 @@ def _draw_sheet(rows: list[_Row]) -> Image.Image:
             caption = f"{row.captions[title]}: LQ" if title == "LQ" else row.captions[title]
             draw.text((left, top + 4), caption, fill=INK, font=font)
             image = Image.fromarray(picture)
-            zoomed = image.resize((image.width * ZOOM, image.height * ZOOM), Image.Resampling.NEAREST)
+            zoomed = image.resize(
+                (image.width * ZOOM, image.height * ZOOM), Image.Resampling.NEAREST
+            )
             sheet.paste(zoomed, (left, top + TITLE))
     return sheet

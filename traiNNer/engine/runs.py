@@ -61,14 +61,15 @@ class RunFolders:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DiskError(
-                f"cannot make the run's folders in {self.root}: {error.strerror or error}; choose another folder with "
-                "path.experiments_root"
+                f"cannot make the run's folders in {self.root}: {error.strerror or error}; choose "
+                "another folder with path.experiments_root"
             ) from error
 
 
 @contextmanager
 def claimed(folders: RunFolders) -> Iterator[None]:
-    """Hold the run's folder against a second process. The system lets go of it when this one ends, however it ends.
+    """Hold the run's folder against a second process. The system lets go of it when this one ends,
+    however it ends.
 
     Raises:
         OptionsError: if another process trains in it.
@@ -79,9 +80,14 @@ def claimed(folders: RunFolders) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 raise OptionsError(
-                    f"another process trains in {folders.root}; wait for its end, or choose another --name"
+                    f"another process trains in {folders.root}; wait for its end, or choose "
+                    "another --name"
                 ) from error
-            log.warning("cannot lock %s: %s; do not start a second run of this name", file.name, error.strerror)
+            log.warning(
+                "cannot lock %s: %s; do not start a second run of this name",
+                file.name,
+                error.strerror,
+            )
         yield
 
 
@@ -93,7 +99,9 @@ def _lock(descriptor: int) -> None:
     else:
         import fcntl
 
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, workers do not inherit it
+        fcntl.lockf(
+            descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # unlike flock, workers do not inherit it
 
 
 def refuse_running(folders: RunFolders) -> None:
@@ -130,7 +138,8 @@ def find_resume_state(folders: RunFolders, path: PathOptions, *, auto_resume: bo
 
 
 def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
-    """Rename the states after `resume_from`, so that neither --auto_resume nor the tidying takes them for newer ones.
+    """Rename the states after `resume_from`, so that neither --auto_resume nor the tidying takes
+    them for newer ones.
 
     Returns:
         One sentence for each.
@@ -140,13 +149,22 @@ def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
     """
     said: list[str] = []
     for state in folders.states.glob("*.state"):
-        if state.stem.isdigit() and resume_from.stem.isdigit() and int(state.stem) > int(resume_from.stem):
+        if (
+            state.stem.isdigit()
+            and resume_from.stem.isdigit()
+            and int(state.stem) > int(resume_from.stem)
+        ):
             target = unused_path(state.with_name(f"{state.name}.left"))
             try:
                 state.rename(target)
             except OSError as error:
-                raise DiskError(f"cannot rename {state} to {target}: {error.strerror or error}") from error
-            said.append(f"{state} is later than {resume_from.name}, where this run goes on: kept as {target.name}")
+                raise DiskError(
+                    f"cannot rename {state} to {target}: {error.strerror or error}"
+                ) from error
+            said.append(
+                f"{state} is later than {resume_from.name}, where this run goes on: kept as "
+                f"{target.name}"
+            )
     return said
 
 
@@ -168,8 +186,9 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
     for path in in_use:
         if folders.root.exists() and path.resolve().is_relative_to(folders.root.resolve()):
             raise OptionsError(
-                f"{path} is inside {folders.root}, which a new run of this name moves aside; move the data, or choose "
-                "another --name, or go on with the former run with --auto_resume"
+                f"{path} is inside {folders.root}, which a new run of this name moves aside; move "
+                "the data, or choose another --name, or go on with the former run with "
+                "--auto_resume"
             )
     said: list[str] = []
     for folder in (folders.root, folders.tensorboard):
@@ -179,6 +198,11 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
         try:
             folder.rename(target)
         except OSError as error:
-            raise DiskError(f"cannot move the former run {folder} to {target}: {error.strerror or error}") from error
-        said.append(f"{folder} held a former run: moved to {target} (--auto_resume would have gone on with it)")
+            raise DiskError(
+                f"cannot move the former run {folder} to {target}: {error.strerror or error}"
+            ) from error
+        said.append(
+            f"{folder} held a former run: moved to {target} (--auto_resume would have gone on with "
+            "it)"
+        )
     return said

@@ -25,13 +25,16 @@ from traiNNer.utils.errors import OptionsError
 
 log = logging.getLogger(__name__)
 MOST_WORKERS = 8
-DEMO_ROOT, DEMO_VIDEO_ROOT = Path("datasets/demo"), Path("datasets/demo_video")
+DEMO_ROOT = Path("datasets/demo")
+DEMO_VIDEO_ROOT = Path("datasets/demo_video")
 
 
 def data_roots(options: DatasetOptions) -> list[Path]:
     """The folders that a section names."""
     given = [value for key, value in options.params.items() if key.startswith("dataroot")]
-    return [Path(root) for value in given for root in (value if isinstance(value, list) else [value])]
+    return [
+        Path(root) for value in given for root in (value if isinstance(value, list) else [value])
+    ]
 
 
 def all_data_roots(options: TrainingOptions) -> list[Path]:
@@ -41,7 +44,8 @@ def all_data_roots(options: TrainingOptions) -> list[Path]:
 
 
 def open_dataset(options: DatasetOptions, scale: int) -> Any:
-    """The dataset that a section names, its headers read. The demos' pictures are made on first use.
+    """The dataset that a section names, its headers read. The demos' pictures are made on first
+    use.
 
     Raises:
         DataError: listing everything that is wrong with its files.
@@ -63,7 +67,9 @@ def open_datasets(options: TrainingOptions) -> tuple[Any, dict[str, Any]]:
         for key, section in options.datasets.evaluated.items():
             val_set = open_dataset(section, options.scale)
             require_kind(options, key, val_set)
-            val_sets[section.name or key] = val_set.for_validation() if is_video(val_set) else val_set
+            val_sets[section.name or key] = (
+                val_set.for_validation() if is_video(val_set) else val_set
+            )
         metrics = build_metrics(options.val.metrics, options.scale)
         for val_set in val_sets.values():
             require_sizes(val_set, metrics)
@@ -76,34 +82,39 @@ def is_video(dataset: Any) -> bool:
 
 
 def require_kind(options: TrainingOptions, key: str, dataset: Any) -> None:
-    """Refuse clips for a network of images, images for one of clips, and clips of another length or target.
+    """Refuse clips for a network of images, images for one of clips, and clips of another length or
+    target.
 
     Raises:
         OptionsError: naming the section and what to set.
     """
-    network, spec, where = options.network_g, options.network_g.entry, f"datasets.{key}"
+    network = options.network_g
+    spec = options.network_g.entry
+    where = f"datasets.{key}"
     if not is_video(dataset):
         if spec.temporal:
             raise OptionsError(
-                f"{where} gives single images, and {network.type} takes clips; use type: PairedVideoDataset, or a "
-                "network of images"
+                f"{where} gives single images, and {network.type} takes clips; use type: "
+                "PairedVideoDataset, or a network of images"
             )
         return
     if not spec.temporal:
         raise OptionsError(
-            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes single images; use network_g: "
-            f"{{type: temporal_stack, arch: {network.type}, frames: {dataset.frames}}}, or type: PairedImageDataset"
+            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes single "
+            f"images; use network_g: {{type: temporal_stack, arch: {network.type}, frames: "
+            f"{dataset.frames}}}, or type: PairedImageDataset"
         )
     frames = spec.frames_of(network.params)
     if frames is not None and frames != dataset.frames:
         raise OptionsError(
-            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes {frames}; set clip_size: "
-            f"{frames} there, or frames: {dataset.frames} in network_g"
+            f"{where} gives clips of {dataset.frames} frames, and {network.type} takes {frames}; "
+            f"set clip_size: {frames} there, or frames: {dataset.frames} in network_g"
         )
     if key == "train" and dataset.target != spec.target:
         raise OptionsError(
             f"{where} has target: {dataset.target}, and {network.type} makes "
-            f"{'the frame in the middle' if spec.target == 'center' else 'all frames'}; set target: {spec.target}"
+            f"{'the frame in the middle' if spec.target == 'center' else 'all frames'}; set "
+            f"target: {spec.target}"
         )
 
 
@@ -118,8 +129,8 @@ def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
 def share_cores(runtime: Runtime, num_workers: int) -> None:
     """Leave a core to each reading process where the CPU trains, one at least to the training.
 
-    Threads that wait for a sibling whose core a reader holds cost more than they bring: the demo on two cores made 18
-    iterations a second with one thread beside its reader, and 12 with two.
+    Threads that wait for a sibling whose core a reader holds cost more than they bring: the demo on
+    two cores made 18 iterations a second with one thread beside its reader, and 12 with two.
     """
     if runtime.device.type == "cpu" and num_workers:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - num_workers)))
@@ -143,13 +154,20 @@ def build_loader(
 
 
 def build_validator(
-    options: TrainingOptions, runtime: Runtime, val_sets: dict[str, Any], tracker: Tracker, folders: RunFolders
+    options: TrainingOptions,
+    runtime: Runtime,
+    val_sets: dict[str, Any],
+    tracker: Tracker,
+    folders: RunFolders,
 ) -> Validator | None:
     """The validator, None when there is nothing to validate on."""
     if not val_sets:
         return None
     sections = {section.name or key: section for key, section in options.datasets.evaluated.items()}
-    workers = {name: 0 if s.num_worker_per_gpu == "auto" else s.num_worker_per_gpu for name, s in sections.items()}
+    workers = {
+        name: 0 if s.num_worker_per_gpu == "auto" else s.num_worker_per_gpu
+        for name, s in sections.items()
+    }
     return Validator(
         val_sets,
         build_metrics(options.val.metrics, options.scale),

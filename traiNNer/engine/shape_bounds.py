@@ -1,4 +1,6 @@
-"""Between which shapes a run may move, before the automation's own options narrow it: from options and images."""
+"""Between which shapes a run may move, before the automation's own options narrow it: from options
+and images.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,18 @@ from torch.utils._pytree import tree_leaves
 
 from traiNNer.automations import ShapeBounds
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.arithmetic import ceil_div, round_down, round_up
 
+# Side in LQ pixels of a patch that tells how large a network's tensors are, no larger than the one
+# of the options.
 PROBE = 64
-"""Side in LQ pixels of a patch that tells how large a network's tensors are, no larger than the one of the options."""
 
 
 def shape_bounds(
-    options: TrainingOptions, largest_lq_size: int, elements_per_pixel: int, due_to: str = "the images"
+    options: TrainingOptions,
+    largest_lq_size: int,
+    elements_per_pixel: int,
+    due_to: str = "the images",
 ) -> ShapeBounds:
     """The shapes that the network takes and the images allow.
 
@@ -32,11 +39,13 @@ def shape_bounds(
     Raises:
         OptionsError: if there is no such shape.
     """
-    spec, train = options.network_g.entry, options.datasets.train
-    multiple, samples = spec.size_multiple, options.train.effective_batch_size
+    spec = options.network_g.entry
+    train = options.datasets.train
+    multiple = spec.size_multiple
+    samples = options.train.effective_batch_size
     bounds = ShapeBounds(
-        min_lq_size=-(-max(spec.min_size, multiple) // multiple) * multiple,
-        max_lq_size=max(largest_lq_size // multiple * multiple, train.lq_size),
+        min_lq_size=round_up(max(spec.min_size, multiple), multiple),
+        max_lq_size=max(round_down(largest_lq_size, multiple), train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,
         frames=clip_frames(options) or 1,
@@ -63,14 +72,16 @@ def sample_size(options: TrainingOptions, side: int) -> tuple[int, ...]:
 
 def probe_size(options: TrainingOptions) -> tuple[int, ...]:
     """Size of a small batch that tells how large a network's tensors are."""
-    spec, multiple = options.network_g.entry, options.network_g.entry.size_multiple
+    spec = options.network_g.entry
+    multiple = options.network_g.entry.size_multiple
     side = max(spec.min_size, min(options.datasets.train.lq_size, PROBE))
-    return 1, *sample_size(options, -(-side // multiple) * multiple)
+    return 1, *sample_size(options, round_up(side, multiple))
 
 
 @torch.no_grad()
 def elements_per_pixel(network: nn.Module, lq: Tensor) -> int:
-    """Elements of the largest tensor that a forward pass makes, for each LQ pixel of `lq`, rounded up.
+    """Elements of the largest tensor that a forward pass makes, for each LQ pixel of `lq`, rounded
+    up.
 
     `lq` is (B, 3, H, W) or (B, T, 3, H, W); the pixels of all frames count.
 
@@ -83,7 +94,7 @@ def elements_per_pixel(network: nn.Module, lq: Tensor) -> int:
             network(lq)
     finally:
         network.train(was_training)
-    return -(-largest.elements * lq.shape[-3] // lq.numel())
+    return ceil_div(largest.elements * lq.shape[-3], lq.numel())
 
 
 class _Largest(TorchDispatchMode):

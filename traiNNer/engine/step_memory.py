@@ -1,9 +1,11 @@
-"""What a training step takes, without taking it: the recipe's own step on tensors that have a shape but no memory.
+"""What a training step takes, without taking it: the recipe's own step on tensors that have a shape
+but no memory.
 
-torch's fake tensors go through the network, the losses, the backward pass, the optimizer and the moving average of the
-real recipe, and every storage is counted from the operation that makes it to the moment it is dropped. This takes the
-same time whatever the shape is. The fake tensors are those of a CPU, because torch cannot differentiate those of a
-device that is not there; where CUDA would make larger ones, the difference is put in.
+torch's fake tensors go through the network, the losses, the backward pass, the optimizer and the
+moving average of the real recipe, and every storage is counted from the operation that makes it to
+the moment it is dropped. This takes the same time whatever the shape is. The fake tensors are those
+of a CPU, because torch cannot differentiate those of a device that is not there; where CUDA would
+make larger ones, the difference is put in.
 """
 
 from __future__ import annotations
@@ -31,18 +33,20 @@ from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size, sample_
 from traiNNer.models import BaseModel, SRModel
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.arithmetic import round_up
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import OptionsError
 
+# CUDA's allocator hands out multiples of so many bytes.
 BLOCK = 512
-"""CUDA's allocator hands out multiples of so many bytes."""
+# Functions that autocast computes in float32 on CUDA. On the CPU it leaves them in the type of
+# their input.
 CUDA_KEEPS_FLOAT32 = frozenset({
     "acos", "asin", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist", "exp", "expm1", "group_norm", "l1_loss",
     "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "mse_loss", "norm", "normalize", "__pow__", "pow",
     "prod", "__rdiv__", "reciprocal", "renorm", "__rpow__", "rsqrt", "__rtruediv__", "sinh", "smooth_l1_loss",
     "softmax", "softmin", "softplus", "sum", "tan",
 })  # fmt: skip
-"""Functions that autocast computes in float32 on CUDA. On the CPU it leaves them in the type of their input."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class FixedBytes:
     """What is there whatever the shape is, in bytes.
 
     Attributes:
-        weights: parameters of everything that takes part, frozen ones too, but for the moving average.
+        weights: parameters of everything that takes part, frozen ones too, but for the moving
+            average.
         buffers: running statistics, masks, tables of positions.
         gradients: of the parameters that get one.
         optimizer_state: what the optimizers keep for each weight.
@@ -66,7 +71,13 @@ class FixedBytes:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.buffers + self.gradients + self.optimizer_state + self.moving_average
+        return (
+            self.weights
+            + self.buffers
+            + self.gradients
+            + self.optimizer_state
+            + self.moving_average
+        )
 
 
 @dataclass(frozen=True)
@@ -83,14 +94,15 @@ class StepMemory:
 
 
 class StepTracker:
-    """The recipe of the options with fake tensors. Building it takes the memory of the real weights for a moment.
+    """The recipe of the options with fake tensors. Building it takes the memory of the real weights
+    for a moment.
 
     Args:
         options: the checked options.
 
     Raises:
-        OptionsError: for a network, an optimizer or a scheduler that cannot be built, or that does not run without
-            the values of its tensors.
+        OptionsError: for a network, an optimizer or a scheduler that cannot be built, or that does
+            not run without the values of its tensors.
 
     Attributes:
         fixed: what is there whatever the shape is.
@@ -107,7 +119,9 @@ class StepTracker:
         # Who plans in a run changes none of its random numbers. The warnings are the networks' own.
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
+            network = build_network(
+                options.network_g.type, scale=options.scale, **options.network_g.params
+            )
             self._model = SRModel(options, planned_runtime(options), network)
         # The guard's checks are never read, so none may make it look.
         self._model.guard = NonFiniteGuard(sys.maxsize, scaled=self._model.scaler.is_enabled())
@@ -118,7 +132,9 @@ class StepTracker:
         self.fixed = _fixed_bytes(self._model)
         with warnings.catch_warnings(), self._mode:
             warnings.simplefilter("ignore")
-            self.elements_per_pixel = elements_per_pixel(self._model.network, torch.empty(*probe_size(options)))
+            self.elements_per_pixel = elements_per_pixel(
+                self._model.network, torch.empty(*probe_size(options))
+            )
 
     def track(self, shape: Shape) -> StepMemory:
         """The peak of a step with batches of `shape`.
@@ -137,14 +153,19 @@ class StepTracker:
         return size[-3:] if self._options.datasets.train.params.get("target") == "center" else size
 
     def _run(self, shape: Shape, tally: _Tally) -> None:
-        options, gt_size = self._options, shape.lq_size * self._options.scale
-        accumulates = options.datasets.train.accum_iter > 1 or options.train.effective_batch_size is not None
+        options = self._options
+        gt_size = shape.lq_size * self._options.scale
+        accumulates = (
+            options.datasets.train.accum_iter > 1 or options.train.effective_batch_size is not None
+        )
         cuda = _CudaAutocast() if options.use_amp else nullcontext()
         names = [""] * shape.batch_size
         try:
             with warnings.catch_warnings(), self._mode:
                 warnings.simplefilter("ignore")  # the networks' own, and torch's about itself
-                lq = torch.empty(shape.batch_size, *sample_size(options, shape.lq_size), dtype=torch.uint8)
+                lq = torch.empty(
+                    shape.batch_size, *sample_size(options, shape.lq_size), dtype=torch.uint8
+                )
                 gt = torch.empty(shape.batch_size, *self._gt_size(gt_size), dtype=torch.uint8)
                 batch = Batch(lq, gt, [0] * shape.batch_size, names, names)
                 with tally, cuda:
@@ -152,8 +173,8 @@ class StepTracker:
         except (RuntimeError, NotImplementedError, TypeError) as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OptionsError(
-                f"the memory of network '{options.network_g.type}' cannot be reckoned at {shape}: without the values "
-                f"of its tensors it does not run ({said[:200]})"
+                f"the memory of network '{options.network_g.type}' cannot be reckoned at {shape}: "
+                f"without the values of its tensors it does not run ({said[:200]})"
             ) from error
 
 
@@ -166,9 +187,11 @@ def planned_runtime(options: TrainingOptions) -> Runtime:
 class _Tally(TorchDispatchMode):
     """Counts the bytes of the storages that exist, and their peak. Enter it inside the fake mode.
 
-    Where a step reads a number from a fake tensor (is the norm finite? how far is the scale?), it reads zero.
+    Where a step reads a number from a fake tensor (is the norm finite? how far is the scale?), it
+    reads zero.
 
-    torch's own MemTracker counts the same, but refuses networks with frozen weights, and takes twice the time or more.
+    torch's own MemTracker counts the same, but refuses networks with frozen weights, and takes
+    twice the time or more.
     """
 
     def __init__(self, present: Iterable[Tensor]) -> None:
@@ -183,7 +206,7 @@ class _Tally(TorchDispatchMode):
         storage = tensor.untyped_storage()
         key = id(storage)
         if key not in self._alive:
-            size = -(-storage.nbytes() // BLOCK) * BLOCK
+            size = round_up(storage.nbytes(), BLOCK)
             self.current += size
             self._alive[key] = weakref.ref(storage, partial(self._gone, key, size))
 
@@ -197,7 +220,13 @@ class _Tally(TorchDispatchMode):
         except DataDependentOutputException:
             if func is not torch.ops.aten._local_scalar_dense.default:
                 raise
-            return False if args[0].dtype is torch.bool else 0.0 if args[0].dtype.is_floating_point else 0
+            return (
+                False
+                if args[0].dtype is torch.bool
+                else 0.0
+                if args[0].dtype.is_floating_point
+                else 0
+            )
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._see(leaf)
@@ -263,7 +292,8 @@ def _make_fake(model: BaseModel, mode: FakeTensorMode) -> None:
             for name, tensor in list(named(recurse=False, remove_duplicate=False)):
                 setattr(module, name, fake(tensor))
     for phase in model.phases:
-        optimizer, state = phase.optimizer, dict(phase.optimizer.state)
+        optimizer = phase.optimizer
+        state = dict(phase.optimizer.state)
         for group in optimizer.param_groups:
             group["params"] = [fake(parameter) for parameter in group["params"]]
         optimizer.state.clear()
@@ -274,12 +304,23 @@ def _make_fake(model: BaseModel, mode: FakeTensorMode) -> None:
 
 def _fixed_bytes(model: BaseModel) -> FixedBytes:
     """What is there after a step."""
-    average = [] if model.evaluated_network is model.network else list(_own(model.evaluated_network))
+    average = (
+        [] if model.evaluated_network is model.network else list(_own(model.evaluated_network))
+    )
     averaged = {id(tensor) for tensor in average}
     modules = list(_modules(model))
-    parameters = [p for module in modules for p in module.parameters(recurse=False) if id(p) not in averaged]
-    buffers = [b for module in modules for b in module.buffers(recurse=False) if id(b) not in averaged]
-    return FixedBytes(*(_nbytes(part) for part in (parameters, buffers, _gradients(model), _states(model), average)))
+    parameters = [
+        p for module in modules for p in module.parameters(recurse=False) if id(p) not in averaged
+    ]
+    buffers = [
+        b for module in modules for b in module.buffers(recurse=False) if id(b) not in averaged
+    ]
+    return FixedBytes(
+        *(
+            _nbytes(part)
+            for part in (parameters, buffers, _gradients(model), _states(model), average)
+        )
+    )
 
 
 def _own(network: nn.Module) -> Iterator[Tensor]:

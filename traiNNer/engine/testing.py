@@ -1,4 +1,6 @@
-"""A checkpoint, ours or the ecosystem's, over whole folders of images, and over the frames of a scene."""
+"""A checkpoint, ours or the ecosystem's, over whole folders of images, and over the frames of a
+scene.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,6 @@ from traiNNer.data.sample import stack
 from traiNNer.data.scenes import mirrored
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
 from traiNNer.engine.logs import console, print_table
-from traiNNer.engine.plan import plural
 from traiNNer.engine.progress import ProgressBar, duration
 from traiNNer.engine.validation import (
     ImageScore,
@@ -45,11 +46,14 @@ from traiNNer.options.schema import TestOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError
 from traiNNer.utils.images import write_image
+from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_READ_AHEAD, _WRITE_BEHIND = 4, 2  # frames
+# frames
+_READ_AHEAD = 4
+_WRITE_BEHIND = 2
 _SAY_EVERY_S = 60
 
 
@@ -62,7 +66,8 @@ class TestedNetwork:
         upscaler: device, precision, tiles.
         name: what it is called in messages.
         temporal: whether it takes clips `(B, T, 3, H, W)`, and not images `(B, 3, H, W)`.
-        target: of a clip it makes the frame T // 2 ("center") or every frame ("all"); None for images.
+        target: of a clip it makes the frame T // 2 ("center") or every frame ("all"); None for
+            images.
         frames: T, where the network takes clips of one length only.
     """
 
@@ -85,20 +90,29 @@ class TestedNetwork:
         """Read the checkpoint that the options name.
 
         Raises:
-            CheckpointError: if it cannot be read, is of no known architecture, or has another scale than expected.
+            CheckpointError: if it cannot be read, is of no known architecture, or has another scale
+                than expected.
         """
         path = Path(options.path.pretrain_network_g or "")
         if options.network_g is not None and options.scale is not None:
-            spec, scale = options.network_g.entry, options.scale
+            spec = options.network_g.entry
+            scale = options.scale
             network = cast(nn.Module, spec(scale=scale, **options.network_g.params))
-            report = load_weights(network, path, strict=options.path.strict_load_g, what="network_g")
+            report = load_weights(
+                network, path, strict=options.path.strict_load_g, what="network_g"
+            )
             log.info("%s", report.summary())
-            name, multiple, smallest = options.network_g.type, spec.size_multiple, spec.min_size
+            name = options.network_g.type
+            multiple = spec.size_multiple
+            smallest = spec.min_size
             clips = (spec.temporal, spec.target, spec.frames_of(options.network_g.params))
         else:
             loaded = load_model(path)
-            network, scale, name = loaded.network, loaded.scale, loaded.name
-            multiple, smallest = loaded.size_multiple, loaded.min_size
+            network = loaded.network
+            scale = loaded.scale
+            name = loaded.name
+            multiple = loaded.size_multiple
+            smallest = loaded.min_size
             clips = (loaded.temporal, loaded.target, loaded.frames)
         if options.scale is not None and scale != options.scale:
             raise CheckpointError(
@@ -108,13 +122,17 @@ class TestedNetwork:
         log.info("%s: %s x%d, %s", path, name, scale, runtime)
         network = runtime.place(network).eval()
         forward = cast(nn.Module, torch.compile(network)) if runtime.compile else network
-        tiles = TileSettings(scale, multiple, smallest, options.val.tile_size, options.val.tile_overlap)
+        tiles = TileSettings(
+            scale, multiple, smallest, options.val.tile_size, options.val.tile_overlap
+        )
         return cls(forward, Upscaler(runtime, tiles), name, *clips)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, both in main memory; tiles visit the device.
+        """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, both in main memory; tiles visit the
+        device.
 
-        Of clips `(B, T, 3, H, W)` comes the frame in the middle, or with `target` all `(B, T, 3, ...)`.
+        Of clips `(B, T, 3, H, W)` comes the frame in the middle, or with `target` all `(B, T, 3,
+        ...)`.
         """
         return self.upscaler(self.network, lq)
 
@@ -123,9 +141,10 @@ class TestedNetwork:
 class Windows:
     """How the frames of a scene are handed to a network: in windows that follow each other.
 
-    Numbers beyond the ends of a scene are mirrored around its first or last frame. A network that makes the middle of a
-    clip sees one window for each frame. Of one that makes whole clips, about the outer quarter on each side is thrown
-    away: so each frame that is kept has that many neighbours within its window, and all are computed about twice.
+    Numbers beyond the ends of a scene are mirrored around its first or last frame. A network that
+    makes the middle of a clip sees one window for each frame. Of one that makes whole clips, about
+    the outer quarter on each side is thrown away: so each frame that is kept has that many
+    neighbours within its window, and all are computed about twice.
 
     Attributes:
         frames: in a window.
@@ -140,7 +159,9 @@ class Windows:
     kept: int = 1
 
     @classmethod
-    def of(cls, network: TestedNetwork, dataset: SingleVideoDataset | PairedVideoDataset) -> Windows:
+    def of(
+        cls, network: TestedNetwork, dataset: SingleVideoDataset | PairedVideoDataset
+    ) -> Windows:
         """Those of a network; the length of a clip is the dataset's where the network takes any."""
         if not network.temporal:
             return cls()
@@ -157,17 +178,22 @@ class Windows:
         return (self.frames - 1) * self.stride + 1
 
     def numbers(self, start: int, length: int) -> list[int]:
-        """The frames of the window whose results are kept from frame `start` on, in a scene of `length`."""
+        """The frames of the window whose results are kept from frame `start` on, in a scene of
+        `length`.
+        """
         first = start - self.first * self.stride
         return [mirrored(first + self.stride * place, length) for place in range(self.frames)]
 
 
-def upscale_frames(network: TestedNetwork, frames: Iterator[Tensor], length: int, windows: Windows) -> Iterator[Tensor]:
+def upscale_frames(
+    network: TestedNetwork, frames: Iterator[Tensor], length: int, windows: Windows
+) -> Iterator[Tensor]:
     """The results of all frames of a scene in order, `(1, 3, H, W)` float32 each.
 
     Args:
         network: what makes them.
-        frames: `(3, h, w)` each, uint8 or float32 in [0, 1], `length` of them. No more than a window is kept.
+        frames: `(3, h, w)` each, uint8 or float32 in [0, 1], `length` of them. No more than a
+            window is kept.
         length: of the scene.
         windows: what the network is given at a time.
     """
@@ -201,8 +227,8 @@ def read_ahead(items: Generator[T]) -> Generator[T]:
 
 
 class Behind:
-    """Makes calls one after the other in a thread, a few of them late. What one raises is raised by a later call, or
-    at the end of the context."""
+    """Makes calls one after the other in a thread, a few of them late. What one raises is raised by
+    a later call, or at the end of the context."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -217,7 +243,10 @@ class Behind:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             while kind is None and self._waiting:
@@ -227,8 +256,8 @@ class Behind:
 
 
 class Stop(Interrupts):
-    """While the context is active, Ctrl-C and SIGTERM take effect at `check` alone, where no thread is in the midst of
-    something. Once more ends the program at once."""
+    """While the context is active, Ctrl-C and SIGTERM take effect at `check` alone, where no thread
+    is in the midst of something. Once more ends the program at once."""
 
     def check(self) -> None:
         """Between two frames.
@@ -244,15 +273,21 @@ class Stop(Interrupts):
             os._exit(EXIT_INTERRUPTED)
         self.requested = True
         with contextlib.suppress(OSError):  # the terminal may be gone
-            sys.stderr.write(f"\n{signal.Signals(number).name}: stopping after this frame; once more ends at once\n")
+            sys.stderr.write(
+                f"\n{signal.Signals(number).name}: stopping after this frame; once more ends at "
+                "once\n"
+            )
             sys.stderr.flush()
 
 
 class Pace:
-    """The bar, with the frames per second and the time that is left; without a terminal a line now and then."""
+    """The bar, with the frames per second and the time that is left; without a terminal a line now
+    and then.
+    """
 
     def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
+        self._total = total
+        self._done = 0
         self._bar = ProgressBar(total, 0)
         self._start = self._said = time.perf_counter()
 
@@ -278,8 +313,12 @@ def to_float(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
-def test_dataset(name: str, dataset: Any, network: TestedNetwork, options: TestOptions, folder: Path) -> None:
-    """Upscale every image of a dataset into `folder`, and print a table of scores where there is GT."""
+def test_dataset(
+    name: str, dataset: Any, network: TestedNetwork, options: TestOptions, folder: Path
+) -> None:
+    """Upscale every image of a dataset into `folder`, and print a table of scores where there is
+    GT.
+    """
     log.info("%s: %s", name, dataset.summary())
     metrics = build_metrics(options.val.metrics, network.scale)
     require_sizes(dataset, metrics)
@@ -364,7 +403,8 @@ class SceneJudge:
     def __init__(self, lq: SceneStream, gt: SceneStream, metrics: Mapping[str, Metric]) -> None:
         self.gt = gt
         self.scores = Scores()
-        self._lq, self._judge = lq, Judge(metrics)
+        self._lq = lq
+        self._judge = Judge(metrics)
 
     def __call__(self, number: int, sr: Tensor, gt: Tensor) -> None:
         """Score frame `number`, in order: sr (1, 3, H, W) in [0, 1], gt (3, H, W)."""

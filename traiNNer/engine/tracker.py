@@ -20,7 +20,8 @@ class Tracker:
 
     Args:
         folder: where the curves go, None to write none.
-        first_step: points of this iteration and later that an earlier, interrupted run wrote are dropped.
+        first_step: points of this iteration and later that an earlier, interrupted run wrote are
+            dropped.
     """
 
     def __init__(self, folder: Path | None, first_step: int = 0) -> None:
@@ -39,7 +40,9 @@ class Tracker:
         """One point for each tag."""
         if self._writer is not None:
             for tag, value in values.items():
-                self._guarded(lambda tag=tag, value=value: self._writer.add_scalar(tag, value, step))
+                self._guarded(
+                    lambda tag=tag, value=value: self._writer.add_scalar(tag, value, step)
+                )
 
     def image(self, tag: str, picture: Tensor, step: int) -> None:
         """A picture `(3, H, W)` in [0, 1]."""
@@ -58,19 +61,26 @@ class Tracker:
 
     def close(self) -> None:
         """Write out and end; a disk that is full by now is only said."""
-        writer, self._writer = self._writer, None
+        writer = self._writer
+        self._writer = None
         if writer is None:
             return
         try:
             writer.close()
         except OSError as error:
             if not self._said:
-                log.warning("cannot write the TensorBoard curves in %s: %s", self._folder, error.strerror or error)
+                log.warning(
+                    "cannot write the TensorBoard curves in %s: %s",
+                    self._folder,
+                    error.strerror or error,
+                )
         finally:
             threading.excepthook = self._former_hook
 
     def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread ends with a traceback when the disk is full; the next call here raises the same."""
+        """TensorBoard's thread ends with a traceback when the disk is full; the next call here
+        raises the same.
+        """
         if not isinstance(args.exc_value, OSError):
             self._former_hook(args)
 
@@ -80,6 +90,7 @@ class Tracker:
         except OSError as error:
             self._said = True
             raise DiskError(
-                f"cannot write the TensorBoard curves in {self._folder}: {error.strerror or error}; make room, choose "
-                "another folder with path.tb_root, or switch them off with logger.use_tb_logger: false"
+                f"cannot write the TensorBoard curves in {self._folder}: "
+                f"{error.strerror or error}; make room, choose another folder with path.tb_root, "
+                "or switch them off with logger.use_tb_logger: false"
             ) from error

@@ -43,7 +43,8 @@ class Trainer:
 
     def run(self) -> int:
         """Train from where the model is to the end; 0, or 130 when interrupted (after saving)."""
-        options, model = self.model.options, self.model
+        options = self.model.options
+        model = self.model
         total = options.train.total_iter
         if self.fit is not None:
             self.fit.start(self.tracker)
@@ -78,8 +79,11 @@ class Trainer:
         return iteration % frequency == 0 or iteration == self.model.options.train.total_iter
 
     def _read(self) -> list[Batch]:
-        """The batches of an iteration: accum_iter of them, or as many as make effective_batch_size samples."""
-        options, loader = self.model.options, self.loader
+        """The batches of an iteration: accum_iter of them, or as many as make effective_batch_size
+        samples.
+        """
+        options = self.model.options
+        loader = self.loader
         with self.stopwatch.waiting():
             left = options.train.effective_batch_size
             if left is None:
@@ -92,19 +96,24 @@ class Trainer:
 
     def _report(self, bar: ProgressBar) -> None:
         """One line in the log, one point on every curve. Here the host waits for the device."""
-        model, total = self.model, self.model.options.train.total_iter
+        model = self.model
+        total = self.model.options.train.total_iter
         losses = model.losses.read()
         model.guard.flush()
         speed = self.stopwatch.read()
         rates = model.learning_rates
-        batch, lq_size = model.received[0], model.received[-1]
+        batch = model.received[0]
+        lq_size = model.received[-1]
         remaining = duration((total - model.iteration) / max(speed.iterations_per_s, 1e-9))
         memory = {} if self.fit is None else self.fit.scalars()
         used = "" if self.fit is None else f"  VRAM {self.fit.used_pct:.1f} %"
         bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
-        accumulated = "" if batch == model.samples_in_step else f" ({model.samples_in_step} accumulated)"
+        accumulated = (
+            "" if batch == model.samples_in_step else f" ({model.samples_in_step} accumulated)"
+        )
         log.info(
-            "%d/%d  %s  lr %s  lq_size %d  batch %d%s%s  %.2f it/s  %.1f samples/s  %d samples  data wait %.0f %%  left %s",  # noqa: E501
+            "%d/%d  %s  lr %s  lq_size %d  batch %d%s%s  %.2f it/s  %.1f samples/s  %d samples  "
+            "data wait %.0f %%  left %s",  # noqa: E501
             model.iteration, total, "  ".join(f"{label} {value:.5f}" for label, value in losses.items()),
             ", ".join(f"{rate:.2e}" for rate in rates.values()), lq_size, batch, accumulated, used,
             speed.iterations_per_s, speed.samples_per_s, self.loader.samples_consumed, speed.data_wait_pct, remaining,
@@ -131,9 +140,12 @@ class Trainer:
 
     def _validate(self, validator: Validator) -> None:
         with self.stopwatch.outside():
-            results = validator.run(self.model.upscale, self.model.iteration, lambda: self.interrupts.requested)
+            results = validator.run(
+                self.model.upscale, self.model.iteration, lambda: self.interrupts.requested
+            )
             if self.fit is not None:
-                self.fit.memory.release()  # what whole images took is no part of the next step's peak
+                # what whole images took is no part of the next step's peak
+                self.fit.memory.release()
             if results:
                 self._keep_best(results[0], validator)
 
@@ -147,10 +159,13 @@ class Trainer:
     def _save(self) -> None:
         model = self.model
         model.guard.flush()
-        unfinished = model.iteration < model.options.train.total_iter and not self.interrupts.requested
+        unfinished = (
+            model.iteration < model.options.train.total_iter and not self.interrupts.requested
+        )
         if model.guard.in_a_row and unfinished:
             log.warning(
-                "not saved at %d: the last %d steps were not finite, and the checkpoint before stays the last",
+                "not saved at %d: the last %d steps were not finite, and the checkpoint before "
+                "stays the last",
                 model.iteration, model.guard.in_a_row,
             )  # fmt: skip
             return
@@ -159,5 +174,7 @@ class Trainer:
 
     def _interrupted(self) -> int:
         self._save()
-        log.info("interrupted at iteration %d; --auto_resume goes on from here", self.model.iteration)
+        log.info(
+            "interrupted at iteration %d; --auto_resume goes on from here", self.model.iteration
+        )
         return EXIT_INTERRUPTED

@@ -23,11 +23,11 @@ from traiNNer.utils.images import write_image
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
+# Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show.
 STRIP_SIDE = 320
-"""Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show."""
 
+# Scenes of a set that have curves of their own.
 MOST_SCENES = 16
-"""Scenes of a set that have curves of their own."""
 MAIN_MEMORY = torch.device("cpu")
 
 Upscale = Callable[[Tensor], Tensor]
@@ -39,7 +39,8 @@ class Metric(Protocol):
     better: Literal["higher", "lower"]
     unit: str
     temporal: bool
-    """Whether it compares a frame and the one after it, `(2, 3, H, W)`, and not single images, `(1, 3, H, W)`."""
+    """Whether it compares a frame and the one after it, `(2, 3, H, W)`, and not single images, `(1,
+    3, H, W)`."""
 
     @property
     def min_side(self) -> int:
@@ -51,7 +52,9 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image and its scores by metric label; `scene` is the folder or film of a video's frame, else empty."""
+    """One image and its scores by metric label; `scene` is the folder or film of a video's frame,
+    else empty.
+    """
 
     name: str
     scores: dict[str, float]
@@ -78,12 +81,17 @@ class ValidationResult:
             if image.scene:
                 by_scene.setdefault(image.scene, []).append(image)
         taken: set[str] = set()
-        return {free_name(Path(scene).name, taken): _means(images) for scene, images in by_scene.items()}
+        return {
+            free_name(Path(scene).name, taken): _means(images) for scene, images in by_scene.items()
+        }
 
 
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
     labels = dict.fromkeys(label for image in images for label in image.scores)
-    found = {label: [image.scores[label] for image in images if label in image.scores] for label in labels}
+    found = {
+        label: [image.scores[label] for image in images if label in image.scores]
+        for label in labels
+    }
     return {label: sum(scores) / len(scores) for label, scores in found.items()}
 
 
@@ -99,11 +107,14 @@ def require_sizes(dataset: Any, metrics: Mapping[str, Metric]) -> None:
         DataError: naming them.
     """
     for label, metric in metrics.items():
-        dataset.require_gt_side(metric.min_side, f"val.metrics.{label} (its window and the cropped border)")
+        dataset.require_gt_side(
+            metric.min_side, f"val.metrics.{label} (its window and the cropped border)"
+        )
 
 
 def image_name(batch: Batch) -> str:
-    """The name of a batch of one image, fit for TensorBoard and tables: its file's name without suffix.
+    """The name of a batch of one image, fit for TensorBoard and tables: its file's name without
+    suffix.
 
     Of a clip it is that of the scene and of the frame in the middle.
     """
@@ -123,8 +134,11 @@ def middle_frame(clip: Tensor) -> Tensor:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """`name`, or with a number where it is taken (a.png and sub/a.png); it is taken from then on."""
-    candidate, number = name, 1
+    """`name`, or with a number where it is taken (a.png and sub/a.png); it is taken from then
+    on.
+    """
+    candidate = name
+    number = 1
     while candidate in taken:
         number += 1
         candidate = f"{name}_{number}"
@@ -134,7 +148,8 @@ def free_name(name: str, taken: set[str]) -> str:
 
 @dataclass
 class Judge:
-    """Scores images one after the other, and remembers the last one for the metrics that compare two frames.
+    """Scores images one after the other, and remembers the last one for the metrics that compare
+    two frames.
 
     Attributes:
         metrics: by label.
@@ -144,21 +159,26 @@ class Judge:
     _before: tuple[Path, Tensor, Tensor] | None = None
 
     def __call__(self, sr: Tensor, gt: Tensor, path: str, *, frame: bool) -> dict[str, float]:
-        """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a saved image has.
+        """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a
+        saved image has.
 
         Args:
             sr: the output.
             gt: what it should be.
-            path: of the image; the frames of a scene have the same folder (or video) and come in order.
+            path: of the image; the frames of a scene have the same folder (or video) and come in
+                order.
             frame: it is one of a scene.
         """
-        sr, scene = quantize(sr), Path(path).parent
+        sr = quantize(sr)
+        scene = Path(path).parent
         scores: dict[str, float] = {}
         for label, metric in self.metrics.items():
             if not metric.temporal:
                 scores[label] = metric(sr, gt)
             elif self._before is not None and self._before[0] == scene:
-                scores[label] = metric(torch.cat((self._before[1], sr)), torch.cat((self._before[2], gt)))
+                scores[label] = metric(
+                    torch.cat((self._before[1], sr)), torch.cat((self._before[2], gt))
+                )
         keep = frame and any(metric.temporal for metric in self.metrics.values())
         self._before = (scene, sr, gt) if keep else None
         return scores
@@ -212,7 +232,9 @@ class Validator:
         self._judge = Judge(metrics)
         self._strips: list[Tensor] = []
 
-    def run(self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]) -> list[ValidationResult] | None:
+    def run(
+        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]
+    ) -> list[ValidationResult] | None:
         """Process every dataset.
 
         Args:
@@ -225,17 +247,26 @@ class Validator:
             start = time.perf_counter()
             images: list[ImageScore] = []
             names: set[str] = set()
-            self._judge, self._strips = Judge(self.metrics), []
+            self._judge = Judge(self.metrics)
+            self._strips = []
             for index, batch in enumerate(eval_batches(dataset, self._num_workers[name])):
                 if should_stop():
                     return None
                 own_name = free_name(image_name(batch), names)
-                images.append(self._one(upscale, batch, name, own_name, iteration, shown=index < self._tb_images))
+                images.append(
+                    self._one(
+                        upscale, batch, name, own_name, iteration, shown=index < self._tb_images
+                    )
+                )
             result = ValidationResult(name, images)
             results.append(result)
-            self._tracker.scalars({f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration)
+            self._tracker.scalars(
+                {f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration
+            )
             for scene, means in list(result.scenes.items())[:MOST_SCENES]:
-                scores = {f"val_scenes/{name}/{label}/{scene}": mean for label, mean in means.items()}
+                scores = {
+                    f"val_scenes/{name}/{label}/{scene}": mean for label, mean in means.items()
+                }
                 self._tracker.scalars(scores, iteration)
             log.info(
                 "validation at %d on %s (%d images, %.1f s): %s",
@@ -246,35 +277,63 @@ class Validator:
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """For example `psnr 28.4312 dB, ssim 0.8123`."""
-        parts = (f"{label} {value:.4f} {self.metrics[label].unit}".rstrip() for label, value in scores.items())
+        parts = (
+            f"{label} {value:.4f} {self.metrics[label].unit}".rstrip()
+            for label, value in scores.items()
+        )
         return ", ".join(parts)
 
     def _one(
-        self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
+        self,
+        upscale: Upscale,
+        batch: Batch,
+        dataset: str,
+        name: str,
+        iteration: int,
+        *,
+        shown: bool,
     ) -> ImageScore:
         """Judge, save and show an image; where memory runs out, with the image in main memory."""
         try:
             return self._attempt(upscale, batch, dataset, name, iteration, shown=shown)
         except (RuntimeError, MemoryError, SmallestTileError) as error:
-            if self._device == MAIN_MEMORY or not (isinstance(error, SmallestTileError) or is_out_of_memory(error)):
+            if self._device == MAIN_MEMORY or not (
+                isinstance(error, SmallestTileError) or is_out_of_memory(error)
+            ):
                 raise
-        log.warning("validation ran out of memory: from now on images stay in main memory, only tiles visit the device")
+        log.warning(
+            "validation ran out of memory: from now on images stay in main memory, only tiles "
+            "visit the device"
+        )
         self._device = MAIN_MEMORY
-        self._judge = Judge(self.metrics)  # the frame before is on the device, or was this one already
+        self._judge = Judge(
+            self.metrics
+        )  # the frame before is on the device, or was this one already
         return self._attempt(upscale, batch, dataset, name, iteration, shown=shown)
 
     def _attempt(
-        self, upscale: Upscale, batch: Batch, dataset: str, name: str, iteration: int, *, shown: bool
+        self,
+        upscale: Upscale,
+        batch: Batch,
+        dataset: str,
+        name: str,
+        iteration: int,
+        *,
+        shown: bool,
     ) -> ImageScore:
         on_device = batch.to(self._device)
         sr = middle_frame(upscale(on_device.lq)).clamp(0, 1)
-        lq, gt, clip = middle_frame(on_device.lq), on_device.gt, batch.lq.ndim == 5
+        lq = middle_frame(on_device.lq)
+        gt = on_device.gt
+        clip = batch.lq.ndim == 5
         scores = {} if gt is None else self._judge(sr, gt, batch.lq_paths[0], frame=clip)
         if self._save_to is not None:
             path = self._save_to / dataset / f"{name}_{iteration}.png"
             write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
         if shown and clip:  # frames that follow each other, below each other
-            self._strips = [before for before in self._strips if before.shape == self._strips[0].shape]
+            self._strips = [
+                before for before in self._strips if before.shape == self._strips[0].shape
+            ]
             self._strips.append(strip(lq, sr, gt))
             self._tracker.image(f"{dataset}/frames", torch.cat(self._strips, dim=-2), iteration)
         elif shown:

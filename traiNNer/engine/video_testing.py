@@ -1,7 +1,8 @@
-"""Scenes through a checkpoint, folders of frames and video files, in memory that does not grow with their length.
+"""Scenes through a checkpoint, folders of frames and video files, in memory that does not grow with
+their length.
 
-Reading, the network and writing go on at the same time: reading and writing have a thread each, a few frames ahead of
-and behind the network.
+Reading, the network and writing go on at the same time: reading and writing have a thread each, a
+few frames ahead of and behind the network.
 """
 
 from __future__ import annotations
@@ -51,15 +52,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VideoDataset = SingleVideoDataset | PairedVideoDataset
+# Takes the number of a frame and its pixels, in order.
 Put = Callable[[int, Frame], None]
-"""Takes the number of a frame and its pixels, in order."""
 
 _MATROSKA = (".mkv", ".webm")
 _BROADCAST = "mpeg"  # FFmpeg's names of formats whose clock begins anywhere begin so
 _FALLBACK_RATE = Fraction(25)  # of a file that does not tell
 
 
-def check_datasets(datasets: Mapping[str, Any], network: TestedNetwork, options: TestOptions) -> None:
+def check_datasets(
+    datasets: Mapping[str, Any], network: TestedNetwork, options: TestOptions
+) -> None:
     """Refuse what cannot be done, before anything is.
 
     Raises:
@@ -70,37 +73,47 @@ def check_datasets(datasets: Mapping[str, Any], network: TestedNetwork, options:
         if not is_video(dataset):
             if network.temporal:
                 raise OptionsError(
-                    f"datasets.{name} gives single images, and {network.name} takes clips of frames; use type: "
-                    "SingleVideoDataset (or PairedVideoDataset), or a network of images"
+                    f"datasets.{name} gives single images, and {network.name} takes clips of "
+                    "frames; use type: SingleVideoDataset (or PairedVideoDataset), or a network of "
+                    "images"
                 )
-        elif options.val.save_img and any(_becomes_video(lq, options.val) for lq, _ in _scenes(dataset)):
+        elif options.val.save_img and any(
+            _becomes_video(lq, options.val) for lq, _ in _scenes(dataset)
+        ):
             require_encoder(options.val.video_codec)
 
 
 def upscale_scenes(
     name: str, dataset: VideoDataset, network: TestedNetwork, options: TestOptions, folder: Path
 ) -> None:
-    """Upscale every scene of a dataset into `folder`, and print a table of scores where there is GT.
+    """Upscale every scene of a dataset into `folder`, and print a table of scores where there is
+    GT.
 
     Raises:
-        DataError, DiskError: if a frame cannot be read or written. Nothing of its scene is left; those before it stay.
+        DataError, DiskError: if a frame cannot be read or written. Nothing of its scene is left;
+            those before it stay.
     """
     log.info("%s: %s", name, dataset.summary())
     paired = isinstance(dataset, PairedVideoDataset)
     metrics = build_metrics(options.val.metrics, network.scale) if paired else {}
     require_sizes(dataset, metrics)
-    scenes, windows = _scenes(dataset), Windows.of(network, dataset)
+    scenes = _scenes(dataset)
+    windows = Windows.of(network, dataset)
     _say_how(name, dataset, network, windows)
     rows: dict[str, Scores] = {}
-    taken, stop = set[str](), Stop()
-    start, total = time.perf_counter(), sum(len(lq) for lq, _ in scenes)
+    taken = set[str]()
+    stop = Stop()
+    start = time.perf_counter()
+    total = sum(len(lq) for lq, _ in scenes)
     with stop, closing(Pace(total)) as pace:
         for lq, gt in scenes:
             own = free_name(lq.name, taken)
             judge = None if gt is None else SceneJudge(lq, gt, metrics)
             with (
                 _output(folder, own, lq, network.scale, options.val) as put,
-                closing(_run(network, lq, windows, put, judge)) as done,  # its threads end before the output is closed
+                closing(
+                    _run(network, lq, windows, put, judge)
+                ) as done,  # its threads end before the output is closed
             ):
                 for _ in done:
                     pace.advance(own)
@@ -109,7 +122,9 @@ def upscale_scenes(
                 rows[own] = judge.scores
     seconds = time.perf_counter() - start
     saved = f", written to {folder}" if options.val.save_img else ""
-    log.info("%s: %d frames in %.1f s (%.2f a second)%s", name, total, seconds, total / seconds, saved)
+    log.info(
+        "%s: %d frames in %.1f s (%.2f a second)%s", name, total, seconds, total / seconds, saved
+    )
     if rows and metrics:
         print_table(scene_table(name, rows, metrics))
 
@@ -128,15 +143,30 @@ def _stream(scene: Scene) -> SceneStream:
 
 def _say_how(name: str, dataset: VideoDataset, network: TestedNetwork, windows: Windows) -> None:
     if not network.temporal:
-        log.info("%s: %s takes single images, so the frames go through it one by one", name, network.name)
+        log.info(
+            "%s: %s takes single images, so the frames go through it one by one", name, network.name
+        )
         return
     around = "all of them" if windows.kept > 1 else "the one in the middle"
-    ignored = f"; clip_size: {dataset.frames} does not count" if windows.frames != dataset.frames else ""
-    log.info("%s: %s sees %d frames at a time, for %s%s", name, network.name, windows.frames, around, ignored)
+    ignored = (
+        f"; clip_size: {dataset.frames} does not count" if windows.frames != dataset.frames else ""
+    )
+    log.info(
+        "%s: %s sees %d frames at a time, for %s%s",
+        name,
+        network.name,
+        windows.frames,
+        around,
+        ignored,
+    )
 
 
 def _run(
-    network: TestedNetwork, lq: SceneStream, windows: Windows, put: Put | None, judge: SceneJudge | None
+    network: TestedNetwork,
+    lq: SceneStream,
+    windows: Windows,
+    put: Put | None,
+    judge: SceneJudge | None,
 ) -> Generator[None]:
     """Take one scene through the network, and pause after each frame."""
 
@@ -148,7 +178,11 @@ def _run(
 
     with ExitStack() as stack:
         frames = stack.enter_context(closing(read_ahead(_tensors(lq))))
-        truths = repeat(None) if judge is None else stack.enter_context(closing(read_ahead(_tensors(judge.gt))))
+        truths = (
+            repeat(None)
+            if judge is None
+            else stack.enter_context(closing(read_ahead(_tensors(judge.gt))))
+        )
         later = stack.enter_context(Behind())
         results = upscale_frames(network, frames, len(lq), windows)
         for number, (sr, truth) in enumerate(zip(results, truths, strict=False)):
@@ -165,7 +199,9 @@ def _becomes_video(stream: SceneStream, options: TestValOptions) -> bool:
 
 
 @contextmanager
-def _output(folder: Path, name: str, stream: SceneStream, scale: int, options: TestValOptions) -> Iterator[Put | None]:
+def _output(
+    folder: Path, name: str, stream: SceneStream, scale: int, options: TestValOptions
+) -> Iterator[Put | None]:
     """Where the results of a scene go: whole, or not at all if the context ends with an error."""
     if not options.save_img:
         yield None
@@ -174,13 +210,19 @@ def _output(folder: Path, name: str, stream: SceneStream, scale: int, options: T
             yield put
     else:
         with ExitStack() as stack:
-            source = stack.enter_context(closing(_Source(stream.scene.video))) if stream.scene.video else None
+            source = (
+                stack.enter_context(closing(_Source(stream.scene.video)))
+                if stream.scene.video
+                else None
+            )
             path = folder / f"{name}{source.choose_suffix() if source else '.mp4'}"
             _require_other(path, stream)
             size = (stream.width * scale, stream.height * scale)
             encoding = _encoding(path, size, options)
             if source is None:
-                writer = stack.enter_context(VideoWriter(path, size, _rate(options.video_fps), encoding))
+                writer = stack.enter_context(
+                    VideoWriter(path, size, _rate(options.video_fps), encoding)
+                )
                 yield lambda _, rgb: writer.write(rgb)
             else:
                 copier = stack.enter_context(_Copier(source, path, size, encoding))
@@ -197,7 +239,9 @@ def _frames_into(folder: Path, stream: SceneStream) -> Iterator[Put]:
             if not folder.exists():
                 made.rename(folder)
                 return
-            for file in made.iterdir():  # the folder may hold the results of other scenes, in folders below it
+            for file in (
+                made.iterdir()
+            ):  # the folder may hold the results of other scenes, in folders below it
                 file.replace(folder / file.name)
         except OSError as error:
             raise DiskError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -205,7 +249,10 @@ def _frames_into(folder: Path, stream: SceneStream) -> Iterator[Put]:
 
 def _require_other(path: Path, stream: SceneStream) -> None:
     if path.resolve() == stream.path.resolve():
-        raise DataError(f"{path}: the result would replace the scene it is made of; choose another path.results_root")
+        raise DataError(
+            f"{path}: the result would replace the scene it is made of; choose another "
+            "path.results_root"
+        )
 
 
 def _rate(fps: float) -> Fraction:
@@ -218,15 +265,19 @@ def _encoding(path: Path, size: tuple[int, int], options: TestValOptions) -> Enc
     odd = any(side % 2 for side in size)
     if odd:
         log.warning(
-            "%s: %dx%d is odd, so the colours keep their full resolution (yuv444p), which some players do not take",
+            "%s: %dx%d is odd, so the colours keep their full resolution (yuv444p), which some "
+            "players do not take",
             path, *size,
         )  # fmt: skip
     pixel_format = "yuv444p" if odd else "yuv420p"
-    return Encoding(options.video_codec, crf=options.video_crf, pixel_format=pixel_format, threads=0)
+    return Encoding(
+        options.video_codec, crf=options.video_crf, pixel_format=pixel_format, threads=0
+    )
 
 
 class _Source:
-    """What a new file takes over from a video: its timing, and as they are its sound, subtitles and chapters.
+    """What a new file takes over from a video: its timing, and as they are its sound, subtitles and
+    chapters.
 
     Args:
         video: the index of the file, which is opened.
@@ -239,15 +290,21 @@ class _Source:
         self.video = video
         self._container, self._picture = open_video(video.path)
         anywhere = self._container.format.name.startswith(_BROADCAST)
-        self._origin = Fraction(self._container.start_time or 0, 1_000_000) if anywhere else Fraction(0)
+        self._origin = (
+            Fraction(self._container.start_time or 0, 1_000_000) if anywhere else Fraction(0)
+        )
         self._copies: dict[int, Stream] = {}
-        self._times: dict[int, tuple[int, int]] = {}  # of the last packet, and of the end of it, by stream
+        self._times: dict[
+            int, tuple[int, int]
+        ] = {}  # of the last packet, and of the end of it, by stream
         self._packets: Iterator[Packet] = iter(())
         self._next: Packet | None = None
 
     @property
     def time_base(self) -> Fraction | None:
-        """Seconds in a unit of `time`; None where the file has no times of use, but frames at equal distances."""
+        """Seconds in a unit of `time`; None where the file has no times of use, but frames at equal
+        distances.
+        """
         return self._picture.time_base if self.video.timed else None
 
     @property
@@ -271,15 +328,23 @@ class _Source:
         """.mp4; or .mkv, where the file is Matroska or .mp4 does not take its sound."""
         if self.video.path.suffix.lower() in _MATROSKA:
             return ".mkv"
-        refused = [stream.name or "unknown" for stream in self._container.streams.audio if not _mp4_takes(stream)]
+        refused = [
+            stream.name or "unknown"
+            for stream in self._container.streams.audio
+            if not _mp4_takes(stream)
+        ]
         if not refused:
             return ".mp4"
         said = ", ".join(refused)
-        log.warning("%s: .mp4 does not take its sound (%s), so the result is a .mkv", self.video.path, said)
+        log.warning(
+            "%s: .mp4 does not take its sound (%s), so the result is a .mkv", self.video.path, said
+        )
         return ".mkv"
 
     def join(self, target: OutputContainer) -> None:
-        """Add the streams to a new file whose picture is there, and begin it. What it does not take is left out."""
+        """Add the streams to a new file whose picture is there, and begin it. What it does not take
+        is left out.
+        """
         from av.stream import Discard
 
         streams = (*self._container.streams.audio, *self._container.streams.subtitles)
@@ -288,7 +353,10 @@ class _Source:
                 copy = target.add_stream_from_template(stream)
             except ValueError:
                 log.warning(
-                    "%s: its %s %s cannot be copied and is left out", self.video.path, stream.type, stream.name or ""
+                    "%s: its %s %s cannot be copied and is left out",
+                    self.video.path,
+                    stream.type,
+                    stream.name or "",
                 )
                 continue
             copy.metadata.update(_texts(stream))
@@ -308,7 +376,11 @@ class _Source:
         """Copy what begins at `until` (seconds) or before; None: all that is left."""
         while self._next is not None:
             packet = self._next
-            if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
+            if (
+                until is not None
+                and packet.dts is not None
+                and packet.dts * packet.time_base > until
+            ):
                 return
             self._next = self._read()
             packet.stream = self._copies[packet.stream_index]
@@ -316,7 +388,8 @@ class _Source:
 
     def close(self) -> None:
         """Close the file."""
-        self._packets, self._next = iter(()), None
+        self._packets = iter(())
+        self._next = None
         self._container.close()
 
     def _read(self) -> Packet | None:
@@ -327,13 +400,15 @@ class _Source:
                     return packet
         except video_errors() as error:
             raise DataError(
-                f"{self.video.path}: its sound is damaged ({reason_of(error)}); copy or download it again, or set "
-                "val.save_as: frames"
+                f"{self.video.path}: its sound is damaged ({reason_of(error)}); copy or download "
+                "it again, or set val.save_as: frames"
             ) from error
         return None
 
     def _set_time(self, packet: Packet) -> bool:
-        """Whether there is a time for the packet behind that of the one before it. Containers refuse all else."""
+        """Whether there is a time for the packet behind that of the one before it. Containers
+        refuse all else.
+        """
         last, following = self._times.get(packet.stream_index, (None, 0))
         if packet.dts is None:
             packet.dts = following if packet.pts is None else packet.pts
@@ -343,16 +418,20 @@ class _Source:
             return False
         self._times[packet.stream_index] = packet.dts, packet.dts + (packet.duration or 0)
         shift = round(self._origin / packet.time_base)
-        packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
+        packet.dts = packet.dts - shift
+        packet.pts = packet.pts - shift
         return True
 
 
 class _Copier(VideoWriter):
     """A video file with the sound of another one."""
 
-    def __init__(self, source: _Source, path: Path, size: tuple[int, int], encoding: Encoding) -> None:
+    def __init__(
+        self, source: _Source, path: Path, size: tuple[int, int], encoding: Encoding
+    ) -> None:
         super().__init__(path, size, source.fps, encoding, time_base=source.time_base)
-        self._source, self.pixel_aspect = source, source.pixel_aspect
+        self._source = source
+        self.pixel_aspect = source.pixel_aspect
 
     def __enter__(self) -> _Copier:
         super().__enter__()
@@ -366,7 +445,8 @@ class _Copier(VideoWriter):
 
     def _mux(self, frame: VideoFrame | None) -> list[Packet]:
         packets = super()._mux(frame)
-        # What is written is not far behind in any stream, or the container would hold the others back in memory.
+        # What is written is not far behind in any stream, or the container would hold the others
+        # back in memory.
         times = [packet.dts * packet.time_base for packet in packets if packet.dts is not None]
         if times or frame is None:
             with self._explained():
@@ -381,8 +461,8 @@ class _Copier(VideoWriter):
             raise DiskError(f"cannot write {self.path}: {error.strerror or error}") from error
         except video_errors() as error:
             raise DataError(
-                f"{self._source.video.path}: its sound cannot be copied into {self.path} ({reason_of(error)}); remove "
-                "it from the file, or set val.save_as: frames"
+                f"{self._source.video.path}: its sound cannot be copied into {self.path} "
+                f"({reason_of(error)}); remove it from the file, or set val.save_as: frames"
             ) from error
 
 

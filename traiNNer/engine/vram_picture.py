@@ -11,11 +11,13 @@ from traiNNer.utils.files import write_atomic
 
 
 def save_vram_picture(path: Path, history: Sequence[dict[str, float]], title: str) -> None:
-    """Draw use and target, lq_size, batch size and the times memory ran out over the iterations, as PNG.
+    """Draw use and target, lq_size, batch size and the times memory ran out over the iterations, as
+    PNG.
 
     Args:
         path: of the picture.
-        history: points with `iteration`, `lq_size`, `batch_size` and the tags of vram/ and dynamic/.
+        history: points with `iteration`, `lq_size`, `batch_size` and the tags of vram/ and
+            dynamic/.
         title: above the picture.
 
     Raises:
@@ -28,7 +30,9 @@ def save_vram_picture(path: Path, history: Sequence[dict[str, float]], title: st
     FigureCanvasAgg(figure)
     memory, side, batch = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
     iterations = [point["iteration"] for point in history]
-    memory.plot(iterations, [point.get("vram/used_pct", float("nan")) for point in history], label="used")
+    memory.plot(
+        iterations, [point.get("vram/used_pct", float("nan")) for point in history], label="used"
+    )
     memory.plot(
         iterations,
         [point.get("vram/target_pct", float("nan")) for point in history],
@@ -42,12 +46,16 @@ def save_vram_picture(path: Path, history: Sequence[dict[str, float]], title: st
         if now.get("dynamic/oom_total", 0) > before.get("dynamic/oom_total", 0)
     ]
     for number, iteration in enumerate(failed):
-        memory.axvline(iteration, color="tab:red", alpha=0.6, label="out of memory" if number == 0 else None)
+        memory.axvline(
+            iteration, color="tab:red", alpha=0.6, label="out of memory" if number == 0 else None
+        )
     memory.set(ylabel="memory used (%)", ylim=(0, 105), title=title)
     memory.legend(loc="lower right")
     side.step(iterations, [point["lq_size"] for point in history], where="post", color="tab:green")
     side.set(ylabel="lq_size (px)", ylim=(0, None))
-    batch.step(iterations, [point["batch_size"] for point in history], where="post", color="tab:purple")
+    batch.step(
+        iterations, [point["batch_size"] for point in history], where="post", color="tab:purple"
+    )
     batch.set(ylabel="batch size", xlabel="iteration", ylim=(0, None))
     for axes in (memory, side, batch):
         axes.grid(alpha=0.3)

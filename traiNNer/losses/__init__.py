@@ -1,4 +1,6 @@
-"""Losses. Importing this package registers them in `traiNNer.utils.registry.LOSSES`, one module each."""
+"""Losses. Importing this package registers them in `traiNNer.utils.registry.LOSSES`, one module
+each.
+"""
 
 from traiNNer.losses import ms_ssim, pixel
 

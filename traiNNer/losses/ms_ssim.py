@@ -10,25 +10,35 @@ from traiNNer.losses.pixel import PairLoss
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import LOSSES
 
-WINDOW = 11  # pixels; with SIGMA, K1 and K2 the constants of Wang et al., "Image quality assessment", 2004
+# pixels; with SIGMA, K1 and K2 the constants of Wang et al., "Image quality assessment", 2004
+WINDOW = 11
 SIGMA = 1.5
 C1 = 0.01**2
 C2 = 0.03**2
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al., 2003, figure 3
-FLOOR = 1e-4  # least similarity of a scale: roots of it have a finite gradient (below 300 for the smallest weight)
+SCALE_WEIGHTS = (
+    0.0448,
+    0.2856,
+    0.3001,
+    0.2363,
+    0.1333,
+)  # finest first; Wang et al., 2003, figure 3
+# least similarity of a scale: roots of it have a finite gradient (below 300 for the smallest weight)
+FLOOR = 1e-4
 
 
 @LOSSES.register("ms_ssim", aliases=("mssim", "mssim_loss", "ms_ssim_loss"))
 class MSSSIMLoss(PairLoss):
     """1 - MS-SSIM, in [0, 1].
 
-    Contrast and structure are compared on five scales, luminance on the coarsest, each a mean over all channels.
-    Gaussian windows lie within the image, but for the coarsest scale: there the image is reflected, so that all of the
-    few pixels left count. Five scales need sides of 176 pixels; smaller images use as many scales as leave a window of
-    11 pixels (88: four, 44: three, 22: two), whose weights are renormalised to sum to one. A scale of negative
-    similarity counts as 1e-4 and has no gradient.
+    Contrast and structure are compared on five scales, luminance on the coarsest, each a mean over
+    all channels. Gaussian windows lie within the image, but for the coarsest scale: there the image
+    is reflected, so that all of the few pixels left count. Five scales need sides of 176 pixels;
+    smaller images use as many scales as leave a window of 11 pixels (88: four, 44: three, 22: two),
+    whose weights are renormalised to sum to one. A scale of negative similarity counts as 1e-4 and
+    has no gradient.
 
-    Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003.
+    Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality
+    assessment", 2003.
     """
 
     window: Tensor
@@ -59,7 +69,8 @@ class MSSSIMLoss(PairLoss):
         """Mean similarity of each image, (B,)."""
         if with_luminance:
             sr, gt = (F.pad(image, [WINDOW // 2] * 4, mode="reflect") for image in (sr, gt))
-        # Variances do not depend on the level, but as small differences of large squares their precision does.
+        # Variances do not depend on the level, but as small differences of large squares their
+        # precision does.
         level = gt.detach().mean(dim=(2, 3), keepdim=True)
         sr, gt = sr - level, gt - level
         moments = self._blur(torch.cat((sr, gt, sr * sr, gt * gt, sr * gt), dim=1))
@@ -68,15 +79,21 @@ class MSSSIMLoss(PairLoss):
         variances = (sr_square - sr_mean.square()) + (gt_square - gt_mean.square())
         similarity = (2 * covariance + C2) / (variances + C2)
         if with_luminance:
-            sr_mean, gt_mean = sr_mean + level, gt_mean + level
-            similarity = similarity * (2 * sr_mean * gt_mean + C1) / (sr_mean.square() + gt_mean.square() + C1)
+            sr_mean = sr_mean + level
+            gt_mean = gt_mean + level
+            similarity = (
+                similarity
+                * (2 * sr_mean * gt_mean + C1)
+                / (sr_mean.square() + gt_mean.square() + C1)
+            )
         return similarity.mean(dim=(1, 2, 3))
 
     def _blur(self, maps: Tensor) -> Tensor:
         """Gaussian means over the windows that lie within the maps, (B, C, H - 10, W - 10).
 
-        All maps go through one depthwise convolution in contiguous memory, a case in which PyTorch's own CUDA kernel
-        computes in full float32; cuDNN would round the squares to TensorFloat-32.
+        All maps go through one depthwise convolution in contiguous memory, a case in which
+        PyTorch's own CUDA kernel computes in full float32; cuDNN would round the squares to
+        TensorFloat-32.
         """
         channels = maps.shape[1]
         window = self.window.to(maps.device).expand(channels, 1, WINDOW)

@@ -11,9 +11,13 @@ from traiNNer.utils.registry import LOSSES
 
 
 class PairLoss(nn.Module):
-    """A loss of an output and its target, computed in float32 also under autocast. Entries implement `compare`."""
+    """A loss of an output and its target, computed in float32 also under autocast. Entries
+    implement `compare`.
+    """
 
-    def __init__(self) -> None:  # without it the signature would be nn.Module's, which seems to take any option
+    def __init__(
+        self,
+    ) -> None:  # without it the signature would be nn.Module's, which seems to take any option
         super().__init__()
 
     def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
@@ -28,8 +32,8 @@ class PairLoss(nn.Module):
         """
         if sr.shape != gt.shape:
             raise DataError(
-                f"the network's output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ in shape; "
-                "check that the scale of the network is that of the dataset"
+                f"the network's output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ "
+                "in shape; check that the scale of the network is that of the dataset"
             )
         with torch.autocast(device_type=sr.device.type, enabled=False):
             return self.compare(sr.float(), gt.float())
@@ -59,13 +63,16 @@ class MSELoss(PairLoss):
 class CharbonnierLoss(PairLoss):
     """Mean of sqrt(d^2 + eps^2) - eps: an L1 that is smooth around zero.
 
-    The constant eps is taken off, so that equal images have a loss of zero; the gradient is that of the usual form.
+    The constant eps is taken off, so that equal images have a loss of zero; the gradient is that of
+    the usual form.
 
-    Source: Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed imaging", 1994;
-    in super-resolution Lai et al., "Deep Laplacian Pyramid Networks", 2017.
+    Source: Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for
+    computed imaging", 1994; in super-resolution Lai et al., "Deep Laplacian Pyramid Networks",
+    2017.
 
     Args:
-        eps: difference, in units of the [0, 1] range, below which the loss is quadratic rather than linear; above 0.
+        eps: difference, in units of the [0, 1] range, below which the loss is quadratic rather than
+            linear; above 0.
 
     Raises:
         OptionsError: if eps is not above 0.
@@ -74,7 +81,9 @@ class CharbonnierLoss(PairLoss):
     def __init__(self, eps: float = 1e-3) -> None:
         super().__init__()
         if eps <= 0:
-            raise OptionsError(f"charbonnier: eps must be above 0, got {eps}; use the l1 loss for no smoothing")
+            raise OptionsError(
+                f"charbonnier: eps must be above 0, got {eps}; use the l1 loss for no smoothing"
+            )
         self.eps = eps
 
     def compare(self, sr: Tensor, gt: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Metrics. Importing this package registers them in `traiNNer.utils.registry.METRICS`, one module each."""
+"""Metrics. Importing this package registers them in `traiNNer.utils.registry.METRICS`, one module
+each.
+"""
 
 from traiNNer.metrics import flicker, psnr_ssim
 

@@ -14,9 +14,9 @@ from traiNNer.utils.registry import METRICS
 class Flicker(_FidelityMetric):
     """Mean absolute error, in levels of 0..255, of the change from one frame to the next.
 
-    |(sr_t - sr_t-1) - (gt_t - gt_t-1)|, over all pixels and channels: 0 where the output moves as GT does, however far
-    it is from it. It sees shimmering textures and pumping brightness, which PSNR of single frames does not. The first
-    frame of a scene has no score.
+    |(sr_t - sr_t-1) - (gt_t - gt_t-1)|, over all pixels and channels: 0 where the output moves as
+    GT does, however far it is from it. It sees shimmering textures and pumping brightness, which
+    PSNR of single frames does not. The first frame of a scene has no score.
 
     Args:
         scale: factor of the network, given by the program.
@@ -31,6 +31,8 @@ class Flicker(_FidelityMetric):
     temporal: ClassVar[bool] = True
 
     def __call__(self, sr: Tensor, gt: Tensor) -> float:
-        """Compare the change of `sr` with that of `gt`, both `(2, 3, H, W)` in 0..1: a frame and the one after it."""
+        """Compare the change of `sr` with that of `gt`, both `(2, 3, H, W)` in 0..1: a frame and
+        the one after it.
+        """
         before, after = (self._prepare_pair(sr[place], gt[place]) for place in (0, 1))
         return float(((after[0] - before[0]) - (after[1] - before[1])).abs().mean() * 255)

@@ -21,8 +21,9 @@ C2 = 0.03**2
 class _FidelityMetric:
     """What both have in common: the border, the Y channel, the checks.
 
-    Computed in float64: in flat areas SSIM divides small differences of large numbers, and float32 costs it 2e-4.
-    Nothing is quantised here: to measure what a saved image is worth, pass it through `traiNNer.ops.color.quantize`.
+    Computed in float64: in flat areas SSIM divides small differences of large numbers, and float32
+    costs it 2e-4. Nothing is quantised here: to measure what a saved image is worth, pass it
+    through `traiNNer.ops.color.quantize`.
     """
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
@@ -30,9 +31,14 @@ class _FidelityMetric:
     window: ClassVar[int] = 1
     temporal: ClassVar[bool] = False
 
-    def __init__(self, *, scale: int, crop_border: int | None = None, test_y_channel: bool = False) -> None:
+    def __init__(
+        self, *, scale: int, crop_border: int | None = None, test_y_channel: bool = False
+    ) -> None:
         if crop_border is not None and crop_border < 0:
-            raise OptionsError(f"crop_border must be 0 or more pixels, got {crop_border}; leave it out for the scale")
+            raise OptionsError(
+                f"crop_border must be 0 or more pixels, got {crop_border}; leave it out for the "
+                "scale"
+            )
         self.border = scale if crop_border is None else crop_border
         self.test_y_channel = test_y_channel
 
@@ -42,11 +48,15 @@ class _FidelityMetric:
         return self.window + 2 * self.border
 
     def _prepare(self, image: Tensor) -> Tensor:
-        """One image without its border, (C, H, W) in float64, of one channel if only Y is measured."""
+        """One image without its border, (C, H, W) in float64, of one channel if only Y is
+        measured.
+        """
         if image.ndim == 4 and image.shape[0] == 1:
             image = image[0]
         if image.ndim != 3:
-            raise DataError(f"metrics take one image, (C, H, W) or (1, C, H, W), got shape {tuple(image.shape)}")
+            raise DataError(
+                f"metrics take one image, (C, H, W) or (1, C, H, W), got shape {tuple(image.shape)}"
+            )
         if image.device.type == "mps":  # it has no double precision
             image = image.cpu()
         image = crop(image.double(), self.border)
@@ -64,7 +74,8 @@ class _FidelityMetric:
 
 @METRICS.register("psnr", aliases=("calculate_psnr",))
 class PSNR(_FidelityMetric):
-    """Peak signal-to-noise ratio for a peak of 1, over all channels together; `inf` for identical images.
+    """Peak signal-to-noise ratio for a peak of 1, over all channels together; `inf` for identical
+    images.
 
     Args:
         scale: factor of the network, given by the program.
@@ -93,10 +104,12 @@ class PSNR(_FidelityMetric):
 
 @METRICS.register("ssim", aliases=("calculate_ssim",))
 class SSIM(_FidelityMetric):
-    """Structural similarity, in [-1, 1], as the mean over all channels and all windows within the image.
+    """Structural similarity, in [-1, 1], as the mean over all channels and all windows within the
+    image.
 
     Gaussian windows of 11 pixels with sigma 1.5.
-    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004.
+    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity",
+    2004.
 
     Args:
         scale: factor of the network, given by the program.
@@ -122,8 +135,9 @@ class SSIM(_FidelityMetric):
         sr, gt = self._prepare_pair(sr, gt)
         if min(sr.shape[-2:]) < WINDOW:
             raise DataError(
-                f"ssim needs at least {WINDOW}x{WINDOW} pixels, got {sr.shape[-2]}x{sr.shape[-1]} after "
-                f"cropping {self.border} on each side; use a larger image or a smaller crop_border"
+                f"ssim needs at least {WINDOW}x{WINDOW} pixels, got {sr.shape[-2]}x{sr.shape[-1]} "
+                f"after cropping {self.border} on each side; use a larger image or a smaller "
+                "crop_border"
             )
         # One channel at a time, which bounds the memory to a dozen float64 planes.
         channels = [_mean_similarity(*planes) for planes in zip(sr, gt, strict=True)]
@@ -132,7 +146,8 @@ class SSIM(_FidelityMetric):
 
 def _mean_similarity(sr: Tensor, gt: Tensor) -> Tensor:
     """SSIM of two planes (H, W), a scalar."""
-    sr_mean, gt_mean = _blur(sr), _blur(gt)
+    sr_mean = _blur(sr)
+    gt_mean = _blur(gt)
     covariance = _blur(sr * gt) - sr_mean * gt_mean
     variances = _blur(sr.square() + gt.square()) - sr_mean.square() - gt_mean.square()
     contrast = (2 * covariance + C2) / (variances + C2)
@@ -143,9 +158,12 @@ def _mean_similarity(sr: Tensor, gt: Tensor) -> Tensor:
 def _blur(plane: Tensor) -> Tensor:
     """Gaussian means over the windows that lie within the plane, (H - 10, W - 10).
 
-    A sum of shifted planes: on two CPU cores 30 times as fast as a float64 convolution, which unfolds the plane.
+    A sum of shifted planes: on two CPU cores 30 times as fast as a float64 convolution, which
+    unfolds the plane.
     """
-    window = torch.exp(-0.5 * ((torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2) / SIGMA).square())
+    window = torch.exp(
+        -0.5 * ((torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2) / SIGMA).square()
+    )
     weights = (window / window.sum()).tolist()
     for axis in (0, 1):
         length = plane.shape[axis] - WINDOW + 1

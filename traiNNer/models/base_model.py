@@ -1,4 +1,6 @@
-"""What every training recipe shares: phases that accumulate then apply, EMA, learning rate, state."""
+"""What every training recipe shares: phases that accumulate then apply, EMA, learning rate,
+state.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,15 @@ from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
+# Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need
+# some room.
 SMALLEST_RETRY = 16
-"""Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need some room."""
 
 
 @dataclass
 class Phase:
-    """One network's share of a step: gradients are accumulated over chunks of the samples, then applied.
+    """One network's share of a step: gradients are accumulated over chunks of the samples, then
+    applied.
 
     Attributes:
         name: for messages, for example "generator".
@@ -66,12 +70,17 @@ class LossRecord:
         self._steps += 1
 
     def read(self) -> dict[str, float]:
-        """The mean per step since the last reading (one synchronisation with the device), and start anew."""
+        """The mean per step since the last reading (one synchronisation with the device), and start
+        anew.
+        """
         if not self._steps:
             return {}
         values = torch.stack([s.float() for s in self._sums.values()]).tolist()
-        means = {label: value / self._steps for label, value in zip(self._sums, values, strict=True)}
-        self._sums, self._steps = {}, 0
+        means = {
+            label: value / self._steps for label, value in zip(self._sums, values, strict=True)
+        }
+        self._sums = {}
+        self._steps = 0
         return means
 
 
@@ -90,7 +99,8 @@ class BaseModel(ABC):
         self.runtime = runtime
         self.iteration = 0
         self.received: tuple[int, ...] = ()
-        """Shape of the tensor that entered the generator last: what is reported is what was received."""
+        """Shape of the tensor that entered the generator last: what is reported is what was
+        received."""
         self._dataloader: DynamicDataLoaderWrapper | None = None
         self._dataset: DynamicDatasetWrapper | None = None
         self.samples_in_step = 0
@@ -98,11 +108,18 @@ class BaseModel(ABC):
         self.out_of_memory_total = 0
         self.out_of_memory_in_step = False
         self.losses = LossRecord()
-        spec, val = options.network_g.entry, options.val
-        tile = TileSettings(options.scale, spec.size_multiple, spec.min_size, val.tile_size, val.tile_overlap)
+        spec = options.network_g.entry
+        val = options.val
+        tile = TileSettings(
+            options.scale, spec.size_multiple, spec.min_size, val.tile_size, val.tile_overlap
+        )
         self._upscaler = Upscaler(runtime, tile)
-        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype is torch.float16)
-        self.guard = NonFiniteGuard(limit=options.train.max_nonfinite_steps, scaled=self.scaler.is_enabled())
+        self.scaler = torch.amp.GradScaler(
+            runtime.device.type, enabled=runtime.amp_dtype is torch.float16
+        )
+        self.guard = NonFiniteGuard(
+            limit=options.train.max_nonfinite_steps, scaled=self.scaler.is_enabled()
+        )
 
     @property
     @abstractmethod
@@ -119,14 +136,18 @@ class BaseModel(ABC):
     def networks(self) -> dict[str, nn.Module]:
         """Every network whose weights a checkpoint holds, by the stem of its file's name."""
 
-    def set_dynamic_wrappers(self, dataloader: DynamicDataLoaderWrapper, dataset: DynamicDatasetWrapper) -> None:
+    def set_dynamic_wrappers(
+        self, dataloader: DynamicDataLoaderWrapper, dataset: DynamicDatasetWrapper
+    ) -> None:
         """Hand over the parts whose sizes `recover_from_oom` changes."""
-        self._dataloader, self._dataset = dataloader, dataset
+        self._dataloader = dataloader
+        self._dataset = dataset
 
     def recover_from_oom(self, batch_size: int, lq_size: int) -> None:
         """Go on with batches of `batch_size` patches of `lq_size` LQ pixels, from the next one on.
 
-        The samples of the step that ran out of memory were already used, in smaller chunks: none is lost or repeated.
+        The samples of the step that ran out of memory were already used, in smaller chunks: none is
+        lost or repeated.
         """
         assert self._dataloader is not None, "set_dynamic_wrappers comes first"
         assert self._dataset is not None
@@ -141,7 +162,8 @@ class BaseModel(ABC):
         Nothing here waits for the device: losses and checks are read when they are printed.
         """
         self.iteration += 1
-        self.received, self.samples_in_step = (), sum(map(len, batches))
+        self.received = ()
+        self.samples_in_step = sum(map(len, batches))
         self.out_of_memory_in_step = False
         for phase in self.phases:
             self._run(phase, batches)
@@ -150,22 +172,31 @@ class BaseModel(ABC):
 
     def _to_device(self, batch: Batch) -> Batch:
         runtime = self.runtime
-        return batch.to(runtime.device, channels_last=runtime.channels_last, non_blocking=runtime.device.type == "cuda")
+        return batch.to(
+            runtime.device,
+            channels_last=runtime.channels_last,
+            non_blocking=runtime.device.type == "cuda",
+        )
 
     def note_received(self, lq: Tensor) -> None:
-        """Recipes call this with the tensor that enters the generator: the largest of a step is what is reported."""
+        """Recipes call this with the tensor that enters the generator: the largest of a step is
+        what is reported.
+        """
         if lq.numel() > math.prod(self.received or (0,)):
             self.received = tuple(lq.shape)
 
     def _run(self, phase: Phase, batches: Sequence[Batch]) -> None:
-        """Accumulate and apply; when memory runs out, with the same samples again in smaller chunks.
+        """Accumulate and apply; when memory runs out, with the same samples again in smaller
+        chunks.
 
         Raises:
-            TrainingError: if a single sample of the smallest size does not fit, or the optimizer stopped half-way.
+            TrainingError: if a single sample of the smallest size does not fit, or the optimizer
+                stopped half-way.
         """
         spec = self.options.network_g.entry
         chunks: list[Batch] | None = list(batches)
-        size, said = chunks[0].lq_size, ""
+        size = chunks[0].lq_size
+        said = ""
         while chunks is not None:
             rewind = Rewind(self.networks.values(), self.runtime.device, phase.optimizer)
             received = self.received
@@ -180,7 +211,8 @@ class BaseModel(ABC):
                 for label, loss in losses.items():
                     self.losses.add(label, loss)
                 return
-            # The except block is left, so nothing holds the frames of the failed attempt and their activations.
+            # The except block is left, so nothing holds the frames of the failed attempt and their
+            # activations.
             self.out_of_memory_total += 1
             self.out_of_memory_in_step = True
             self._forget_attempt(phase, rewind)
@@ -194,24 +226,28 @@ class BaseModel(ABC):
                 ": the same samples are tried again in smaller chunks" if chunks else "", said,
             )  # fmt: skip
         raise TrainingError(
-            f"one sample of {size} px LQ does not fit into the memory of {self.runtime.device} in the {phase.name}: "
-            f"{describe_needs(self.networks.values(), self.phases, self.runtime.device)} ({said}). What helps: "
-            "use_amp: true, a smaller network, an optimizer with less state, or ending other programs that use the "
-            "memory. The last checkpoint is good."
+            f"one sample of {size} px LQ does not fit into the memory of {self.runtime.device} in "
+            f"the {phase.name}: "
+            f"{describe_needs(self.networks.values(), self.phases, self.runtime.device)} ({said}). "
+            "What helps: use_amp: true, a smaller network, an optimizer with less state, or ending "
+            "other programs that use the memory. The last checkpoint is good."
         )
 
     def _forget_attempt(self, phase: Phase, rewind: Rewind) -> None:
         """Everything as it was before the attempt, and its memory given back."""
         phase.optimizer.zero_grad(set_to_none=True)
         rewind.restore()
-        if self.scaler.is_enabled():  # it remembers that the failed attempt's gradients were unscaled
+        if (
+            self.scaler.is_enabled()
+        ):  # it remembers that the failed attempt's gradients were unscaled
             state = self.scaler.state_dict()
             self.scaler = torch.amp.GradScaler(self.runtime.device.type)
             self.scaler.load_state_dict(state)
         release_memory(self.runtime.device)
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch]) -> dict[str, Tensor]:
-        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean losses by label.
+        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes; the mean
+        losses by label.
 
         One chunk at a time is on the device.
         """
@@ -230,7 +266,8 @@ class BaseModel(ABC):
 
     def apply(self, phase: Phase, chunks: Sequence[Batch]) -> None:
         """Change the weights by the accumulated gradients, unless these are not finite."""
-        train, optimizer = self.options.train, phase.optimizer
+        train = self.options.train
+        optimizer = phase.optimizer
         self.scaler.unscale_(optimizer)
         if train.grad_clip:
             norm = nn.utils.clip_grad_norm_(phase.parameters, train.grad_clip_max_norm)
@@ -249,15 +286,21 @@ class BaseModel(ABC):
         if phase.scheduler is not None:
             try:
                 phase.scheduler.step()
-            except ValueError as error:  # OneCycleLR beyond its end, after a resume with a larger total_iter
+            except (
+                ValueError
+            ) as error:  # OneCycleLR beyond its end, after a resume with a larger total_iter
                 raise OptionsError(
-                    f"{type(phase.scheduler).__name__} cannot go on at iteration {self.iteration}: {error}. It keeps "
-                    "the length that the run was started with; start anew with path.pretrain_network_g for a longer one"
+                    f"{type(phase.scheduler).__name__} cannot go on at iteration {self.iteration}: "
+                    f"{error}. It keeps the length that the run was started with; start anew with "
+                    "path.pretrain_network_g for a longer one"
                 ) from error
 
     def _learning_rate_factor(self) -> float:
-        """What the scheduled rate is multiplied by: the warm-up, and the batch against the one of the options."""
-        train, data = self.options.train, self.options.datasets.train
+        """What the scheduled rate is multiplied by: the warm-up, and the batch against the one of
+        the options.
+        """
+        train = self.options.train
+        data = self.options.datasets.train
         factor = min(1.0, self.iteration / train.warmup_iter) if train.warmup_iter > 0 else 1.0
         if train.lr_scaling != "none" and self.samples_in_step:
             ratio = self.samples_in_step / (data.batch_size_per_gpu * data.accum_iter)
@@ -273,12 +316,16 @@ class BaseModel(ABC):
     def after_step(self) -> None:  # noqa: B027 (a hook that need not be filled)
         """Hook for what follows the phases, for example the moving average."""
 
-    def make_scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+    def make_scheduler(
+        self, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
         """The scheduler that the options ask for."""
         train = self.options.train
         if train.scheduler is None:
             return None
-        return build_scheduler(train.scheduler.type, optimizer, train.total_iter, train.scheduler.params)
+        return build_scheduler(
+            train.scheduler.type, optimizer, train.total_iter, train.scheduler.params
+        )
 
     def make_ema(self, network: nn.Module) -> AveragedModel | None:
         """The moving average of `network`, None when the options switch it off."""
@@ -289,14 +336,15 @@ class BaseModel(ABC):
         return ema.requires_grad_(requires_grad=False).eval()
 
     def upscale(self, lq: Tensor) -> Tensor:
-        """Process whole images as the validation does: evaluated network, autocast, tiles where they are needed.
+        """Process whole images as the validation does: evaluated network, autocast, tiles where
+        they are needed.
 
         Args:
             lq: `(B, 3, H, W)`, or clips `(B, T, 3, H, W)`, in [0, 1], on any device.
 
         Returns:
-            `(B, 3, H * scale, W * scale)`, or with T before the 3 where the network makes every frame of a clip;
-            float32, not clamped, on the device of `lq`.
+            `(B, 3, H * scale, W * scale)`, or with T before the 3 where the network makes every
+            frame of a clip; float32, not clamped, on the device of `lq`.
         """
         network = self.evaluated_network
         was_training = network.training
@@ -322,7 +370,9 @@ class BaseModel(ABC):
         return {
             "iteration": self.iteration,
             "optimizers": {phase.name: phase.optimizer.state_dict() for phase in self.phases},
-            "schedulers": {p.name: p.scheduler.state_dict() for p in self.phases if p.scheduler is not None},
+            "schedulers": {
+                p.name: p.scheduler.state_dict() for p in self.phases if p.scheduler is not None
+            },
             "scaler": self.scaler.state_dict(),
             "guard": self.guard.state_dict(),
         }

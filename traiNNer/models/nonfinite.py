@@ -1,4 +1,6 @@
-"""Steps whose gradients are not finite: skipped, counted, reported with their images, and given up on after many."""
+"""Steps whose gradients are not finite: skipped, counted, reported with their images, and given up
+on after many.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ log = logging.getLogger(__name__)
 class NonFiniteGuard:
     """Steps an optimizer only if the gradients are finite.
 
-    On a GPU a fused optimizer is told so on the device, and nothing waits; otherwise the host looks at the norm.
+    On a GPU a fused optimizer is told so on the device, and nothing waits; otherwise the host looks
+    at the norm.
 
     Args:
         limit: non-finite steps in a row after which `flush` gives up.
-        scaled: whether a GradScaler is at work, which meets overflows on purpose and does its own skipping.
+        scaled: whether a GradScaler is at work, which meets overflows on purpose and does its own
+            skipping.
     """
 
     def __init__(self, limit: int, *, scaled: bool) -> None:
@@ -30,7 +34,11 @@ class NonFiniteGuard:
         self._pending: list[tuple[Tensor, list[str]]] = []
 
     def step(
-        self, optimizer: torch.optim.Optimizer, norm: Tensor, scaler: torch.amp.GradScaler, paths: list[str]
+        self,
+        optimizer: torch.optim.Optimizer,
+        norm: Tensor,
+        scaler: torch.amp.GradScaler,
+        paths: list[str],
     ) -> None:
         """Step `optimizer` if `norm`, the gradients' total norm, is finite."""
         bad = ~torch.isfinite(norm)
@@ -64,9 +72,10 @@ class NonFiniteGuard:
         self.total += len(skipped)
         if self.in_a_row >= self.limit:
             raise TrainingError(
-                f"the gradients were not finite for {self.in_a_row} iterations in a row; the weights are those before "
-                "them. Lower train.optim_g.lr, set train.grad_clip: true, or, in mixed precision, amp_bf16: true or "
-                "use_amp: false. The last checkpoint is good."
+                f"the gradients were not finite for {self.in_a_row} iterations in a row; the "
+                "weights are those before them. Lower train.optim_g.lr, set train.grad_clip: true, "
+                "or, in mixed precision, amp_bf16: true or use_amp: false. The last checkpoint is "
+                "good."
             )
         if self._scaled:
             log.info("fp16: %d overflows, the loss scale was lowered", len(skipped))
@@ -83,4 +92,5 @@ class NonFiniteGuard:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Set the counts."""
-        self.total, self.in_a_row = state["total"], state["in_a_row"]
+        self.total = state["total"]
+        self.in_a_row = state["in_a_row"]

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class SRModel(BaseModel):
     """Trains `network_g` on pairs of LQ and GT images, or of clips.
 
-    A clip is `(B, T, 3, h, w)`; GT is that of its middle frame or of all its frames, as the network makes them. To the
-    losses every frame is an image.
+    A clip is `(B, T, 3, h, w)`; GT is that of its middle frame or of all its frames, as the network
+    makes them. To the losses every frame is an image.
 
     Args:
         options: the checked options.
@@ -39,8 +39,12 @@ class SRModel(BaseModel):
             for label, loss in options.labelled_losses.items()
         ]
         optim = options.train.optim_g
-        optimizer = build_optimizer(optim.type, self.net_g.parameters(), optim.params, runtime.device)
-        self.phases = [Phase("generator", optimizer, self._generator_losses, self.make_scheduler(optimizer))]
+        optimizer = build_optimizer(
+            optim.type, self.net_g.parameters(), optim.params, runtime.device
+        )
+        self.phases = [
+            Phase("generator", optimizer, self._generator_losses, self.make_scheduler(optimizer))
+        ]
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         self.note_received(batch.lq)
@@ -68,7 +72,9 @@ class SRModel(BaseModel):
         return {"net_g": self.net_g, **averaged}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"ema_updates": 0 if self.ema_g is None else int(self.ema_g.n_averaged)}
+        return super().state_dict() | {
+            "ema_updates": 0 if self.ema_g is None else int(self.ema_g.n_averaged)
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from traiNNer.models.recovery import release_memory
 from traiNNer.ops.tiling import tiled_forward
+from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
+# Side in LQ pixels below which tiles are not lowered: what overlaps would be most of the work.
 SMALLEST_TILE = 32
-"""Side in LQ pixels below which tiles are not lowered: what overlaps would be most of the work."""
 
 
 class SmallestTileError(TrainingError):
@@ -45,11 +46,12 @@ class TileSettings:
     def smallest_tile(self) -> int:
         """The smallest tile that is tried."""
         side = max(self.min_size, self.tile_overlap + self.size_multiple, SMALLEST_TILE)
-        return -(-side // self.size_multiple) * self.size_multiple
+        return round_up(side, self.size_multiple)
 
 
 class Upscaler:
-    """Runs networks over images. An image that runs out of memory is done again in tiles of half the side.
+    """Runs networks over images. An image that runs out of memory is done again in tiles of half
+    the side.
 
     Args:
         runtime: device and precision.
@@ -66,11 +68,13 @@ class Upscaler:
 
     @torch.no_grad()
     def __call__(self, network: nn.Module, lq: Tensor) -> Tensor:
-        """Upscale `lq`, `(B, C, H, W)` or clips `(B, T, C, H, W)` in [0, 1], with a network in evaluation mode.
+        """Upscale `lq`, `(B, C, H, W)` or clips `(B, T, C, H, W)` in [0, 1], with a network in
+        evaluation mode.
 
         Returns:
-            `(B, C', H * scale, W * scale)`, or with T before C' where the network makes every frame of a clip; float32,
-            not clamped, on the device of `lq`; only tiles need be on the network's.
+            `(B, C', H * scale, W * scale)`, or with T before C' where the network makes every frame
+            of a clip; float32, not clamped, on the device of `lq`; only tiles need be on the
+            network's.
 
         Raises:
             SmallestTileError: if the smallest tile does not fit into the memory.
@@ -82,7 +86,9 @@ class Upscaler:
                 if not is_out_of_memory(error):
                     raise
                 said = str(error).strip().splitlines()[0][:200]
-            release_memory(self.runtime.device)  # outside the except block, whose frames hold the attempt's tensors
+            release_memory(
+                self.runtime.device
+            )  # outside the except block, whose frames hold the attempt's tensors
             self._lower_tile(max(lq.shape[-2:]), said)
 
     def _forward(self, network: nn.Module, lq: Tensor) -> Tensor:
@@ -90,7 +96,11 @@ class Upscaler:
 
         def forward(tile: Tensor) -> Tensor:
             tile = tile.unflatten(1, lq.shape[1:-2]) if lq.ndim == 5 else tile
-            tile = tile.contiguous(memory_format=self.runtime.memory_format) if tile.ndim == 4 else tile.contiguous()
+            tile = (
+                tile.contiguous(memory_format=self.runtime.memory_format)
+                if tile.ndim == 4
+                else tile.contiguous()
+            )
             with self.runtime.autocast():
                 result = network(tile).float()
             made[:] = result.shape[1:-2]
@@ -110,15 +120,18 @@ class Upscaler:
         return result.unflatten(1, made) if len(made) > 1 else result
 
     def _lower_tile(self, longest_side: int, said: str) -> None:
-        multiple, smallest = self.settings.size_multiple, self.settings.smallest_tile
+        multiple = self.settings.size_multiple
+        smallest = self.settings.smallest_tile
         present = min(self.tile_size or longest_side, longest_side)
         if present <= smallest:
             raise SmallestTileError(
-                f"an image in tiles of {present} LQ pixels does not fit into the memory of {self.runtime.device} "
-                f"({said}). What helps: use_amp: true, ending other programs that use the memory, smaller images"
+                f"an image in tiles of {present} LQ pixels does not fit into the memory of "
+                f"{self.runtime.device} ({said}). What helps: use_amp: true, ending other programs "
+                "that use the memory, smaller images"
             )
-        self.tile_size = max(smallest, present // 2 // multiple * multiple)
+        self.tile_size = max(smallest, round_down(present // 2, multiple))
         log.warning(
-            "out of memory at an image of %d LQ pixels: tiles of %d from now on; set val.tile_size to begin so (%s)",
+            "out of memory at an image of %d LQ pixels: tiles of %d from now on; set val.tile_size "
+            "to begin so (%s)",
             present, self.tile_size, said,
         )  # fmt: skip

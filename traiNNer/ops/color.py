@@ -9,7 +9,8 @@ from traiNNer.utils.errors import DataError
 
 
 def rgb_to_y(image: Tensor) -> Tensor:
-    """Luma of ITU-R BT.601 in studio swing: the Y on which super-resolution papers report PSNR and SSIM.
+    """Luma of ITU-R BT.601 in studio swing: the Y on which super-resolution papers report PSNR and
+    SSIM.
 
     Args:
         image: (..., 3, H, W), RGB, floating point, in [0, 1].
@@ -21,7 +22,9 @@ def rgb_to_y(image: Tensor) -> Tensor:
         DataError: if the image has not three channels.
     """
     if image.ndim < 3 or image.shape[-3] != 3:
-        raise DataError(f"the Y channel needs an RGB image (..., 3, H, W), got shape {tuple(image.shape)}")
+        raise DataError(
+            f"the Y channel needs an RGB image (..., 3, H, W), got shape {tuple(image.shape)}"
+        )
     red, green, blue = image.unbind(-3)
     return ((65.481 * red + 128.553 * green + 24.966 * blue + 16.0) / 255.0).unsqueeze(-3)
 
@@ -42,8 +45,8 @@ def crop_border(image: Tensor, border: int) -> Tensor:
     height, width = image.shape[-2:]
     if min(height, width) <= 2 * border:
         raise DataError(
-            f"cropping {border} pixels on each side leaves nothing of a {height}x{width} image (height x width); "
-            "use a larger image or a smaller crop_border"
+            f"cropping {border} pixels on each side leaves nothing of a {height}x{width} image "
+            "(height x width); use a larger image or a smaller crop_border"
         )
     return image[..., border : height - border, border : width - border]
 
@@ -61,13 +64,15 @@ def to_uint8(image: Tensor) -> Tensor:
 
 
 def quantize(image: Tensor) -> Tensor:
-    """The values that `to_uint8` would store, as floats in [0, 1]: what is left of an image once it is saved.
+    """The values that `to_uint8` would store, as floats in [0, 1]: what is left of an image once it
+    is saved.
 
     Args:
         image: any shape, floating point.
 
     Returns:
-        The same shape; float64 stays, all else becomes float32, because half precision has no room for the grid.
+        The same shape; float64 stays, all else becomes float32, because half precision has no room
+        for the grid.
     """
     return _levels(image) / 255.0
 

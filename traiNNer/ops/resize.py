@@ -14,9 +14,9 @@ ResizeMode = Literal["nearest", "bilinear", "bicubic"]
 def resize(image: Tensor, size: tuple[int, int], mode: ResizeMode = "bicubic") -> Tensor:
     """Resize with a kernel that widens when shrinking (antialiasing).
 
-    "bicubic" is the cubic convolution of Keys (IEEE TASSP 1981) with a = -0.5, in both directions, as in Matlab's
-    `imresize` and Pillow's `BICUBIC`. It may overshoot the input's range; clamping is the caller's job. "nearest" takes
-    the pixel whose area holds the centre of the new one.
+    "bicubic" is the cubic convolution of Keys (IEEE TASSP 1981) with a = -0.5, in both directions,
+    as in Matlab's `imresize` and Pillow's `BICUBIC`. It may overshoot the input's range; clamping
+    is the caller's job. "nearest" takes the pixel whose area holds the centre of the new one.
 
     Args:
         image: (..., C, H, W), floating point; half precision is computed in float32.
@@ -31,11 +31,16 @@ def resize(image: Tensor, size: tuple[int, int], mode: ResizeMode = "bicubic") -
         ValueError: if it has fewer than three dimensions, or the size is not positive.
     """
     if not image.is_floating_point():
-        raise TypeError(f"resize needs a floating point image, got {image.dtype}; convert to [0, 1] first")
+        raise TypeError(
+            f"resize needs a floating point image, got {image.dtype}; convert to [0, 1] first"
+        )
     if image.ndim < 3:
         raise ValueError(f"resize needs an image (..., C, H, W), got shape {tuple(image.shape)}")
     if min(size) < 1:
-        raise ValueError(f"cannot resize {_size_text(image)} to {size[0]}x{size[1]}; both sides must be at least 1")
+        raise ValueError(
+            f"cannot resize {_size_text(image)} to {size[0]}x{size[1]}; both sides must be at "
+            "least 1"
+        )
     if tuple(image.shape[-2:]) == tuple(size):
         return image.clone()
     pixels = image.reshape(-1, *image.shape[-3:])
@@ -60,7 +65,9 @@ def scale_by(image: Tensor, factor: float, mode: ResizeMode = "bicubic") -> Tens
         ValueError: if the factor is not positive.
     """
     if factor <= 0:
-        raise ValueError(f"cannot scale {_size_text(image)} by {factor}; the factor must be positive")
+        raise ValueError(
+            f"cannot scale {_size_text(image)} by {factor}; the factor must be positive"
+        )
     height, width = (max(1, round(side * factor)) for side in image.shape[-2:])
     return resize(image, (height, width), mode)
 

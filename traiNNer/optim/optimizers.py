@@ -18,8 +18,9 @@ NAMES = (
 for _name in NAMES:
     OPTIMIZERS.add(_name, getattr(torch.optim, _name))
 
+# Devices on which torch has fused kernels; a fused step can be skipped on the device, without a
+# synchronisation.
 FUSED_ON = {"cuda", "cpu"}
-"""Devices on which torch has fused kernels; a fused step can be skipped on the device, without a synchronisation."""
 
 
 def build_optimizer(
@@ -27,7 +28,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer `name` over the parameters that want gradients.
 
-    It is the fused version where torch has one for the optimizer and the device, unless the options choose one.
+    It is the fused version where torch has one for the optimizer and the device, unless the options
+    choose one.
 
     Raises:
         OptionsError: for values that the optimizer refuses.
@@ -35,9 +37,15 @@ def build_optimizer(
     cls = OPTIMIZERS[name]
     trained = [p for p in parameters if p.requires_grad]
     choices = {"foreach", "fused", "capturable", "differentiable"}
-    if "fused" in inspect.signature(cls).parameters and device.type in FUSED_ON and not choices & options.keys():
+    if (
+        "fused" in inspect.signature(cls).parameters
+        and device.type in FUSED_ON
+        and not choices & options.keys()
+    ):
         options = {**options, "fused": True}
     try:
         return cls(trained, **options)
     except (ValueError, RuntimeError, TypeError) as error:
-        raise OptionsError(f"optimizer {name}: {error}; see --explain train.optim_g.{name}") from error
+        raise OptionsError(
+            f"optimizer {name}: {error}; see --explain train.optim_g.{name}"
+        ) from error

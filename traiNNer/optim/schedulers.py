@@ -1,4 +1,6 @@
-"""torch's learning-rate schedulers; a length that the options leave out becomes the length of the run."""
+"""torch's learning-rate schedulers; a length that the options leave out becomes the length of the
+run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from traiNNer.utils.registry import SCHEDULERS
 
 @dataclass(frozen=True)
 class SchedulerSpec:
-    """A class of torch.optim.lr_scheduler, and the name of its argument that is a length in iterations (or None)."""
+    """A class of torch.optim.lr_scheduler, and the name of its argument that is a length in
+    iterations (or None).
+    """
 
     name: str
     length: str | None = None
@@ -29,8 +33,15 @@ class SchedulerSpec:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        names = {"Iterable": Iterable, "Sequence": Sequence, "Callable": Callable, "Literal": typing.Literal}
-        hints = typing.get_type_hints(self.cls.__init__, localns=names)  # torch imports them for type checkers only
+        names = {
+            "Iterable": Iterable,
+            "Sequence": Sequence,
+            "Callable": Callable,
+            "Literal": typing.Literal,
+        }
+        hints = typing.get_type_hints(
+            self.cls.__init__, localns=names
+        )  # torch imports them for type checkers only
         parameters = [
             p.replace(
                 annotation=hints.get(p.name, p.annotation),
@@ -75,15 +86,23 @@ def build_scheduler(
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the rehearsal steps a scheduler whose optimizer never does
+            warnings.simplefilter(
+                "ignore"
+            )  # the rehearsal steps a scheduler whose optimizer never does
             known = inspect.signature(type(optimizer)).parameters
             settings = {key: value for key, value in optimizer.defaults.items() if key in known}
             rehearsal = type(optimizer)([torch.zeros(1, requires_grad=True)], **settings)
             tried = SCHEDULERS[name](rehearsal, total_iter, **options)
             tried.step()
-        length = getattr(tried, "total_steps", total_iter)  # OneCycleLR alone refuses to go beyond its end
+        length = getattr(
+            tried, "total_steps", total_iter
+        )  # OneCycleLR alone refuses to go beyond its end
         if length < total_iter:
-            raise ValueError(f"it ends after {length} steps and the run has {total_iter} (train.total_iter)")
+            raise ValueError(
+                f"it ends after {length} steps and the run has {total_iter} (train.total_iter)"
+            )
         return SCHEDULERS[name](optimizer, total_iter, **options)
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-        raise OptionsError(f"scheduler {name}: {error}; see --explain train.scheduler.{name}") from error
+        raise OptionsError(
+            f"scheduler {name}: {error}; see --explain train.scheduler.{name}"
+        ) from error

@@ -1,4 +1,6 @@
-"""The section of the automations: one sub-section for each, checked against the class that its name registers."""
+"""The section of the automations: one sub-section for each, checked against the class that its name
+registers.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,17 @@ class TrainingAutomations(Section):
                 sections[key] = value
             elif key not in AUTOMATIONS:
                 allowed = [*cls.model_fields, *AUTOMATIONS]
-                errors.append(problem((key,), "unknown key", value, "extra_forbidden", allowed=allowed))
+                errors.append(
+                    problem((key,), "unknown key", value, "extra_forbidden", allowed=allowed)
+                )
             elif not isinstance(value, dict):
                 errors.append(problem((key,), "expected a section (`key: value` lines)", value))
             else:
                 name = AUTOMATIONS.canonical(key)
                 if name in sections:
-                    errors.append(problem((key,), f"another name of {name}, which stands here too", value))
+                    errors.append(
+                        problem((key,), f"another name of {name}, which stands here too", value)
+                    )
                 try:
                     sections[name] = check_parameters(AUTOMATIONS[name], value, cls.injected)
                 except ValidationError as error:
@@ -60,5 +66,11 @@ class TrainingAutomations(Section):
     @property
     def active(self) -> dict[str, dict[str, Any]]:
         """The parameters of the automations that take part, by name."""
-        given: dict[str, dict[str, Any]] = dict(self.__pydantic_extra__ or {}) if self.enabled else {}
-        return {name: parameters for name, parameters in given.items() if parameters.get("enabled", True)}
+        given: dict[str, dict[str, Any]] = (
+            dict(self.__pydantic_extra__ or {}) if self.enabled else {}
+        )
+        return {
+            name: parameters
+            for name, parameters in given.items()
+            if parameters.get("enabled", True)
+        }

@@ -1,4 +1,6 @@
-"""Sections with a `type`: their other keys are the keyword arguments of the registered class of that name."""
+"""Sections with a `type`: their other keys are the keyword arguments of the registered class of
+that name.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from traiNNer.utils.registry import Registry, UnknownNameError
 
 
 class Section(BaseModel):
-    """A section of the options: frozen, unknown keys forbidden, the text under each field is its documentation."""
+    """A section of the options: frozen, unknown keys forbidden, the text under each field is its
+    documentation.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -34,7 +38,9 @@ class Section(BaseModel):
 
 
 class Component(Section):
-    """A section with `type: name`. Fields declared here are the program's; the rest belongs to the named class."""
+    """A section with `type: name`. Fields declared here are the program's; the rest belongs to the
+    named class.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -56,10 +62,12 @@ class Component(Section):
 
     @classmethod
     def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
-        """What is registered as `name`, and what its arguments are checked against. `given` are those arguments.
+        """What is registered as `name`, and what its arguments are checked against. `given` are
+        those arguments.
 
         Raises:
-            ValidationError: in sections where arguments tell more of it, if they tell something impossible.
+            ValidationError: in sections where arguments tell more of it, if they tell something
+                impossible.
         """
         del given
         return cls.registry[name]
@@ -83,28 +91,42 @@ class Component(Section):
             try:
                 name = cls.registry.canonical(own["type"])
             except UnknownNameError as error:
-                details = {"allowed": error.names, "suggestions": error.suggestions, "message": f"unknown {error.kind}"}
+                details = {
+                    "allowed": error.names,
+                    "suggestions": error.suggestions,
+                    "message": f"unknown {error.kind}",
+                }
                 problem = PydanticCustomError("unknown_type", "{message}", details)
                 errors.append(InitErrorDetails(type=problem, loc=("type",), input=own["type"]))
             else:
                 try:
                     extras = check_parameters(cls.entry_for(name, extras), extras, cls.injected)
                 except ValidationError as error:
-                    errors += [restate(e, own_names=tuple(cls.model_fields)) for e in error.errors()]
+                    errors += [
+                        restate(e, own_names=tuple(cls.model_fields)) for e in error.errors()
+                    ]
                 own["type"] = name
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
-        declared = {name: getattr(checked, name) for name in checked.model_fields_set} | {"type": own["type"]}
+        declared = {name: getattr(checked, name) for name in checked.model_fields_set} | {
+            "type": own["type"]
+        }
         return cls.model_construct(_fields_set=None, **declared, **extras)
 
 
-def restate(error: Any, own_names: tuple[str, ...] = (), at: tuple[str, ...] = ()) -> InitErrorDetails:
-    """Re-state one of pydantic's errors, below the key `at`, so that it can be raised again inside a validator."""
+def restate(
+    error: Any, own_names: tuple[str, ...] = (), at: tuple[str, ...] = ()
+) -> InitErrorDetails:
+    """Re-state one of pydantic's errors, below the key `at`, so that it can be raised again inside
+    a validator.
+    """
     context = {"message": error["msg"]} | dict(error.get("ctx") or {})
     if own_names and "allowed" in context and error["type"] == "extra_forbidden":
         context["allowed"] = [*own_names, *context["allowed"]]
     return InitErrorDetails(
-        type=PydanticCustomError(error["type"], "{message}", context), loc=(*at, *error["loc"]), input=error["input"]
+        type=PydanticCustomError(error["type"], "{message}", context),
+        loc=(*at, *error["loc"]),
+        input=error["input"],
     )
 
 
@@ -112,8 +134,8 @@ def check_parameters(entry: Any, given: dict[str, Any], injected: frozenset[str]
     """The values of `given`, checked and converted as the signature of `entry` wants them.
 
     Raises:
-        ValidationError: for names that the entry does not take (with the names it does take in `ctx["allowed"]`),
-            values of the wrong type, and required ones that are missing.
+        ValidationError: for names that the entry does not take (with the names it does take in
+            `ctx["allowed"]`), values of the wrong type, and required ones that are missing.
     """
     model = parameter_model(entry, injected)
     errors: list[InitErrorDetails] = []
@@ -139,7 +161,10 @@ def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     hints = _type_hints(entry)
     for parameter in inspect.signature(entry).parameters.values():
-        if parameter.name in injected or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if parameter.name in injected or parameter.kind in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
             continue
         required = parameter.default is parameter.empty
         annotation = _without_tensors(hints.get(parameter.name, parameter.annotation), parameter)
@@ -147,7 +172,11 @@ def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
             annotation = annotation | None if annotation is not Any else annotation
         fields[parameter.name] = (annotation, ... if required else parameter.default)
     config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), arbitrary_types_allowed=True
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        arbitrary_types_allowed=True,
     )
     return create_model(getattr(entry, "__name__", "Parameters"), __config__=config, **fields)
 
@@ -156,7 +185,9 @@ def parameter_docs(entry: Any) -> dict[str, str]:
     """The lines of the `Args:` section of a class's docstring, by argument."""
     docs: dict[str, str] = {}
     text = getattr(entry, "documentation", None)  # of a spec; a class is documented itself
-    _, _, block = (text if isinstance(text, str) else inspect.getdoc(entry) or "").partition("Args:\n")
+    _, _, block = (text if isinstance(text, str) else inspect.getdoc(entry) or "").partition(
+        "Args:\n"
+    )
     name = ""
     for line in block.splitlines():
         if not line.strip() or not line.startswith(" "):
@@ -191,10 +222,13 @@ def _type_hints(entry: Any) -> dict[str, Any]:
 
 
 def _without_tensors(annotation: Any, parameter: inspect.Parameter) -> Any:
-    """`annotation` with torch.Tensor taken out of unions; a type guessed from the default where there is none."""
+    """`annotation` with torch.Tensor taken out of unions; a type guessed from the default where
+    there is none.
+    """
     if annotation is parameter.empty or isinstance(annotation, str):
         return _guess(parameter.default)
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    args = typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         kept = [_without_tensors(a, parameter) for a in args if a is not torch.Tensor]
         return typing.Union[tuple(kept)]  # noqa: UP007 (built from a tuple)

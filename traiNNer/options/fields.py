@@ -1,4 +1,6 @@
-"""Walks the schema by key: which section stands where, what a key is called, its type and its default."""
+"""Walks the schema by key: which section stands where, what a key is called, its type and its
+default.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from traiNNer.options.components import Component
 
 
 def inner_sections(annotation: Any) -> list[type[BaseModel]]:
-    """The section classes inside an annotation: itself, members of unions, items of lists and values of dicts."""
+    """The section classes inside an annotation: itself, members of unions, items of lists and
+    values of dicts.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [s for part in typing.get_args(annotation) for s in inner_sections(part)]
@@ -29,7 +33,9 @@ def is_collection(annotation: Any) -> bool:
 
 
 def section_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
-    """The section class at `path` (list indices and free labels included), None where there is none."""
+    """The section class at `path` (list indices and free labels included), None where there is
+    none.
+    """
     current: type[BaseModel] | None = model
     steps = list(path)
     while steps and current is not None:
@@ -52,12 +58,16 @@ def _extra_section(model: type[BaseModel]) -> type[BaseModel] | None:
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key of the schema with its field, depth first; list items and labels are written `[]` and `<label>`."""
+    """Every key of the schema with its field, depth first; list items and labels are written `[]`
+    and `<label>`.
+    """
     for name, info in model.model_fields.items():
         key = f"{prefix}{name}"
         yield key, info
         for section in inner_sections(info.annotation):
-            inside = {list: f"{key}[].", dict: f"{key}.<label>."}.get(typing.get_origin(info.annotation), f"{key}.")
+            inside = {list: f"{key}[].", dict: f"{key}.<label>."}.get(
+                typing.get_origin(info.annotation), f"{key}."
+            )
             yield from walk(section, inside)
     extra = _extra_section(model) if not issubclass(model, Component) else None
     if extra is not None:
@@ -73,7 +83,8 @@ def all_keys(model: type[BaseModel]) -> list[str]:
 
 def type_text(annotation: Any) -> str:
     """An annotation in words that a YAML author understands."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    args = typing.get_args(annotation)
     if annotation is type(None):
         return "null"
     if origin is Literal:
@@ -88,7 +99,13 @@ def type_text(annotation: Any) -> str:
         return f"list of {type_text(args[0])}" if args else "list"
     if origin is dict:
         return f"{type_text(args[1])} by label"
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "any value"}
+    words = {
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        str: "text",
+        Any: "any value",
+    }
     if annotation in words:
         return words[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Component):
@@ -100,11 +117,18 @@ def type_text(annotation: Any) -> str:
 
 def limits_text(info: FieldInfo) -> str:
     """The bounds of a field, for example "at least 1", or nothing."""
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "at least"}
+    words = {
+        "ge": "at least",
+        "gt": "more than",
+        "le": "at most",
+        "lt": "less than",
+        "min_length": "at least",
+    }
     found = [
         f"{text} {getattr(rule, name)}" + (" item" if name == "min_length" else "")
         for rule in info.metadata
         for name, text in words.items()
-        if getattr(rule, name, None) is not None and not (name == "min_length" and not is_collection(info.annotation))
+        if getattr(rule, name, None) is not None
+        and not (name == "min_length" and not is_collection(info.annotation))
     ]
     return ", ".join(dict.fromkeys(found))

@@ -1,4 +1,6 @@
-"""From a YAML file and `--set` assignments to checked options, or to one list of everything that is wrong."""
+"""From a YAML file and `--set` assignments to checked options, or to one list of everything that is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def load_options(
         name: replaces the option `name`.
 
     Raises:
-        OptionsError: listing every problem with file, line, key, value, what is allowed and the nearest name.
+        OptionsError: listing every problem with file, line, key, value, what is allowed and the
+            nearest name.
     """
     raw = read_yaml(path)
     for assignment in overrides:
@@ -48,7 +51,10 @@ def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOp
     """Check raw values against the schema; see `load_options`."""
     try:
         text = json.dumps(raw.values, default=str)
-    except (ValueError, RecursionError):  # by --set; a file's anchors were followed when it was read
+    except (
+        ValueError,
+        RecursionError,
+    ):  # by --set; a file's anchors were followed when it was read
         raise OptionsError(f"{path}: a value holds itself (an anchor inside --set?)") from None
     try:
         return model.model_validate_json(text)
@@ -61,7 +67,9 @@ def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOp
 
 def options_text(options: BaseModel) -> str:
     """The resolved options as YAML, defaults included."""
-    return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(
+        options.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
 
 
 def options_hash(options: BaseModel) -> str:
@@ -72,12 +80,19 @@ def options_hash(options: BaseModel) -> str:
 
 def changed_options(before: dict[str, Any], after: BaseModel) -> dict[str, tuple[Any, Any]]:
     """What differs between dumped options and present ones: dotted key to (before, after)."""
-    old, new = dict(_leaves(before)), dict(_leaves(after.model_dump(mode="json")))
+    old = dict(_leaves(before))
+    new = dict(_leaves(after.model_dump(mode="json")))
     return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    children = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else None
+    )
     if children is None:
         yield path, node
         return
@@ -85,7 +100,9 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(child, f"{path}.{key}" if path else str(key))
 
 
-def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path) -> list[str]:
+def _problems(
+    model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path
+) -> list[str]:
     """One line for each place that is wrong, in the order of the file."""
     by_key: dict[KeyPath, list[dict[str, Any]]] = {}
     for detail in error.errors():
@@ -94,16 +111,21 @@ def _problems(model: type[BaseModel], raw: RawOptions, error: ValidationError, p
     for key, details in by_key.items():
         position = raw.position(key)
         where = str(path) if position.file == "options" else str(position)
-        lines.append((position.file, position.line, f"{where}: {_describe(model, raw, key, details)}"))
+        lines.append(
+            (position.file, position.line, f"{where}: {_describe(model, raw, key, details)}")
+        )
     return [text for _, _, text in sorted(lines)]
 
 
-def _describe(model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: list[dict[str, Any]]) -> str:
+def _describe(
+    model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: list[dict[str, Any]]
+) -> str:
     """What is wrong at `loc`: key, value, what is allowed, nearest name."""
     given = raw_value(raw, loc)
     shown = _shown(errors[0].get("input") if given is None else given)
     key = ".".join(map(str, loc)) or "(top level)"
-    kind, context = errors[0]["type"], errors[0].get("ctx") or {}
+    kind = errors[0]["type"]
+    context = errors[0].get("ctx") or {}
     if kind == "missing":
         section = section_at(model, loc[:-1])
         info = section.model_fields.get(str(loc[-1])) if section else None
@@ -119,18 +141,24 @@ def _describe(model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: lis
 
 
 def _real_path(model: type[BaseModel], raw: RawOptions, loc: tuple[str | int, ...]) -> KeyPath:
-    """pydantic's location without the names of union members and validators that it puts in between."""
+    """pydantic's location without the names of union members and validators that it puts in
+    between.
+    """
     path: list[str | int] = []
     node: Any = raw.values
     for place, step in enumerate(loc):
-        missing = section_at(model, path) is not None and (place == len(loc) - 1 or not _is_union_tag(step))
+        missing = section_at(model, path) is not None and (
+            place == len(loc) - 1 or not _is_union_tag(step)
+        )
         if isinstance(node, dict) and (step in node or missing):
             path.append(step)
             node = node.get(step)
         elif isinstance(node, list) and isinstance(step, int):
             path.append(step)
             node = node[step] if step < len(node) else None
-        elif node is None and section_at(model, path) is not None:  # below a section that was left out
+        elif (
+            node is None and section_at(model, path) is not None
+        ):  # below a section that was left out
             path.append(step)
     return tuple(path)
 
@@ -174,7 +202,8 @@ EXPECTATIONS = {
 
 def _expectation(error: dict[str, Any]) -> str:
     """What is allowed, in our words."""
-    kind, context = error["type"], error.get("ctx") or {}
+    kind = error["type"]
+    context = error.get("ctx") or {}
     if kind in EXPECTATIONS:
         return EXPECTATIONS[kind]
     if kind == "literal_error":
@@ -196,7 +225,9 @@ def _expectation(error: dict[str, Any]) -> str:
 
 
 def _suggest_key(model: type[BaseModel], loc: KeyPath, allowed: Any) -> str:
-    """The nearest keys: of the same section, else the same key in another section (wrong indentation)."""
+    """The nearest keys: of the same section, else the same key in another section (wrong
+    indentation).
+    """
     section = section_at(model, loc[:-1])
     names = list(allowed or (section.model_fields if section else ()))
     key = str(loc[-1])

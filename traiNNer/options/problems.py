@@ -17,7 +17,11 @@ def problem(
 
 
 def raise_at(
-    locs: list[tuple[str | int, ...]], message: str, given: Any = None, kind: str = "value", **context: Any
+    locs: list[tuple[str | int, ...]],
+    message: str,
+    given: Any = None,
+    kind: str = "value",
+    **context: Any,
 ) -> None:
     """Raise one sentence at every place of `locs`.
 

@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from traiNNer.options.components import Component, parameter_fields
-from traiNNer.options.fields import inner_sections, is_collection, limits_text, section_at, type_text, walk
+from traiNNer.options.fields import (
+    inner_sections,
+    is_collection,
+    limits_text,
+    section_at,
+    type_text,
+    walk,
+)
 from traiNNer.options.schema import TestOptions, TrainingAutomations, TrainingOptions
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import AUTOMATIONS, UnknownNameError
@@ -36,8 +43,8 @@ def explain_key(key: str) -> str:
     """Type, default and meaning of an option, and what a section holds.
 
     Args:
-        key: dotted, for example `train.optim_g` or, for a component's own parameters, `train.optim_g.AdamW` or
-            `network_g.span.feature_channels`.
+        key: dotted, for example `train.optim_g` or, for a component's own parameters,
+            `train.optim_g.AdamW` or `network_g.span.feature_channels`.
 
     Raises:
         OptionsError: if there is no such key, naming the nearest ones.
@@ -47,9 +54,15 @@ def explain_key(key: str) -> str:
     for model in (TrainingOptions, TestOptions):
         section: type[BaseModel] | None = model
         for place, step in enumerate(steps):
-            if section is not None and issubclass(section, NAMED) and step not in section.model_fields:
+            if (
+                section is not None
+                and issubclass(section, NAMED)
+                and step not in section.model_fields
+            ):
                 return _explain_component(section, steps, place)
-            if section is None or (step not in section.model_fields and section_at(model, steps[: place + 1]) is None):
+            if section is None or (
+                step not in section.model_fields and section_at(model, steps[: place + 1]) is None
+            ):
                 break
             if place == len(steps) - 1:
                 return _explain_field(".".join(steps), section, step, section_at(model, steps))
@@ -65,7 +78,9 @@ def explain_key(key: str) -> str:
     raise OptionsError(f"--explain {key}: there is no such option; {hint}")
 
 
-def _explain_field(key: str, section: type[BaseModel], step: str, inner: type[BaseModel] | None) -> str:
+def _explain_field(
+    key: str, section: type[BaseModel], step: str, inner: type[BaseModel] | None
+) -> str:
     info = section.model_fields.get(step)
     lines: list[str] = [key]
     if info is not None:
@@ -78,7 +93,11 @@ def _explain_field(key: str, section: type[BaseModel], step: str, inner: type[Ba
     if inner is None:
         return "\n".join(lines)
     many = " each of which" if info is not None and is_collection(info.annotation) else ""
-    lines += ["", f"  {(inner.__doc__ or '').strip()}", f"  Its keys{',' if many else ''}{many and ' for'}{many}:"]
+    lines += [
+        "",
+        f"  {(inner.__doc__ or '').strip()}",
+        f"  Its keys{',' if many else ''}{many and ' for'}{many}:",
+    ]
     lines += _rows(inner.model_fields)
     if issubclass(inner, Component):
         names = list(inner.registry)
@@ -90,7 +109,9 @@ def _explain_field(key: str, section: type[BaseModel], step: str, inner: type[Ba
     return "\n".join(lines)
 
 
-def _explain_component(section: type[Component] | type[TrainingAutomations], steps: list[str], place: int) -> str:
+def _explain_component(
+    section: type[Component] | type[TrainingAutomations], steps: list[str], place: int
+) -> str:
     try:
         name = section.registry.canonical(steps[place])
     except UnknownNameError as error:
@@ -105,17 +126,28 @@ def _explain_component(section: type[Component] | type[TrainingAutomations], ste
     if wanted not in fields:
         further = " ".join(_further(section.registry[name])).strip()
         if further:
-            raise OptionsError(f"--explain: {name} has no parameter '{wanted}' of its own. {further}")
-        raise OptionsError(f"--explain: {name} has no parameter '{wanted}'; it has: {', '.join(fields) or 'none'}")
+            raise OptionsError(
+                f"--explain: {name} has no parameter '{wanted}' of its own. {further}"
+            )
+        raise OptionsError(
+            f"--explain: {name} has no parameter '{wanted}'; it has: {', '.join(fields) or 'none'}"
+        )
     return "\n".join([f"{where}.{wanted} of {name}", *_rows({wanted: fields[wanted]})])
 
 
 def _further(entry: Any) -> list[str]:
-    """What is said of the parameters of the second network that a parameter of the first one names."""
+    """What is said of the parameters of the second network that a parameter of the first one
+    names.
+    """
     chosen_by = getattr(entry, "chosen_by", None)
     if chosen_by is None:
         return []
-    return [f"  Besides it takes those of the network that `{chosen_by}` names, as in --explain network_g.span."]
+    return [
+        (
+            f"  Besides it takes those of the network that `{chosen_by}` names, as in --explain "
+            "network_g.span."
+        )
+    ]
 
 
 def _rows(fields: Mapping[str, FieldInfo]) -> list[str]:
@@ -125,7 +157,8 @@ def _rows(fields: Mapping[str, FieldInfo]) -> list[str]:
         limits = limits_text(info)
         about = f"{type_text(info.annotation)}{f', {limits}' if limits else ''}; default {default_text(info)}"
         rows.append(
-            f"    {name:<{width}}  {about if not info.is_required() else about.replace('default required', 'required')}"
+            f"    {name:<{width}}  "
+            f"{about if not info.is_required() else about.replace('default required', 'required')}"
         )
         if info.description:
             rows.append(f"    {'':<{width}}  {info.description}")
@@ -133,7 +166,11 @@ def _rows(fields: Mapping[str, FieldInfo]) -> list[str]:
 
 
 def _summary(entry: Any) -> str:
-    doc = (entry.__doc__ or "").strip().splitlines() if isinstance(entry, type) else [getattr(entry, "source", "")]
+    doc = (
+        (entry.__doc__ or "").strip().splitlines()
+        if isinstance(entry, type)
+        else [getattr(entry, "source", "")]
+    )
     return doc[0] if doc else ""
 
 
@@ -142,19 +179,36 @@ def options_page() -> str:
     parts = [
         "# Options",
         "",
-        "<!-- made by scripts/options/write_reference.py; edit the texts in traiNNer/options/schema.py -->",
+        (
+            "<!-- made by scripts/options/write_reference.py; edit the texts in "
+            "traiNNer/options/schema.py -->"
+        ),
         "",
-        "Every key of an options file, as `python train.py --explain KEY` tells it too. A file may begin with",
-        "`extends: base.yml` to share keys with others; `--set a.b.c=value` on the command line overrides one.",
+        (
+            "Every key of an options file, as `python train.py --explain KEY` tells it too. A file may "
+            "begin with"
+        ),
+        (
+            "`extends: base.yml` to share keys with others; `--set a.b.c=value` on the command line "
+            "overrides one."
+        ),
         "Unknown keys are errors. Names after `type:` are insensitive to case, `_` and `-`.",
         "",
     ]
     for title, model in (("train.py", TrainingOptions), ("test.py", TestOptions)):
-        parts += [f"## {title}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        parts += [
+            f"## {title}",
+            "",
+            "| key | type | default | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
         for key, info in walk(model):
             limits = limits_text(info)
             kind = f"{type_text(info.annotation)}{f', {limits}' if limits else ''}"
-            parts.append(f"| `{key}` | {kind} | {default_text(info)} | {' '.join((info.description or '').split())} |")
+            parts.append(
+                f"| `{key}` | {kind} | {default_text(info)} | "
+                f"{' '.join((info.description or '').split())} |"
+            )
         parts.append("")
     parts += ["## Parameters of the types", ""]
     for section in (*_own_components(), TrainingAutomations):
@@ -164,12 +218,16 @@ def options_page() -> str:
             if fields:
                 parts += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
                 parts += [
-                    f"| `{key}` | {type_text(i.annotation)} | {default_text(i)} | {i.description or ''} |"
+                    f"| `{key}` | {type_text(i.annotation)} | {default_text(i)} | "
+                    f"{i.description or ''} |"
                     for key, i in fields.items()
                 ]
                 parts.append("")
     parts += [
-        "Networks are listed in [archs.md](archs.md). Optimizers and schedulers are torch's, with torch's arguments:",
+        (
+            "Networks are listed in [archs.md](archs.md). Optimizers and schedulers are torch's, with "
+            "torch's arguments:"
+        ),
         "`python train.py --explain train.optim_g.AdamW`.",
         "",
     ]
@@ -184,7 +242,9 @@ def _own_components() -> list[type[Component]]:
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of an options file, for editors: keys, types, texts, and the names that `type` may have."""
+    """The JSON schema of an options file, for editors: keys, types, texts, and the names that
+    `type` may have.
+    """
     schema = model.model_json_schema()
     own = {section.__name__: section for section in _own_components()}
     for name, definition in schema.get("$defs", {}).items():
@@ -200,7 +260,10 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
                     definition["properties"].setdefault(key, about)
     for name, entry in AUTOMATIONS.items():
         if "TrainingAutomations" in schema.get("$defs", {}):
-            about = {key: {"description": i.description or ""} for key, i in parameter_fields(entry, INJECTED).items()}
+            about = {
+                key: {"description": i.description or ""}
+                for key, i in parameter_fields(entry, INJECTED).items()
+            }
             definition = {"type": "object", "additionalProperties": False, "properties": about}
             schema["$defs"]["TrainingAutomations"]["properties"][name] = definition
     schema["properties"]["extends"] = {

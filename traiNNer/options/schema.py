@@ -1,4 +1,6 @@
-"""The one schema of all options. The text under a field is its documentation, in `--explain` and in docs/options.md."""
+"""The one schema of all options. The text under a field is its documentation, in `--explain` and in
+docs/options.md.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,17 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.components import Component, Section, restate
 from traiNNer.options.problems import problem, raise_at
+from traiNNer.utils.arithmetic import ceil_div, round_up
 from traiNNer.utils.errors import OptionsError
-from traiNNer.utils.registry import ARCHS, DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, UnknownNameError
+from traiNNer.utils.registry import (
+    ARCHS,
+    DATASETS,
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    UnknownNameError,
+)
 
 
 def _integral(value: Any) -> Any:
@@ -36,13 +47,17 @@ class NetworkOptions(Component):
 
     @classmethod
     def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
-        """The network's spec. Where a parameter names a second network, it is the spec with that one's facts."""
+        """The network's spec. Where a parameter names a second network, it is the spec with that
+        one's facts.
+        """
         spec = cls.registry[name]
         try:
             return spec.for_parameters(given)
         except UnknownNameError as error:
             details = {"allowed": error.names, "suggestions": error.suggestions}
-            wrong = problem((spec.chosen_by,), f"unknown {error.kind}", error.name, "unknown_type", **details)
+            wrong = problem(
+                (spec.chosen_by,), f"unknown {error.kind}", error.name, "unknown_type", **details
+            )
         except OptionsError as error:
             kind = "value" if spec.chosen_by in given else "missing"
             wrong = problem((spec.chosen_by,), str(error), given.get(spec.chosen_by), kind)
@@ -59,7 +74,8 @@ class LossOptions(Component):
     loss_weight: float = Field(default=1.0, gt=0)
     """Factor in the sum of the losses."""
     label: str | None = None
-    """Name in the log and in TensorBoard. Left out: the type, numbered where a type stands twice."""
+    """Name in the log and in TensorBoard. Left out: the type, numbered where a type stands
+    twice."""
 
 
 class OptimizerOptions(Component):
@@ -73,7 +89,9 @@ class OptimizerOptions(Component):
 
 
 class SchedulerOptions(Component):
-    """One of torch.optim.lr_scheduler's schedulers, stepped once an iteration. Lengths left out become total_iter."""
+    """One of torch.optim.lr_scheduler's schedulers, stepped once an iteration. Lengths left out
+    become total_iter.
+    """
 
     registry = SCHEDULERS
     injected = frozenset({"optimizer", "last_epoch"})
@@ -93,7 +111,9 @@ class MetricOptions(Component):
 
 
 class DatasetOptions(Component):
-    """What every dataset section has; the other keys belong to the dataset class that `type` names."""
+    """What every dataset section has; the other keys belong to the dataset class that `type`
+    names.
+    """
 
     registry = DATASETS
     injected = frozenset({"scale"})
@@ -103,20 +123,23 @@ class DatasetOptions(Component):
     name: str | None = Field(default=None, min_length=1, max_length=100, pattern=FOLDER_NAME)
     """Name in messages, in TensorBoard and of result folders. Left out: the section's key."""
     num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
-    """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at most 2 without."""
+    """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at
+    most 2 without."""
 
 
 class TrainDatasetOptions(DatasetOptions):
     """The dataset to train on."""
 
     read_errors: Literal["error", "skip"] = "error"
-    """An unreadable image stops the run, or is replaced by the next readable one, counted and reported."""
+    """An unreadable image stops the run, or is replaced by the next readable one, counted and
+    reported."""
     lq_size: Positive = 64
     """Side of the square training patch in LQ pixels; on the GT side it is lq_size * scale."""
     batch_size_per_gpu: Positive = 8
     """Patches in a batch."""
     accum_iter: Positive = 1
-    """Batches whose gradients are summed before the weights change; one iteration reads all of them."""
+    """Batches whose gradients are summed before the weights change; one iteration reads all of
+    them."""
     dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
     """How often each image is seen in an epoch, each time with another crop."""
 
@@ -132,13 +155,21 @@ class _DatasetsBase(Section):
     @classmethod
     def _known_keys(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
         """Reports unknown keys together with what is wrong inside the known ones."""
-        known, checked = data, None
+        known = data
+        checked = None
         errors: list[InitErrorDetails] = []
         if isinstance(data, dict):
-            known = {k: v for k, v in data.items() if k in cls.model_fields or str(k).startswith(cls.prefixes)}
+            known = {
+                k: v
+                for k, v in data.items()
+                if k in cls.model_fields or str(k).startswith(cls.prefixes)
+            }
             allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
             unknown = {key: value for key, value in data.items() if key not in known}
-            errors += [problem((k,), "unknown key", v, "extra_forbidden", allowed=allowed) for k, v in unknown.items()]
+            errors += [
+                problem((k,), "unknown key", v, "extra_forbidden", allowed=allowed)
+                for k, v in unknown.items()
+            ]
         try:
             checked = handler(known)
         except ValidationError as error:
@@ -153,7 +184,11 @@ class _DatasetsBase(Section):
         for key, section in self.evaluated.items():
             name = section.name or key
             if name in taken:
-                raise_at([(key, "name")], f"{taken[name]} has that name too; each set needs its own", given=name)
+                raise_at(
+                    [(key, "name")],
+                    f"{taken[name]} has that name too; each set needs its own",
+                    given=name,
+                )
             taken[name] = key
         return self
 
@@ -181,7 +216,9 @@ class TestDatasets(_DatasetsBase):
     @model_validator(mode="after")
     def _not_empty(self) -> TestDatasets:
         if not self.evaluated:
-            raise PydanticCustomError("value", "expected at least one section whose key begins with test")
+            raise PydanticCustomError(
+                "value", "expected at least one section whose key begins with test"
+            )
         return self
 
 
@@ -216,13 +253,16 @@ class TrainOptions(Section):
     losses: list[LossOptions] = Field(min_length=1)
     """The losses, summed by weight."""
     effective_batch_size: Positive | None = None
-    """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so many. It keeps the
-    learning rate right while an automation changes the batch. Left out: one batch times accum_iter."""
+    """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so
+    many. It keeps the learning rate right while an automation changes the batch. Left out: one
+    batch times accum_iter."""
     lr_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """How the learning rate follows the samples of an iteration, relative to batch_size_per_gpu * accum_iter, while an
-    automation changes the batch: not at all, with the square root of the ratio, or with the ratio."""
+    """How the learning rate follows the samples of an iteration, relative to batch_size_per_gpu *
+    accum_iter, while an automation changes the batch: not at all, with the square root of the
+    ratio, or with the ratio."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Decay per iteration of the moving average of the weights, which is validated and saved beside them. 0: none."""
+    """Decay per iteration of the moving average of the weights, which is validated and saved beside
+    them. 0: none."""
     grad_clip: bool = False
     """Clip the gradients' global norm."""
     grad_clip_max_norm: float = Field(default=1.0, gt=0)
@@ -245,13 +285,16 @@ class ValOptions(Section):
     tile_overlap: Count = 16
     """LQ pixels by which neighbouring tiles overlap; they are blended there."""
     metrics: dict[str, MetricOptions] = Field(
-        default_factory=lambda: {name: MetricOptions.model_validate({"type": name}) for name in ("psnr", "ssim")}
+        default_factory=lambda: {
+            name: MetricOptions.model_validate({"type": name}) for name in ("psnr", "ssim")
+        }
     )
     """Metrics by label. Left out: psnr and ssim in RGB."""
     tb_images: Count = 4
     """Images of each val set that TensorBoard shows as strips LQ | SR | GT."""
     compare_bicubic: bool = False
-    """After the last iteration, print bicubic beside the network per image and write a sheet of pictures."""
+    """After the last iteration, print bicubic beside the network per image and write a sheet of
+    pictures."""
 
     @model_validator(mode="after")
     def _overlap_below_tile(self) -> ValOptions:
@@ -267,16 +310,19 @@ class TestValOptions(ValOptions):
     __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
 
     save_img: bool = True
-    """Save the outputs under results_root/<name>/<dataset>: images as PNG, scenes as save_as says."""
+    """Save the outputs under results_root/<name>/<dataset>: images as PNG, scenes as save_as
+    says."""
     save_as: Literal["auto", "frames", "video"] = "auto"
     """What a scene becomes: a folder of PNG files, or a video file. auto: what it was."""
     video_codec: Literal["h264", "h265"] = "h264"
-    """Codec of video files. h265 makes smaller ones, several times slower, and older players do not take it."""
+    """Codec of video files. h265 makes smaller ones, several times slower, and older players do not
+    take it."""
     video_crf: float = Field(default=18, ge=0, le=51)
-    """Quality of video files: 0 keeps all (large files that few players take), 18 is hard to tell from it, 51 is the
-    worst."""
+    """Quality of video files: 0 keeps all (large files that few players take), 18 is hard to tell
+    from it, 51 is the worst."""
     video_fps: float = Field(default=24, gt=0, le=1000)
-    """Frames per second of a video that is made of a folder of frames. A video file keeps its own timing."""
+    """Frames per second of a video that is made of a folder of frames. A video file keeps its own
+    timing."""
 
 
 class LoggerOptions(Section):
@@ -291,7 +337,8 @@ class LoggerOptions(Section):
     keep_last: Positive = 3
     """Checkpoints kept; older ones are deleted. The best one is kept besides."""
     keep_best: str | None = None
-    """Label of the metric that decides which weights are kept as best. Left out: the first metric."""
+    """Label of the metric that decides which weights are kept as best. Left out: the first
+    metric."""
 
 
 class _Runtime(Section):
@@ -341,8 +388,8 @@ class TrainingOptions(_Runtime):
     train: TrainOptions
     """Optimization."""
     vram_limit_gib: float | None = Field(default=None, gt=0)
-    """Memory that the automations fit the run to: on a GPU a cap on the card, on a CPU the process's budget. Left out:
-    the whole card, or half of the main memory that is available."""
+    """Memory that the automations fit the run to: on a GPU a cap on the card, on a CPU the
+    process's budget. Left out: the whole card, or half of the main memory that is available."""
     training_automations: TrainingAutomations = Field(default_factory=TrainingAutomations)
     """Automations, for example DynamicBatchAndPatchSizeOptimizer: {enabled: true}."""
     val: ValOptions = Field(default_factory=ValOptions)
@@ -353,28 +400,39 @@ class TrainingOptions(_Runtime):
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainingOptions:
         errors: list[InitErrorDetails] = []
-        spec, lq_size = self.network_g.entry, self.datasets.train.lq_size
+        spec = self.network_g.entry
+        lq_size = self.datasets.train.lq_size
         kind = self.network_g.type
         if self.scale not in spec.scales:
-            errors.append(problem(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale))
+            errors.append(
+                problem(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale)
+            )
         if lq_size % spec.size_multiple or lq_size < spec.min_size:
             multiple = spec.size_multiple
-            nearest = max(-(-spec.min_size // multiple), round(lq_size / multiple)) * multiple
+            nearest = max(ceil_div(spec.min_size, multiple), round(lq_size / multiple)) * multiple
             message = f"{kind} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is {nearest}"
             errors.append(problem(("datasets", "train", "lq_size"), message, lq_size))
         if self.datasets.train.batch_size_per_gpu < spec.min_batch:
             message = f"{kind} needs at least {spec.min_batch}"
             errors.append(
-                problem(("datasets", "train", "batch_size_per_gpu"), message, self.datasets.train.batch_size_per_gpu)
+                problem(
+                    ("datasets", "train", "batch_size_per_gpu"),
+                    message,
+                    self.datasets.train.batch_size_per_gpu,
+                )
             )
-        tile = -(-max(self.val.tile_size, spec.min_size) // spec.size_multiple) * spec.size_multiple
+        tile = round_up(max(self.val.tile_size, spec.min_size), spec.size_multiple)
         if self.val.tile_size and self.val.tile_overlap > tile - spec.size_multiple:
             message = f"{kind} in tiles of {tile} needs {tile - spec.size_multiple} or less"
             errors.append(problem(("val", "tile_overlap"), message, self.val.tile_overlap))
         if self.use_amp and not (spec.bf16 if self.amp_bf16 else spec.fp16):
             precision, other = ("bf16", "fp16") if self.amp_bf16 else ("fp16", "bf16")
             usable = spec.fp16 if self.amp_bf16 else spec.bf16
-            hint = f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})" if usable else "set use_amp: false"
+            hint = (
+                f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})"
+                if usable
+                else "set use_amp: false"
+            )
             errors.append(problem(("use_amp",), f"{kind} is not safe in {precision}; {hint}", True))
         errors += self._batch_problems()
         labels = list(self.val.metrics)
@@ -384,14 +442,20 @@ class TrainingOptions(_Runtime):
         given = [loss.label for loss in self.train.losses if loss.label is not None]
         for index, loss in enumerate(self.train.losses):
             if given.count(loss.label or "") > 1:
-                errors.append(problem(("train", "losses", index, "label"), "each loss needs its own", loss.label))
+                errors.append(
+                    problem(
+                        ("train", "losses", index, "label"), "each loss needs its own", loss.label
+                    )
+                )
         if errors:
             raise ValidationError.from_exception_data("TrainingOptions", errors)
         return self
 
     def _batch_problems(self) -> list[InitErrorDetails]:
-        train, data = self.train, self.datasets.train
-        samples, found = train.effective_batch_size, []
+        train = self.train
+        data = self.datasets.train
+        samples = train.effective_batch_size
+        found = []
         if samples is None:
             return found
         if data.accum_iter > 1:
@@ -408,10 +472,13 @@ class TrainingOptions(_Runtime):
     @property
     def labelled_losses(self) -> dict[str, LossOptions]:
         """The losses by unique label: the given one, else the type, numbered from the second on."""
-        taken: dict[str, LossOptions] = {loss.label: loss for loss in self.train.losses if loss.label is not None}
+        taken: dict[str, LossOptions] = {
+            loss.label: loss for loss in self.train.losses if loss.label is not None
+        }
         result: dict[str, LossOptions] = {}
         for loss in self.train.losses:
-            label, number = loss.label or loss.type, 1
+            label = loss.label or loss.type
+            number = 1
             while loss.label is None and (label in taken or label in result):
                 number += 1
                 label = f"{loss.type}_{number}"
@@ -420,7 +487,9 @@ class TrainingOptions(_Runtime):
 
 
 class TestOptions(_Runtime):
-    """Everything that `test.py -opt FILE` reads. Network and scale are found in the checkpoint where possible."""
+    """Everything that `test.py -opt FILE` reads. Network and scale are found in the checkpoint
+    where possible.
+    """
 
     __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
 
@@ -431,12 +500,15 @@ class TestOptions(_Runtime):
     val: TestValOptions = Field(default_factory=TestValOptions)
     """Tiling, metrics, what is written."""
     network_g: NetworkOptions | None = None
-    """The network, for a checkpoint that does not tell its architecture. Left out: found in the checkpoint."""
+    """The network, for a checkpoint that does not tell its architecture. Left out: found in the
+    checkpoint."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> TestOptions:
         if self.path.pretrain_network_g is None:
-            raise_at([("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing")
+            raise_at(
+                [("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing"
+            )
         if self.network_g is not None and self.scale is None:
             raise_at([("scale",)], "required when network_g is given", kind="missing")
         return self

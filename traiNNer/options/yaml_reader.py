@@ -1,7 +1,8 @@
 """Reads YAML into plain values and remembers where each of them stands.
 
-Differences from plain YAML, all of them helpful in option files: `5e-4` and `1e5` are numbers, dates stay text, a key
-that stands twice in a mapping is an error, `extends: base.yml` (or a list) merges base files underneath.
+Differences from plain YAML, all of them helpful in option files: `5e-4` and `1e5` are numbers,
+dates stay text, a key that stands twice in a mapping is an error, `extends: base.yml` (or a list)
+merges base files underneath.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
 
 KeyPath = tuple[str | int, ...]
+# Of a whole number. Python would compute for hours on 1e999999999.
 MOST_DIGITS = 300
-"""Of a whole number. Python would compute for hours on 1e999999999."""
+# Keys and list items of a file; a few lines of anchors can make billions of them.
 MOST_KEYS = 100_000
-"""Keys and list items of a file; a few lines of anchors can make billions of them."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a key stands: a file's name (or "--set") and a line, counted from 1 (0: not from a file)."""
+    """Where a key stands: a file's name (or "--set") and a line, counted from 1 (0: not from a
+    file).
+    """
 
     file: str
     line: int
@@ -42,7 +45,9 @@ class RawOptions:
     positions: dict[KeyPath, Position] = field(default_factory=dict)
 
     def position(self, path: KeyPath) -> Position:
-        """The position of `path`, or of its nearest parent that has one (for keys that are missing)."""
+        """The position of `path`, or of its nearest parent that has one (for keys that are
+        missing).
+        """
         while path and path not in self.positions:
             path = path[:-1]
         return self.positions.get(path, Position("options", 0))
@@ -53,15 +58,23 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(("timestamp", ":float", ":int"))]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith(("timestamp", ":float", ":int"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0x[0-9a-fA-F]+|\d[\d_]*([eE]\+?\d+)?)$"), list("-+0123456789")
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0x[0-9a-fA-F]+|\d[\d_]*([eE]\+?\d+)?)$"),
+    list("-+0123456789"),
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d[\d_]*[eE]-\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d[\d_]*[eE]-\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
 
@@ -93,7 +106,9 @@ def _construct_bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
 
 def _construct_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     text = str(loader.construct_scalar(node))
-    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):  # no file can be called so
+    if any(
+        sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text
+    ):  # no file can be called so
         raise _not_valid(node, "a text with a NUL or half of a surrogate pair")
     return text
 
@@ -118,17 +133,22 @@ def parse_scalar(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
-        raise OptionsError(f"--set: '{text}' is not a YAML value ({error.__class__.__name__})") from error
+        raise OptionsError(
+            f"--set: '{text}' is not a YAML value ({error.__class__.__name__})"
+        ) from error
 
 
 def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
     """Read `path` and the files it extends.
 
     Raises:
-        OptionsError: for a missing file, a syntax error, a key that stands twice, a circle of `extends`.
+        OptionsError: for a missing file, a syntax error, a key that stands twice, a circle of
+            `extends`.
     """
     if path.resolve() in seen:
-        raise OptionsError(f"{path}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, path))}")
+        raise OptionsError(
+            f"{path}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, path))}"
+        )
     own = _read_one(path)
     bases = own.values.pop("extends", None)
     position = own.positions.pop(("extends",), None)
@@ -138,7 +158,10 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
     merged = RawOptions({})
     for name in names:
         if not isinstance(name, str):
-            raise OptionsError(f"{position}: extends = {name!r}: expected the name of a YAML file, or a list of them")
+            raise OptionsError(
+                f"{position}: extends = {name!r}: expected the name of a YAML file, or a list of "
+                "them"
+            )
         base = path.parent / name
         if not base.is_file():
             raise OptionsError(f"{position}: extends: there is no file {base}")
@@ -179,18 +202,25 @@ def _read_one(path: Path) -> RawOptions:
             loader.dispose()
 
 
-def _locate(loader: _Loader, node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position]) -> None:
+def _locate(
+    loader: _Loader, node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position]
+) -> None:
     """Note the line of every key and item below `node`; refuse keys that stand twice."""
     if len(positions) > MOST_KEYS:
-        raise OptionsError(f"{file}: more than {MOST_KEYS} keys and items (do anchors hold anchors many times?)")
+        raise OptionsError(
+            f"{file}: more than {MOST_KEYS} keys and items (do anchors hold anchors many times?)"
+        )
     if isinstance(node, yaml.MappingNode):
         first_lines: dict[str, int] = {}
         merged_keys = [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]
         for key_node, _ in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
             if key in first_lines and key_node not in merged_keys:
                 where = ".".join(map(str, (*path, key)))
-                raise OptionsError(f"{file}:{line}: '{where}' stands twice (first in line {first_lines[key]})")
+                raise OptionsError(
+                    f"{file}:{line}: '{where}' stands twice (first in line {first_lines[key]})"
+                )
             first_lines[key] = line
         loader.flatten_mapping(node)
         for key_node, value_node in node.value:
@@ -204,14 +234,19 @@ def _locate(loader: _Loader, node: yaml.Node, path: KeyPath, file: str, position
 
 
 def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
-    """`top` over `base`: mappings merge, all else is replaced; so is a mapping whose `type` is another one."""
+    """`top` over `base`: mappings merge, all else is replaced; so is a mapping whose `type` is
+    another one.
+    """
     positions = dict(base.positions)
 
     def merged(below: Any, above: Any, path: KeyPath) -> Any:
         both = isinstance(below, dict) and isinstance(above, dict)
-        if both and normalize(str(above.get("type", below.get("type")))) == normalize(str(below.get("type"))):
+        if both and normalize(str(above.get("type", below.get("type")))) == normalize(
+            str(below.get("type"))
+        ):
             return below | {
-                key: merged(below[key], value, (*path, key)) if key in below else value for key, value in above.items()
+                key: merged(below[key], value, (*path, key)) if key in below else value
+                for key, value in above.items()
             }
         for stale in [p for p in positions if p[: len(path)] == path]:
             del positions[stale]
@@ -225,11 +260,14 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
     """Carry out one `--set a.b.c=value` on `raw`; numbers in the path count list items from 0.
 
     Raises:
-        OptionsError: if the assignment has no `=`, or its path goes through a plain value or past a list's end.
+        OptionsError: if the assignment has no `=`, or its path goes through a plain value or past a
+            list's end.
     """
     path_text, equals, value_text = assignment.partition("=")
     if not equals or not all(key.strip() for key in path_text.split(".")):
-        raise OptionsError(f"--set {assignment}: expected KEY=VALUE, for example --set train.total_iter=1000")
+        raise OptionsError(
+            f"--set {assignment}: expected KEY=VALUE, for example --set train.total_iter=1000"
+        )
     keys = path_text.strip().split(".")
     node: Any = raw.values
     path: KeyPath = ()
@@ -240,7 +278,8 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
             if not key.isdigit() or int(key) >= len(node):
                 known = f"items 0 to {len(node) - 1}" if node else "no items"
                 raise OptionsError(
-                    f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {known}, not '{key}'"
+                    f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {known}, not "
+                    f"'{key}'"
                 )
             step = int(key)
         elif isinstance(node, dict):
@@ -249,7 +288,10 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
                 node[key] = {}
                 raw.positions[(*path, key)] = Position("--set", 0)
         else:
-            raise OptionsError(f"--set {assignment}: '{'.'.join(map(str, path))}' is a plain value and has no '{key}'")
+            raise OptionsError(
+                f"--set {assignment}: '{'.'.join(map(str, path))}' is a plain value and has no "
+                f"'{key}'"
+            )
         path = (*path, step)
         if last:
             node[step] = parse_scalar(value_text)

@@ -1,1 +1,3 @@
-"""Floor 0: registry, errors, logging, seeds, files and images. Knows nothing of the floors above."""
+"""Floor 0: registry, errors, logging, seeds, files and images. Knows nothing of the floors
+above.
+"""

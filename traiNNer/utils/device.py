@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 log = logging.getLogger(__name__)
+# Side of the largest kernel whose gradients a CPU computes well in channels_last. Above it they
+# take 36 to 70 times as long as in the plain layout (torch 2.15, AVX-512); PLKSR's 17 made a step
+# of training 5 to 24 times as long.
 WIDEST_ON_CPU = 14
-"""Side of the largest kernel whose gradients a CPU computes well in channels_last. Above it they take 36 to 70 times as
-long as in the plain layout (torch 2.15, AVX-512); PLKSR's 17 made a step of training 5 to 24 times as long."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,27 @@ class Runtime:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def for_training(self, network: nn.Module) -> Runtime:
-        """This, or without channels_last where it would be ruinous for the network: see `WIDEST_ON_CPU`."""
+        """This, or without channels_last where it would be ruinous for the network: see
+        `WIDEST_ON_CPU`.
+        """
         if not self.channels_last or self.device.type != "cpu":
             return self
-        widest = max((max(m.kernel_size) for m in network.modules() if isinstance(m, nn.Conv2d)), default=0)
+        widest = max(
+            (max(m.kernel_size) for m in network.modules() if isinstance(m, nn.Conv2d)), default=0
+        )
         if widest <= WIDEST_ON_CPU:
             return self
         log.info(
-            "use_channels_last: not on this CPU, where it would make training with kernels of %dx%d many times slower",
+            "use_channels_last: not on this CPU, where it would make training with kernels of "
+            "%dx%d many times slower",
             widest, widest,
         )  # fmt: skip
         return replace(self, channels_last=False)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network itself, its tensors on the device and those with four dimensions in the memory format."""
+        """The network itself, its tensors on the device and those with four dimensions in the
+        memory format.
+        """
         network.to(self.device)
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.ndim == 4:  # `to` would take five for an image's volume, and refuse
@@ -93,11 +101,17 @@ def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`; other cards are named too."""
+    """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`; other cards are
+    named too.
+    """
     if device.type == "cuda":
         own = device.index or 0
         others = [_card(number) for number in range(torch.cuda.device_count()) if number != own]
-        unused = f"; not used: {', '.join(others)}; CUDA_VISIBLE_DEVICES chooses the card" if others else ""
+        unused = (
+            f"; not used: {', '.join(others)}; CUDA_VISIBLE_DEVICES chooses the card"
+            if others
+            else ""
+        )
         return f"{_card(own)}{unused}"
     if device.type == "mps":
         return "Apple GPU (MPS)"
@@ -117,10 +131,14 @@ def usable_cores() -> int:
 
 
 def configure_backends(*, deterministic: bool, fast_matmul: bool) -> None:
-    """torch's global switches: deterministic kernels, TensorFloat-32, cuDNN's search for the fastest kernel."""
+    """torch's global switches: deterministic kernels, TensorFloat-32, cuDNN's search for the
+    fastest kernel.
+    """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler: 1.2 s
+    if (
+        deterministic != torch.are_deterministic_algorithms_enabled()
+    ):  # the call imports torch's compiler: 1.2 s
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -1,4 +1,6 @@
-"""Every error that a user can cause or must act on. The message is the whole story: where, what, what to do."""
+"""Every error that a user can cause or must act on. The message is the whole story: where, what,
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,17 @@ from __future__ import annotations
 class TraiNNerError(Exception):
     """Base of the errors that are shown as a plain message, without a traceback.
 
-    `exit_code` is what the command line returns: 2 for mistakes in options or data, 1 for trouble of the machine.
+    `exit_code` is what the command line returns: 2 for mistakes in options or data, 1 for trouble
+    of the machine.
     """
 
     exit_code = 2
 
 
 class OptionsError(TraiNNerError):
-    """The options are wrong. The message lists every problem with file, line, key and what is allowed."""
+    """The options are wrong. The message lists every problem with file, line, key and what is
+    allowed.
+    """
 
 
 class DataError(TraiNNerError):
@@ -21,7 +26,9 @@ class DataError(TraiNNerError):
 
 
 class CheckpointError(TraiNNerError):
-    """A checkpoint cannot be read or does not fit. The message names the file and the difference."""
+    """A checkpoint cannot be read or does not fit. The message names the file and the
+    difference.
+    """
 
 
 class TrainingError(TraiNNerError):

@@ -11,9 +11,11 @@ from traiNNer.utils.errors import DiskError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that after a crash, a kill or a full disk the old content or the new one is there.
+    """Write `data` to `path` so that after a crash, a kill or a full disk the old content or the
+    new one is there.
 
-    A temporary file in the same folder is written, flushed to the disk (fsync) and renamed over `path`.
+    A temporary file in the same folder is written, flushed to the disk (fsync) and renamed over
+    `path`.
 
     Raises:
         DiskError: if writing fails; the temporary file is removed and `path` is untouched.
@@ -35,8 +37,8 @@ def write_atomic(path: Path, data: bytes) -> None:
                 temporary.unlink(missing_ok=True)
         raise DiskError(
             f"cannot write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
-            "What was saved before is untouched; make room or choose another folder, then start again (train.py with "
-            "--auto_resume)."
+            "What was saved before is untouched; make room or choose another folder, then start "
+            "again (train.py with --auto_resume)."
         ) from error
 
 
@@ -48,7 +50,8 @@ def _umask() -> int:
 
 def unused_path(path: Path) -> Path:
     """`path`, or `path_2`, `path_3`, ... : the first that does not exist."""
-    candidate, number = path, 1
+    candidate = path
+    number = 1
     while candidate.exists():
         number += 1
         candidate = path.with_name(f"{path.name}_{number}")

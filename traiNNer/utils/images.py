@@ -1,4 +1,6 @@
-"""Image files: the header alone, the pixels, and writing. An unusable file is a `DataError` that says what to do."""
+"""Image files: the header alone, the pixels, and writing. An unusable file is a `DataError` that
+says what to do.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,27 @@ Format = Literal["PNG", "JPEG", "WebP", "TIFF", "BMP"]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is colour
-_PILLOW_CHANNELS = {"1": 1, "L": 1, "I": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "F": 1, "LA": 2, "RGBA": 4, "RGBa": 4}
+_PILLOW_CHANNELS = {
+    "1": 1,
+    "L": 1,
+    "I": 1,
+    "I;16": 1,
+    "I;16B": 1,
+    "I;16L": 1,
+    "F": 1,
+    "LA": 2,
+    "RGBA": 4,
+    "RGBa": 4,
+}
 _EXIF_ORIENTATION = 0x0112
-_TIFF_BITS, _TIFF_WIDTH, _TIFF_HEIGHT = 258, 256, 257
+_TIFF_BITS = 258
+_TIFF_WIDTH = 256
+_TIFF_HEIGHT = 257
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _COPY_AGAIN = "copy or download it again, or delete it"
 
-# A bad file is reported by an exception with its name; OpenCV would also print a line without the name.
+# A bad file is reported by an exception with its name; OpenCV would also print a line without the
+# name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 # Pillow only reads headers here, so that a large picture is no "decompression bomb".
 Image.MAX_IMAGE_PIXELS = None
@@ -43,8 +59,8 @@ Image.MAX_IMAGE_PIXELS = None
 class ImageHeader:
     """What a file says about its picture.
 
-    `width` and `height` in pixels, as decoded (after a JPEG's EXIF rotation). `channels` as stored: 1 grey, 2 grey and
-    alpha, 3 colour, 4 colour and alpha. `bits` per channel, as stored.
+    `width` and `height` in pixels, as decoded (after a JPEG's EXIF rotation). `channels` as stored:
+    1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. `bits` per channel, as stored.
     """
 
     width: int
@@ -79,14 +95,15 @@ def read_header(path: Path | str) -> ImageHeader:
 def read_image(path: Path) -> Pixels:
     """Decode a picture to RGB.
 
-    Grey is repeated to three channels, alpha is dropped, palettes and CMYK are converted, a JPEG's EXIF rotation is
-    applied.
+    Grey is repeated to three channels, alpha is dropped, palettes and CMYK are converted, a JPEG's
+    EXIF rotation is applied.
 
     Returns:
         (H, W, 3), contiguous, uint8 (0 to 255) or uint16 (0 to 65535).
 
     Raises:
-        DataError: if the file cannot be read, is no image, is damaged or has samples of more than 16 bit.
+        DataError: if the file cannot be read, is no image, is damaged or has samples of more than
+            16 bit.
     """
     try:
         data = path.read_bytes()
@@ -114,18 +131,23 @@ def write_image(path: Path, rgb: Pixels) -> None:
         DiskError: if writing fails.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"expected an (H, W, 3) array of uint8 or uint16, got {rgb.shape} of {rgb.dtype}")
+        raise ValueError(
+            f"expected an (H, W, 3) array of uint8 or uint16, got {rgb.shape} of {rgb.dtype}"
+        )
     done, encoded = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR))
     if not done:
-        raise ValueError(f"{path}: a picture of {rgb.shape[1]}x{rgb.shape[0]} cannot be encoded as PNG")
+        raise ValueError(
+            f"{path}: a picture of {rgb.shape[1]}x{rgb.shape[0]} cannot be encoded as PNG"
+        )
     write_atomic(path, encoded.tobytes())
 
 
 def image_to_tensor(rgb: Pixels) -> torch.Tensor:
-    """(H, W, 3) to a new contiguous tensor (3, H, W): uint8 stays, uint16 becomes float32 in [0, 1].
+    """(H, W, 3) to a new contiguous tensor (3, H, W): uint8 stays, uint16 becomes float32 in [0,
+    1].
 
-    Eight bit stays eight bit because it is four times smaller on the way from the workers and to the device, where
-    `Batch.to` converts it.
+    Eight bit stays eight bit because it is four times smaller on the way from the workers and to
+    the device, where `Batch.to` converts it.
     """
     chw = rgb.transpose(2, 0, 1)
     if rgb.dtype == np.uint8:
@@ -154,11 +176,15 @@ def _identify(path: Path | str, head: bytes) -> Format:
         hint = "it is a Git LFS pointer: run `git lfs pull`"
     elif re.match(rb"\s*<", head):
         hint = "it looks like a web page that was saved in place of the picture: download it again"
-    raise DataError(f"{path}: not a PNG, JPEG, WebP, TIFF or BMP image (it begins with {head[:8]!r}); {hint}")
+    raise DataError(
+        f"{path}: not a PNG, JPEG, WebP, TIFF or BMP image (it begins with {head[:8]!r}); {hint}"
+    )
 
 
 def _check_complete(path: Path | str, kind: Format, data: bytes) -> bytes:
-    """What to decode. OpenCV returns a part of the picture for some incomplete files, and says nothing."""
+    """What to decode. OpenCV returns a part of the picture for some incomplete files, and says
+    nothing.
+    """
     if kind == "PNG":
         return _check_png_chunks(path, data)
     elif kind == "JPEG":
@@ -190,12 +216,15 @@ def _check_png_end(path: Path | str, file: io.FileIO) -> None:
 
 
 def _check_png_chunks(path: Path | str, data: bytes) -> bytes:
-    """Check that the file ends with its end chunk and that every checksum is right; return what holds the pixels.
+    """Check that the file ends with its end chunk and that every checksum is right; return what
+    holds the pixels.
 
-    The rest (colour profiles, EXIF, animations) is left out: versions of OpenCV treat it differently, and libpng prints
-    a line about each profile that it does not like.
+    The rest (colour profiles, EXIF, animations) is left out: versions of OpenCV treat it
+    differently, and libpng prints a line about each profile that it does not like.
     """
-    view, position, size = memoryview(data), len(_PNG_SIGNATURE), len(data)
+    view = memoryview(data)
+    position = len(_PNG_SIGNATURE)
+    size = len(data)
     kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
     while position + 12 <= size:
         (length,) = struct.unpack_from(">I", data, position)
@@ -206,7 +235,9 @@ def _check_png_chunks(path: Path | str, data: bytes) -> bytes:
         (checksum,) = struct.unpack_from(">I", data, end - 4)
         if name[:1].isupper() or name == b"tRNS":
             if zlib.crc32(view[position + 4 : end - 4]) != checksum:
-                raise DataError(f"{path}: the PNG is damaged at byte {position} (wrong checksum); {_COPY_AGAIN}")
+                raise DataError(
+                    f"{path}: the PNG is damaged at byte {position} (wrong checksum); {_COPY_AGAIN}"
+                )
             kept.append(view[position:end])
         if name == b"IEND":
             return b"".join(kept)
@@ -218,7 +249,8 @@ def _check_jpeg_end(path: Path | str, file: BinaryIO) -> None:
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 2))
     if file.read(2) != b"\xff\xd9":
-        file.seek(0)  # some cameras append bytes of their own; a thumbnail in the header also has an end marker
+        # Some cameras append bytes of their own; a thumbnail in the header has an end marker too.
+        file.seek(0)
         data = file.read()
         if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
             raise _cut_short(path, "JPEG", size)
@@ -251,7 +283,11 @@ def _pillow_header(path: Path | str, file: BinaryIO) -> ImageHeader:
         raise DataError(f"{path}: the header is damaged ({error}); {_COPY_AGAIN}") from error
     if bits > 16:
         raise _too_many_bits(path, bits)
-    return ImageHeader(height, width, channels, bits) if sideways else ImageHeader(width, height, channels, bits)
+    return (
+        ImageHeader(height, width, channels, bits)
+        if sideways
+        else ImageHeader(width, height, channels, bits)
+    )
 
 
 def _jpeg_orientation(image: Image.Image) -> int:
@@ -264,15 +300,21 @@ def _jpeg_orientation(image: Image.Image) -> int:
 
 
 def _too_many_bits(path: Path | str, bits: int) -> DataError:
-    return DataError(f"{path}: {bits} bit per channel; only 8 and 16 are read: convert it to 16-bit PNG")
+    return DataError(
+        f"{path}: {bits} bit per channel; only 8 and 16 are read: convert it to 16-bit PNG"
+    )
 
 
 def _decode(path: Path, data: bytes, flags: int) -> Pixels:
     """(H, W, 3) RGB by OpenCV."""
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)
+        bgr = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags
+        )
     except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({error.err or error.code}); {_COPY_AGAIN}") from error
+        raise DataError(
+            f"{path}: cannot be decoded ({error.err or error.code}); {_COPY_AGAIN}"
+        ) from error
     if bgr is None:
         raise DataError(f"{path}: the file is damaged and cannot be decoded; {_COPY_AGAIN}")
     if bgr.dtype == np.uint8 or bgr.dtype == np.uint16:
@@ -284,11 +326,24 @@ def _decode_tiff(path: Path, data: bytes) -> Pixels:
     """As `_decode`, but without the multiplication by alpha that OpenCV does for 8-bit TIFF."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode in ("RGBA", "LA") and max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) == 8:
+            if (
+                image.mode in ("RGBA", "LA")
+                and max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) == 8
+            ):
                 image.load()  # applies the orientation, as OpenCV does
-                return np.array(image)[..., : len(image.getbands()) - 1].repeat(3 if image.mode == "LA" else 1, axis=2)
+                return np.array(image)[..., : len(image.getbands()) - 1].repeat(
+                    3 if image.mode == "LA" else 1, axis=2
+                )
     except UnidentifiedImageError:
         pass  # OpenCV knows kinds of TIFF that Pillow does not
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        struct.error,
+    ) as error:
         raise DataError(f"{path}: the TIFF is damaged ({error}); {_COPY_AGAIN}") from error
     return _decode(path, data, 0)

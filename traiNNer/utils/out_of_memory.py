@@ -17,12 +17,14 @@ _MESSAGES = (
     "device_allocation_failed",
     "std::bad_alloc",
 )
+# The message is about another process, whose memory a smaller batch on the device does not help.
 _OF_OTHERS = ("dataloader worker",)
-"""The message is about another process, whose memory a smaller batch on the device does not help."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, says that the device's or the process's memory was not enough."""
+    """Whether `error`, or what it was raised from, says that the device's or the process's memory
+    was not enough.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,8 +1,8 @@
 """One generic registry, and the registries of the project.
 
-A registry is filled by importing one package, which it does itself at the first look-up. So the options floor can ask
-"is there a loss of this name, and what does it take?" without importing a floor above its own, and a program that
-never asks for a network never pays for importing them.
+A registry is filled by importing one package, which it does itself at the first look-up. So the
+options floor can ask "is there a loss of this name, and what does it take?" without importing a
+floor above its own, and a program that never asks for a network never pays for importing them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ class UnknownNameError(LookupError):
     """No entry of that name. `suggestions` are the nearest names, best first."""
 
     def __init__(self, kind: str, name: str, suggestions: list[str], names: list[str]) -> None:
-        self.kind, self.name, self.suggestions, self.names = kind, name, suggestions, names
-        hint = f"did you mean {' or '.join(suggestions)}?" if suggestions else f"there are: {', '.join(names)}"
+        self.kind = kind
+        self.name = name
+        self.suggestions = suggestions
+        self.names = names
+        hint = (
+            f"did you mean {' or '.join(suggestions)}?"
+            if suggestions
+            else f"there are: {', '.join(names)}"
+        )
         super().__init__(f"unknown {kind} '{name}'; {hint}")
 
 
@@ -68,7 +75,8 @@ class Registry(Generic[T]):
 
     def _fill(self) -> None:
         if self._package is not None:
-            package, self._package = self._package, None
+            package = self._package
+            self._package = None
             importlib.import_module(package)
 
     def canonical(self, name: str) -> str:
@@ -83,7 +91,10 @@ class Registry(Generic[T]):
             near = [n for n in self._canonical if len(spelling) > 2 and n.startswith(spelling)][:3]
             near += difflib.get_close_matches(spelling, list(self._canonical), n=3, cutoff=0.6)
             raise UnknownNameError(
-                self.kind, name, list(dict.fromkeys(self._canonical[n] for n in near)), list(self._entries)
+                self.kind,
+                name,
+                list(dict.fromkeys(self._canonical[n] for n in near)),
+                list(self._entries),
             )
         return self._canonical[spelling]
 
@@ -104,8 +115,8 @@ class Registry(Generic[T]):
         return list(self._entries.items())
 
 
-# Entries of ARCHS are `traiNNer.archs.spec.ArchSpec`; of the others, classes or functions whose keyword arguments are
-# the options of the section that names them.
+# Entries of ARCHS are `traiNNer.archs.spec.ArchSpec`; of the others, classes or functions whose
+# keyword arguments are the options of the section that names them.
 ARCHS: Registry[Any] = Registry("network", "traiNNer.archs")
 DATASETS: Registry[Any] = Registry("dataset", "traiNNer.data")
 LOSSES: Registry[Any] = Registry("loss", "traiNNer.losses")

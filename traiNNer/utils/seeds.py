@@ -12,7 +12,9 @@ import torch
 
 
 def hash_seed(*parts: int) -> int:
-    """A 63-bit seed that depends on every part and on nothing else (the same on every machine and Python)."""
+    """A 63-bit seed that depends on every part and on nothing else (the same on every machine and
+    Python).
+    """
     digest = hashlib.blake2b(struct.pack(f"<{len(parts)}q", *parts), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -29,19 +31,29 @@ def rng_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def restore_rng_state(state: dict[str, Any]) -> None:
-    """Undo everything drawn since `rng_state()`. CUDA states are restored for as many devices as there are."""
+    """Undo everything drawn since `rng_state()`. CUDA states are restored for as many devices as
+    there are.
+    """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available():
-        for device, cuda_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+        for device, cuda_state in zip(
+            range(torch.cuda.device_count()), state["cuda"], strict=False
+        ):
             torch.cuda.set_rng_state(cuda_state.cpu(), device)
