@@ -11,11 +11,13 @@ from tests.support import ROOT
 
 FLOORS = {
     "utils": 0,
-    "options": 1, "ops": 1,
-    "archs": 2, "data": 2, "losses": 2, "metrics": 2, "optim": 2,
+    "options": 1, "ops": 1, "video": 1,
+    "archs": 2, "data": 2, "demo": 2, "losses": 2, "metrics": 2, "optim": 2,
     "models": 3,
     "automations": 4,
-    "engine": 5,
+    "planning": 5,
+    "engine": 6,
+    "inference": 7,
 }  # fmt: skip
 
 

@@ -9,15 +9,16 @@ from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
     DynamicBatchAndPatchSizeOptimizer,
     NothingSmallerError,
 )
-from traiNNer.automations.memory import MemoryBackend, MemoryReading
 from traiNNer.automations.memory_model import MemoryModel, Prediction
-from traiNNer.automations.shape import Shape, ShapeBounds
+from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.simulated_memory import (
     CardModel,
     SimulatedMemory,
     SimulatedOutOfMemoryError,
 )
+from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.shape import Shape
 
 __all__ = [
     "Automation",

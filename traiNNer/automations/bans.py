@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from traiNNer.automations.shape import Shape
+from traiNNer.utils.shape import Shape
 
 # Windows for which a size that failed is not tried again; twice as many at each further failure.
 BAN_WINDOWS = 25

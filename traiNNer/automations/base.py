@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from traiNNer.automations.memory import MemoryReading
-from traiNNer.automations.shape import Shape
+from traiNNer.utils.memory import MemoryReading
+from traiNNer.utils.shape import Shape
 
 
 @dataclass(frozen=True)

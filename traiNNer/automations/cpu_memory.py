@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-from traiNNer.automations.memory import MemoryReading
 from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.text import gib
 
 # Of what is available when no budget is set.

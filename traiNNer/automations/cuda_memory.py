@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from traiNNer.automations.memory import MemoryReading
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.text import GIB, gib
 
 log = logging.getLogger(__name__)

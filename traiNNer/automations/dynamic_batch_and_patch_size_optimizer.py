@@ -16,12 +16,13 @@ from pydantic import Field
 
 from traiNNer.automations.bans import Bans
 from traiNNer.automations.base import Automation, Decision, StepReport
-from traiNNer.automations.memory import MemoryReading
 from traiNNer.automations.memory_model import MemoryModel
-from traiNNer.automations.shape import Shape, ShapeBounds
+from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.shape_search import REAL_STEP, Estimate, Goal, ShapeSearch
 from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.registry import AUTOMATIONS
+from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import gib
 
 log = logging.getLogger(__name__)

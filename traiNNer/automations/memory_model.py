@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from traiNNer.automations.least_squares import weighted_least_squares
-from traiNNer.automations.memory import MemoryReading
-from traiNNer.automations.shape import Shape
+from traiNNer.utils.memory import MemoryReading
+from traiNNer.utils.shape import Shape
 
 # Weight that an observation keeps each time another shape takes over.
 FORGETTING = 0.9

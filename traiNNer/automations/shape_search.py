@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from traiNNer.automations.shape import Shape, ShapeBounds
+from traiNNer.automations.shape_bounds import ShapeBounds
+from traiNNer.utils.shape import Shape
 
 # Rungs of the ladder, nearest first, among which one is looked for whose batch lands on the target.
 RUNGS_TRIED = 32

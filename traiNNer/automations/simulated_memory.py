@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from traiNNer.automations.memory import MemoryReading
-from traiNNer.automations.shape import Shape
 from traiNNer.utils.arithmetic import round_up
+from traiNNer.utils.memory import MemoryReading
+from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import gib
 
 

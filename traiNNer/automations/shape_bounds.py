@@ -1,4 +1,4 @@
-"""What a training batch looks like, and between which ends it may move."""
+"""Between which ends the shape of a batch may move."""
 
 from __future__ import annotations
 
@@ -9,31 +9,11 @@ from functools import cached_property
 
 from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.shape import Shape
 
 # A rung is at least this many LQ pixels: finer steps change little, coarser ones leave memory
 # unused.
 RUNG_PIXELS = 4
-
-
-@dataclass(frozen=True, order=True)
-class Shape:
-    """A batch of `batch_size` square patches.
-
-    Attributes:
-        lq_size: side in LQ pixels.
-        batch_size: samples.
-    """
-
-    lq_size: int
-    batch_size: int
-
-    def pixels(self, frames: int = 1, multiple: int = 1) -> int:
-        """LQ pixels of the whole batch, each side padded to `multiple`, as the network pads it."""
-        side = round_up(self.lq_size, multiple)
-        return self.batch_size * frames * side * side
-
-    def __str__(self) -> str:
-        return f"lq_size {self.lq_size}, batch {self.batch_size}"
 
 
 @dataclass(frozen=True)
