@@ -111,8 +111,8 @@ def draw(seed: int) -> Case:
     total = chance.choice([6, 8, 10, 11, 12, 16, 24, 32, 48, 80]) * GIB
     persistent = log_uniform(chance, 30 * MIB, min(6 * GIB, 0.3 * total))
     per_pixel = log_uniform(chance, 4 * KIB, 768 * KIB)
-    window = chance.choices([1, 4, 8, 16, 32], [45, 10, 20, 20, 5])[0]
-    known = window if chance.random() < 0.9 else 1
+    padding = chance.choices([1, 4, 8, 16, 32], [45, 10, 20, 20, 5])[0]
+    known = padding if chance.random() < 0.9 else 1
     frames = chance.choice([5, 7]) if chance.random() < 0.1 else 1
     second = None
     if chance.random() < 0.2:
@@ -123,7 +123,7 @@ def draw(seed: int) -> Case:
         total=total,
         persistent=persistent,
         bytes_per_pixel=per_pixel,
-        window=window,
+        padding=padding,
         frames=frames,
         attention=per_pixel * chance.uniform(0.05, 0.5) / 128**2 if chance.random() < 0.15 else 0.0,
         border=per_pixel * chance.uniform(1, 8) if chance.random() < 0.2 else 0.0,

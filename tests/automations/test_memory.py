@@ -4,14 +4,29 @@ for CUDA.
 
 from __future__ import annotations
 
-import sys
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from traiNNer.automations import CpuMemory, CudaMemory, MemoryReading, is_out_of_memory
+from traiNNer.automations import (
+    CardModel,
+    CpuMemory,
+    CudaMemory,
+    MemoryBackend,
+    MemoryLook,
+    MemoryReading,
+    Shape,
+    SimulatedMemory,
+    is_out_of_memory,
+)
 from traiNNer.automations.cpu_memory import LinuxProbe, SamplingProbe, available_bytes
 from traiNNer.utils.errors import OptionsError
 
@@ -106,20 +121,21 @@ def test_the_budget_is_checked_and_described() -> None:
     assert chosen.total < available_bytes() * 1.5
 
 
-def test_systems_without_a_resettable_peak_are_sampled() -> None:
-    sizes = iter([100, 300, 200])
-    info = SimpleNamespace(rss=100)
-
-    class Process:
-        def memory_info(self) -> SimpleNamespace:
-            info.rss = next(sizes, info.rss)
-            return info
-
-    probe = SamplingProbe(SimpleNamespace(Process=Process))
+def sampling_probe(info: SimpleNamespace) -> SamplingProbe:
+    """A probe whose thread has ended: its samples are taken by hand."""
+    process = SimpleNamespace(memory_info=lambda: info)
+    probe = SamplingProbe(SimpleNamespace(Process=lambda: process))
     probe.close()
+    return probe
+
+
+def test_systems_without_a_resettable_peak_are_sampled() -> None:
+    info = SimpleNamespace(rss=100)
+    probe = sampling_probe(info)
     memory = CpuMemory(1000, probe)
-    for _ in range(5):
-        memory.read()
+    for resident in (100, 300, 200):
+        info.rss = resident
+        probe.sample()
     assert memory.read().allocated_peak == 300
     memory.start_window()
     assert memory.read().allocated_peak == 200
@@ -128,20 +144,14 @@ def test_systems_without_a_resettable_peak_are_sampled() -> None:
 
 def test_what_a_step_leaves_is_not_taken_for_what_its_pixels_took() -> None:
     """Else a network whose optimizer takes most of the budget would never leave its first shape."""
-
-    class Probe:
-        def reset(self) -> None: ...
-
-        def trim(self) -> None: ...
-
-        def read(self) -> tuple[int, int]:
-            return next(readings)
-
-    readings = iter(
-        [(100, 100), (700, 720), (700, 720)]
-    )  # weights; then gradients and the optimizer's state too
-    memory = CpuMemory(1000, Probe())
-    assert [memory.read().baseline for _ in range(2)] == [100, 700]
+    info = SimpleNamespace(rss=100)
+    memory = CpuMemory(1000, sampling_probe(info))
+    memory.start_window()
+    info.rss = 700  # weights were there; now gradients and the optimizer's state too
+    assert memory.read().baseline == 100
+    assert memory.read().baseline == 100  # reading changes nothing
+    memory.start_window()
+    assert memory.read().baseline == 700
 
 
 def test_a_kernel_that_does_not_reset_peaks_is_noticed(tmp_path: Path) -> None:
@@ -187,6 +197,7 @@ class FakeCuda:
 
     card = 24 * GIB
     free = 20 * GIB
+    allocated = 2 * GIB
     reserved = 3 * GIB
     fraction = 1.0
     retries = 0
@@ -196,6 +207,7 @@ class FakeCuda:
 
     def memory_stats(self, device: torch.device) -> dict[str, int]:
         return {
+            "allocated_bytes.all.current": self.allocated,
             "allocated_bytes.all.peak": 5 * GIB,
             "reserved_bytes.all.peak": 6 * GIB,
             "reserved_bytes.all.current": self.reserved,
@@ -208,70 +220,149 @@ class FakeCuda:
     def set_per_process_memory_fraction(self, fraction: float, device: torch.device) -> None:
         self.fraction = fraction
 
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    fake = FakeCuda()
-    for name in (
-        "mem_get_info",
-        "memory_stats",
-        "reset_peak_memory_stats",
-        "set_per_process_memory_fraction",
-    ):
-        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    return fake
+    def get_device_properties(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(uuid="abc")
 
 
-def test_cuda_counts_what_others_hold(cuda: FakeCuda) -> None:
-    memory = CudaMemory(torch.device("cuda", 0))
-    assert memory.read() == MemoryReading(5 * GIB, 6 * GIB, 1 * GIB, 24 * GIB, 0)
+CARD = torch.device("cuda", 0)
+
+
+def cuda_memory(cuda: FakeCuda, limit: int | None = None, library: Any = None) -> CudaMemory:
+    return CudaMemory(CARD, limit, cuda=cuda, import_nvml=lambda: library)
+
+
+def test_cuda_counts_what_others_hold() -> None:
+    cuda = FakeCuda()
+    memory = cuda_memory(cuda)
+    assert memory.read() == MemoryReading(5 * GIB, 6 * GIB, 1 * GIB, 24 * GIB, 0, 2 * GIB)
+    assert memory.look() == MemoryLook(2 * GIB, 3 * GIB, 1 * GIB, 24 * GIB)
+    assert memory.look().used_share == pytest.approx(4 / 24)
     cuda.retries = 2
+    cuda.allocated = 4 * GIB
     assert memory.read().alloc_retries == 2
+    assert memory.read().baseline == 2 * GIB
     memory.start_window()
     assert memory.read().alloc_retries == 0
+    assert memory.read().baseline == 4 * GIB
     assert "not named (no NVML: pip install nvidia-ml-py)" in memory.describe()
 
 
-def test_a_limit_makes_the_card_a_smaller_one(cuda: FakeCuda) -> None:
-    memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
+def test_a_limit_makes_the_card_a_smaller_one() -> None:
+    cuda = FakeCuda()
+    memory = cuda_memory(cuda, 8 * GIB)
     assert memory.total == 8 * GIB
     assert cuda.fraction == pytest.approx((8 - 0.5) / 24)
-    assert (
-        memory.read().outside == GIB // 2
-    )  # its context; there is room for what others hold beside the limit
+    # its context alone: there is room for what others hold beside the limit
+    assert memory.read().outside == memory.look().outside == GIB // 2
     cuda.free = 1 * GIB  # others take 19.5 GiB of 24: 4.5 are left of the 8
     assert memory.read().outside == pytest.approx(GIB // 2 + 3.5 * GIB)
     with pytest.raises(OptionsError, match=r"25.00 GiB is above what the card has, 24.00 GiB"):
-        CudaMemory(torch.device("cuda", 0), 25 * GIB)
+        cuda_memory(cuda, 25 * GIB)
     with pytest.raises(OptionsError, match="below CUDA's own context"):
-        CudaMemory(torch.device("cuda", 0), GIB // 4)
+        cuda_memory(cuda, GIB // 4)
 
 
-def test_nvml_names_the_others(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+class NVMLError(Exception):
+    """What the library raises."""
 
-    class NVMLError(Exception):
-        pass
 
-    others = [
-        SimpleNamespace(pid=1, usedGpuMemory=2 * GIB),
-        SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB),
-    ]
-    library = SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetComputeRunningProcesses=lambda handle: others,
-        nvmlDeviceGetGraphicsRunningProcesses=lambda handle: [],
-        nvmlSystemGetProcessName=lambda pid: b"/usr/bin/game",
+def nvml_library(processes: list[SimpleNamespace], **changes: Any) -> SimpleNamespace:
+    functions = {
+        "NVMLError": NVMLError,
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: processes,
+        "nvmlDeviceGetGraphicsRunningProcesses": lambda handle: [],
+        "nvmlSystemGetProcessName": lambda pid: b"/usr/bin/game",
+    }
+    return SimpleNamespace(**(functions | changes))
+
+
+def test_nvml_names_the_others() -> None:
+    library = nvml_library(
+        [
+            SimpleNamespace(pid=1, usedGpuMemory=2 * GIB),
+            SimpleNamespace(pid=os.getpid(), usedGpuMemory=4 * GIB),
+        ]
     )
-    monkeypatch.setitem(sys.modules, "pynvml", library)
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc")
-    )
-    memory = CudaMemory(torch.device("cuda", 0), 8 * GIB)
+    memory = cuda_memory(FakeCuda(), 8 * GIB, library)
     assert "also on the card: game (pid 1, 2.00 GiB)" in memory.describe()
-    assert (
-        memory.read().outside == 1 * GIB
-    )  # the context as NVML counts it: 4 GiB less the 3 reserved
+    # the context as NVML counts it: 4 GiB less the 3 reserved
+    assert memory.read().outside == 1 * GIB
+
+
+def test_a_card_that_nvml_does_not_know_is_used_without_it() -> None:
+    def unknown(uuid: str) -> str:
+        raise NVMLError(uuid)
+
+    memory = cuda_memory(FakeCuda(), None, nvml_library([], nvmlDeviceGetHandleByUUID=unknown))
+    assert "not named" in memory.describe()
+
+
+def simulated() -> SimulatedMemory:
+    return SimulatedMemory(CardModel(24 * GIB, GIB, 64 * 2**10, noise=0.01, outside=GIB))
+
+
+@pytest.mark.parametrize(
+    ("make", "work"),
+    [
+        (simulated, lambda memory: memory.step(Shape(64, 8))),
+        (lambda: cuda_memory(FakeCuda()), lambda memory: None),
+        (
+            lambda: CpuMemory(1000, sampling_probe(SimpleNamespace(rss=100))),
+            lambda memory: None,
+        ),
+    ],
+)
+def test_looking_changes_no_reading(
+    make: Callable[[], MemoryBackend], work: Callable[[Any], None]
+) -> None:
+    alone = make()
+    watched = make()
+    with watching(watched) as looks:
+        for _ in range(50):
+            readings: list[MemoryReading] = []
+            for memory in (alone, watched):
+                memory.start_window()
+                work(memory)
+                readings += [memory.read(), memory.read()]
+            assert len(set(readings)) == 1
+    assert len(looks) > 1
+    assert all(look.total == alone.total for look in looks)
+
+
+def test_looking_moves_no_peak_of_the_process() -> None:
+    memory = CpuMemory(64 * GIB)
+    memory.start_window()
+    baseline = memory.read().baseline
+    tensor = torch.ones(64 * MIB // 4)
+    peak = memory.read().allocated_peak
+    with watching(memory) as looks:
+        while len(looks) < 20:
+            time.sleep(0.001)
+    del tensor
+    assert looks[-1].allocated > baseline
+    assert memory.read().baseline == baseline
+    # the kernel counts pages in batches for each core, so its figures wander a little
+    assert abs(memory.read().allocated_peak - peak) <= 8 * MIB
+
+
+@contextmanager
+def watching(memory: MemoryBackend) -> Iterator[list[MemoryLook]]:
+    """A thread that looks all the time."""
+    looks: list[MemoryLook] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            looks.append(memory.look())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    while not looks:
+        time.sleep(0.001)
+    try:
+        yield looks
+    finally:
+        stop.set()
+        thread.join()

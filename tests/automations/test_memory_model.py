@@ -97,7 +97,7 @@ def test_curvature_is_found_where_it_is(card: CardModel) -> None:
 
 
 def test_a_padding_that_was_not_declared_is_found() -> None:
-    card = CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, window=32)
+    card = CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, padding=32)
     model, memory = taught(
         card, [Shape(32, 1), Shape(32, 4), Shape(68, 4), Shape(100, 4), Shape(64, 12)]
     )
@@ -107,14 +107,14 @@ def test_a_padding_that_was_not_declared_is_found() -> None:
 
 
 def test_a_failure_tells_of_padding_too() -> None:
-    card = CardModel(total=6 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, window=64)
+    card = CardModel(total=6 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, padding=64)
     model, _ = taught(card, [Shape(64, 1), Shape(64, 4), Shape(64, 8)])
     model.observe_failure(Shape(68, 8), 6 * GIB)
     assert model.window == 64
 
 
 def test_the_size_multiple_and_frames_are_reckoned_with() -> None:
-    card = CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=8 * KIB, window=16, frames=5)
+    card = CardModel(total=48 * GIB, persistent=GIB, bytes_per_pixel=8 * KIB, padding=16, frames=5)
     model, memory = taught(card, [Shape(32, 1), Shape(32, 4)], size_multiple=16, frames=5)
     assert error(model, memory, Shape(40, 8)) < 0.001
 

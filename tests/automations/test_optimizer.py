@@ -68,7 +68,7 @@ def drive(
     [
         CARD,
         replace(CARD, total=24 * GIB, attention=48 * KIB * 0.3 / 128**2),
-        replace(CARD, total=8 * GIB, window=8, fragmentation=1.06, fragmentation_spread=0.01),
+        replace(CARD, total=8 * GIB, padding=8, fragmentation=1.06, fragmentation_spread=0.01),
         replace(CARD, total=48 * GIB, bytes_per_pixel=300 * KIB, persistent=6 * GIB),
         replace(CARD, workspace_chance=0.4, workspace_max=0.2 * GIB),
     ],

@@ -16,7 +16,7 @@ from traiNNer.automations.simulated_memory import (
     SimulatedMemory,
     SimulatedOutOfMemoryError,
 )
-from traiNNer.utils.memory import MemoryBackend, MemoryReading
+from traiNNer.utils.memory import MemoryBackend, MemoryLook, MemoryReading
 from traiNNer.utils.out_of_memory import is_out_of_memory
 from traiNNer.utils.shape import Shape
 
@@ -28,6 +28,7 @@ __all__ = [
     "Decision",
     "DynamicBatchAndPatchSizeOptimizer",
     "MemoryBackend",
+    "MemoryLook",
     "MemoryModel",
     "MemoryReading",
     "NothingSmallerError",

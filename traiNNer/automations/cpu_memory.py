@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from traiNNer.utils.errors import OptionsError, TrainingError
-from traiNNer.utils.memory import MemoryReading
+from traiNNer.utils.memory import MemoryLook, MemoryReading
 from traiNNer.utils.text import gib
 
-# Of what is available when no budget is set.
+# Of what is available when no budget is set: the other half is for the workers that read images,
+# which the budget does not count, and for the rest of the system.
 DEFAULT_SHARE = 0.5
-_SAMPLE_S = 0.005
+# Seconds between two samples. A training step on a CPU takes tens of milliseconds and is near its
+# peak for a good part of it, so it is not missed; a look takes microseconds.
+SAMPLE_S = 0.005
+# Numbers of the settings in glibc's malloc.h, which ctypes cannot read.
 M_TRIM_THRESHOLD = -1
-# Numbers of the settings in glibc's malloc.h.
 M_MMAP_THRESHOLD = -3
 
 
@@ -29,7 +32,7 @@ class ResidentProbe(Protocol):
         ...
 
     def read(self) -> tuple[int, int]:
-        """(now, peak since reset), bytes."""
+        """(now, peak since reset), bytes. Changes neither; safe from any thread."""
         ...
 
     def trim(self) -> None:
@@ -51,8 +54,11 @@ class LinuxProbe:
         self._status = process / "status"
         self._clear = process / "clear_refs"
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
+        # musl, the C library of small containers, has no such function
         self._trim = getattr(library, "malloc_trim", None)
         _return_freed_memory(library)
+        # some containers forbid the first, some kernels lack the second: better known now than
+        # in the middle of a run
         self.reset()
         self.read()
 
@@ -111,25 +117,27 @@ class SamplingProbe:
             self._peak = int(self._process.memory_info().rss)
 
     def read(self) -> tuple[int, int]:
-        """The resident memory, and the largest seen."""
-        return self._look()
+        """The resident memory, and the largest of it and of the samples since `reset`."""
+        now = int(self._process.memory_info().rss)
+        with self._lock:
+            return now, max(self._peak, now)
 
     def trim(self) -> None:
         """These systems give freed memory back by themselves."""
+
+    def sample(self) -> None:
+        """Take what is resident now into the peak; the thread does it every few milliseconds."""
+        now = int(self._process.memory_info().rss)
+        with self._lock:
+            self._peak = max(self._peak, now)
 
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
 
-    def _look(self) -> tuple[int, int]:
-        now = int(self._process.memory_info().rss)
-        with self._lock:
-            self._peak = max(self._peak, now)
-            return now, self._peak
-
     def _watch(self) -> None:
-        while not self._stop.wait(_SAMPLE_S):
-            self._look()
+        while not self._stop.wait(SAMPLE_S):
+            self.sample()
 
 
 class CpuMemory:
@@ -150,11 +158,10 @@ class CpuMemory:
         resident, _ = self._probe.read()
         self._baseline = resident
         self._chosen = budget_bytes is None
-        self._total = (
-            int((available_bytes() + resident) * DEFAULT_SHARE)
-            if budget_bytes is None
-            else budget_bytes
-        )
+        if budget_bytes is None:
+            # what the process holds already is its own, so it counts as available to it
+            budget_bytes = int((available_bytes() + resident) * DEFAULT_SHARE)
+        self._total = budget_bytes
         if self._total <= resident:
             raise OptionsError(
                 f"the memory budget of {gib(self._total)} is below the {gib(resident)} that the "
@@ -167,35 +174,33 @@ class CpuMemory:
         return self._total
 
     def start_window(self) -> None:
-        """Forget the peak. The heap is trimmed at changes of shape only, for that takes 1 to 12 ms;
-        this takes 0.04.
-        """
+        """Forget the peak; what is resident now is the baseline of the step that follows."""
+        # The heap is not trimmed here: that takes 1 to 12 ms, the reset takes 0.04.
         self._probe.reset()
+        self._baseline, _ = self._probe.read()
 
     def read(self) -> MemoryReading:
         """The peak of the resident memory, as allocated and as reserved: the system does not tell
         them apart.
         """
-        resident, peak = self._probe.read()
-        reading = MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
-        self._baseline = (
-            resident  # of the next window: what a step leaves, the optimizer's state for one
-        )
-        return reading
+        _, peak = self._probe.read()
+        return MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
+
+    def look(self) -> MemoryLook:
+        """The resident memory now."""
+        resident, _ = self._probe.read()
+        return MemoryLook(resident, resident, 0, self._total)
 
     def release(self) -> None:
         """Give freed memory back to the system."""
         self._probe.trim()
-        self._baseline, _ = self._probe.read()
 
     def describe(self) -> str:
         """The budget and what it is counted in."""
         origin = f"{DEFAULT_SHARE:.0%} of what is available" if self._chosen else "as set"
-        how = (
-            ""
-            if isinstance(self._probe, LinuxProbe)
-            else f", looked at every {_SAMPLE_S * 1000:.0f} ms"
-        )
+        # the kernel's peak is exact; samples may miss one, so the log says how often they are taken
+        exact = isinstance(self._probe, LinuxProbe)
+        how = "" if exact else f", looked at every {SAMPLE_S * 1000:.0f} ms"
         return (
             f"{gib(self._total)} of main memory ({origin}) for the training process's resident "
             f"memory{how}; data-loading workers come on top"
@@ -233,7 +238,10 @@ def available_bytes(root: Path = Path("/")) -> int:
         try:
             available = int(importlib.import_module("psutil").virtual_memory().available)
         except ImportError as error:
-            message = "cannot tell how much memory is available; set vram_limit_gib, or pip install psutil"
+            message = (
+                "cannot tell how much memory is available; set vram_limit_gib, or pip install "
+                "psutil"
+            )
             raise TrainingError(message) from error
     return min([available, *_cgroup_rooms(root)])
 
@@ -256,6 +264,7 @@ def _cgroup_rooms(root: Path) -> list[int]:
         else:
             continue
         inner = base / path.lstrip("/")
+        # a group is bound by its own limit and by those of all groups around it
         for folder in (inner, *inner.parents):
             room = _room(folder, *names)
             rooms += [] if room is None else [room]
@@ -272,5 +281,6 @@ def _room(folder: Path, limit_name: str, usage_name: str) -> int | None:
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
+    # the kernel drops this part of the page cache before it lets a process fail
     cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
     return max(0, limit - (usage - cache))

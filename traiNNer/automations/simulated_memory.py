@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from traiNNer.utils.arithmetic import round_up
-from traiNNer.utils.memory import MemoryReading
+from traiNNer.utils.memory import MemoryLook, MemoryReading
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import gib
 
@@ -26,7 +26,7 @@ class CardModel:
         total: memory of the card.
         persistent: weights, gradients, optimizer state.
         bytes_per_pixel: activations of one padded LQ pixel.
-        window: sides are padded to a multiple of this inside the network.
+        padding: sides are padded to a multiple of this inside the network.
         frames: frames of a sample.
         attention: bytes for each pixel times each padded pixel of a frame (global attention).
         border: bytes for each pixel of a side of each sample (halos, padded borders).
@@ -44,7 +44,7 @@ class CardModel:
     total: int
     persistent: float
     bytes_per_pixel: float
-    window: int = 1
+    padding: int = 1
     frames: int = 1
     attention: float = 0.0
     border: float = 0.0
@@ -59,8 +59,9 @@ class CardModel:
 
     def peak(self, shape: Shape) -> tuple[float, float]:
         """(allocated, reserved / allocated) at a shape, without noise."""
+        # a workspace belongs to a shape, so it is drawn from the shape, not by the order of steps
         chance = random.Random(f"{self.seed}/{shape.lq_size}/{shape.batch_size}")  # noqa: S311 (not for secrets)
-        side = round_up(shape.lq_size, self.window)
+        side = round_up(shape.lq_size, self.padding)
         frames = shape.batch_size * self.frames
         pixels = frames * side * side
         allocated = self.persistent + pixels * (self.bytes_per_pixel + self.attention * side * side)
@@ -122,6 +123,7 @@ class SimulatedMemory:
         self.steps += 1
         allocated, reserved = self.needs(shape)
         noise = 1.0 + self.card.noise * self._noise.gauss(0.0, 1.0) if self.card.noise else 1.0
+        # weights and the optimizer's state do not change from step to step; activations do
         moved = (allocated - self.card.persistent) * (noise - 1.0)
         allocated = allocated + moved
         reserved = reserved + moved
@@ -129,10 +131,8 @@ class SimulatedMemory:
             raise SimulatedOutOfMemoryError(
                 f"the simulated card of {gib(self.total)} is full at {shape}"
             )
-        self._allocated, self._reserved = (
-            max(self._allocated, allocated),
-            max(self._reserved, reserved),
-        )
+        self._allocated = max(self._allocated, allocated)
+        self._reserved = max(self._reserved, reserved)
 
     def start_window(self) -> None:
         """Forget the peaks."""
@@ -141,6 +141,11 @@ class SimulatedMemory:
     def read(self) -> MemoryReading:
         """The peaks since `start_window`."""
         return MemoryReading(int(self._allocated), int(self._reserved), self.outside, self.total)
+
+    def look(self) -> MemoryLook:
+        """What is left between steps: the optimizer's state exists from the first one on."""
+        held = int(self.card.persistent) if self.steps else 0
+        return MemoryLook(held, held, self.outside, self.total)
 
     def release(self) -> None:
         """A formula keeps no cache."""

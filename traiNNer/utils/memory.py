@@ -53,8 +53,34 @@ class MemoryReading:
         )
 
 
+@dataclass(frozen=True)
+class MemoryLook:
+    """Memory of one device at this moment, in bytes: no peaks, and nothing is forgotten by looking.
+
+    Attributes:
+        allocated: what tensors take; on a CPU what the process takes.
+        reserved: what the process holds for them.
+        outside: what the process's allocator does not hold, as in `MemoryReading`.
+        total: what there is, or the limit that was set.
+    """
+
+    allocated: int
+    reserved: int
+    outside: int
+    total: int
+
+    @property
+    def used_share(self) -> float:
+        """The share of `total` that is in use; 0.85 is 85 %."""
+        return (self.outside + self.reserved) / self.total
+
+
 class MemoryBackend(Protocol):
-    """What the automation asks of a device's memory."""
+    """What the automations ask of a device's memory.
+
+    A step is measured between `start_window` and `read`. Only `start_window` forgets anything, so
+    whoever else is curious may call `look` and `read` at any time, `look` from any thread.
+    """
 
     @property
     def total(self) -> int:
@@ -62,11 +88,17 @@ class MemoryBackend(Protocol):
         ...
 
     def start_window(self) -> None:
-        """Forget the peaks seen so far. Cheap enough for every step."""
+        """Forget the peaks seen so far, and note what is taken already. Cheap enough for every
+        step.
+        """
         ...
 
     def read(self) -> MemoryReading:
-        """The peaks since `start_window`. Waits for nothing on the device."""
+        """The peaks since `start_window`. Waits for nothing on the device and changes nothing."""
+        ...
+
+    def look(self) -> MemoryLook:
+        """What is taken now. Pure, cheap, and safe from any thread."""
         ...
 
     def release(self) -> None:
