@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py
+# As in train.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     else.
     """
     arguments = parse_arguments(argv)
+    # Imported late, so that --help and a mistyped argument are answered at once.
     from traiNNer.engine.command_line import run_plainly
     from traiNNer.engine.logs import setup_logging
 
@@ -39,25 +41,31 @@ def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.setup import is_video, open_dataset
-    from traiNNer.engine.testing import TestedNetwork, test_dataset
-    from traiNNer.engine.video_testing import check_datasets, upscale_scenes
+    from traiNNer.inference.images import upscale_images
+    from traiNNer.inference.network import RunningNetwork, open_network
+    from traiNNer.inference.scenes import check_datasets, upscale_scenes
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
 
     options = load_options(TestOptions, arguments.opt, arguments.overrides, name=arguments.name)
     runtime = make_runtime(
-        num_gpu=options.num_gpu, use_amp=options.use_amp, amp_bf16=options.amp_bf16,
-        use_channels_last=options.use_channels_last, use_compile=options.use_compile, fast_matmul=options.fast_matmul,
-    )  # fmt: skip
+        num_gpu=options.num_gpu,
+        use_amp=options.use_amp,
+        amp_bf16=options.amp_bf16,
+        use_channels_last=options.use_channels_last,
+        use_compile=options.use_compile,
+        fast_matmul=options.fast_matmul,
+    )
     with timed("loaded the network"):
-        network = TestedNetwork.load(options, runtime)
+        network = RunningNetwork.start(open_network(options), options, runtime)
     datasets = {
-        section.name or key: open_dataset(section, network.scale)
+        section.name or key: open_dataset(section, network.facts.scale)
         for key, section in options.datasets.evaluated.items()
     }
+    # All of them first: a mistake in the last one should not show after hours.
     check_datasets(datasets, network, options)
     for name, dataset in datasets.items():
-        process = upscale_scenes if is_video(dataset) else test_dataset
+        process = upscale_scenes if is_video(dataset) else upscale_images
         process(
             name, dataset, network, options, Path(options.path.results_root) / options.name / name
         )

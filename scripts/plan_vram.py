@@ -20,7 +20,7 @@ from traiNNer.engine.logs import print_table, setup_logging
 from traiNNer.utils.text import GIB, MIB
 
 if TYPE_CHECKING:
-    from traiNNer.engine.planner import CardPlan, MemoryPlan
+    from traiNNer.planning.planner import CardPlan, MemoryPlan
 
 CARDS_GIB = (8.0, 12.0, 16.0, 24.0)
 
@@ -32,14 +32,27 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-opt", metavar="FILE", type=Path, required=True, help="the options, a YAML file"
     )
-    parser.add_argument("--vram", metavar="GIB", type=positive, nargs="+",
-                        help="memory of each card in GiB (default: vram_limit_gib, else 8 12 16 "
-                             "24)")  # fmt: skip
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-                        help="set one option, for example --set use_amp=true (repeatable)")  # fmt: skip
-    parser.add_argument("--largest-lq", metavar="PX", type=side,
-                        help="side in LQ pixels of the largest patch, instead of what the images "
-                             "allow")  # fmt: skip
+    parser.add_argument(
+        "--vram",
+        metavar="GIB",
+        type=positive,
+        nargs="+",
+        help="memory of each card in GiB (default: vram_limit_gib, else 8 12 16 24)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="set one option, as --set use_amp=true (repeatable)",
+    )
+    parser.add_argument(
+        "--largest-lq",
+        metavar="PX",
+        type=side,
+        help="side in LQ pixels of the largest patch, instead of what the images allow",
+    )
     return parser.parse_args(argv)
 
 
@@ -68,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Plan and print."""
-    from traiNNer.engine.planner import find_images, plan_card, plan_memory
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TrainingOptions
+    from traiNNer.planning.planner import find_images, plan_card, plan_memory
 
     options = load_options(TrainingOptions, arguments.opt, arguments.overrides)
     limit = options.vram_limit_gib
@@ -87,7 +100,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def parts_table(plan: MemoryPlan) -> Table:
     """What is there whatever the shape is, and what pixels take."""
-    from traiNNer.engine.planner import straight_line
+    from traiNNer.planning.planner import straight_line
 
     options = plan.options
     fixed = plan.fixed
@@ -97,12 +110,13 @@ def parts_table(plan: MemoryPlan) -> Table:
     )
     table.add_column("memory")
     table.add_column("MiB", justify="right")
+    averaged = f"decay {train.ema_decay}" if train.ema_decay else "off"
     rows = {
         "weights": fixed.weights,
         "buffers": fixed.buffers,
         "gradients": fixed.gradients,
         f"optimizer state ({train.optim_g.type})": fixed.optimizer_state,
-        f"moving average ({f'decay {train.ema_decay}' if train.ema_decay else 'off'})": fixed.moving_average,
+        f"moving average ({averaged})": fixed.moving_average,
         "fixed, in all": fixed.total,
     }
     for name, size in rows.items():
@@ -127,7 +141,8 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
         shape = card.shape
         bound = card.bound
         if card.shape is None or card.needs > card.card:
-            bound = f"{bound}; needs a card of at least {card.needs / GIB:.2f} GiB for {plan.target:.0%}"
+            least = f"{card.needs / GIB:.2f} GiB for {plan.target:.0%}"
+            bound = f"{bound}; needs a card of at least {least}"
         table.add_row(
             f"{card.card / GIB:g}",
             f"{card.context / GIB:.2f}",
@@ -157,7 +172,7 @@ def notes(plan: MemoryPlan) -> list[str]:
 
 def precision(plan: MemoryPlan) -> str:
     """fp32, bf16 or fp16."""
-    from traiNNer.engine.step_memory import planned_runtime
+    from traiNNer.planning.step_memory import planned_runtime
 
     return planned_runtime(plan.options).precision
 

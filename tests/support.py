@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+import train
+from traiNNer.engine import session
+from traiNNer.engine.command_line import run_plainly
+from traiNNer.engine.logs import setup_logging
+from traiNNer.engine.part import Part
+from traiNNer.engine.preparation import prepared
 from traiNNer.utils.images import write_image
+from traiNNer.utils.memory import MemoryBackend
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -103,6 +111,26 @@ def small_options(data: Path, **changes: Any) -> dict[str, Any]:
         "logger": {"print_freq": 2, "save_checkpoint_freq": 3},
     }
     return options | changes
+
+
+def run_training(
+    options: dict[str, Any] | Path,
+    *arguments: str,
+    memory: MemoryBackend | None = None,
+    parts: Sequence[Part] = (),
+) -> int:
+    """What train.py does with these options (or the file of that path) and arguments, with memory
+    and parts handed in.
+    """
+    path = options if isinstance(options, Path) else write_options(Path("o.yml"), options)
+    request = train.make_request(train.parse_arguments(["-opt", str(path), *arguments]))
+
+    def action() -> int:
+        with prepared(request) as job:
+            return session.train(job, memory=memory, more_parts=parts)
+
+    setup_logging()
+    return run_plainly(action)
 
 
 def write_options(path: Path, options: dict[str, Any]) -> Path:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
+from traiNNer.archs.counting import count_parameters
 from traiNNer.archs.spec import ArchSpec
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "archs.md"
@@ -57,7 +58,7 @@ def row(spec: ArchSpec) -> tuple[str, ...]:
     """The facts of one network, in the order of COLUMNS."""
     return (
         spec.name,
-        f"{spec.count_parameters(spec.default_scale) / 1e6:.2f} M",
+        f"{count_parameters(spec, spec.default_scale) / 1e6:.2f} M",
         ", ".join(map(str, spec.scales)),
         str(spec.size_multiple),
         str(spec.min_size),
@@ -74,6 +75,7 @@ def temporal_row(spec: ArchSpec) -> tuple[str, ...]:
     frames = spec.frames_of({})
     makes = "all frames" if spec.target == "all" else "the centre frame"
     seen = "any number" if frames is None else f"{frames}, or any odd number"
+    # It has no facts of its own.
     if spec.chosen_by is not None:
         return (spec.name, *["as its arch"] * 2, seen, makes, *["as its arch"] * 4, spec.source)
     name, parameters, scales, multiple, least, fp16, bf16, *_ = row(spec)
@@ -91,12 +93,13 @@ def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str
 
 def parameters_of(spec: ArchSpec) -> str:
     """What a network can be given beside the scale, with the defaults."""
-    given = [
+    options = [
         f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default}`"
         for p in list(spec.__signature__.parameters.values())[1:]
     ]
+    # What the second network takes, its own line says.
     further = [f"and those of the network that `{spec.chosen_by}` names"] if spec.chosen_by else []
-    return ", ".join(given + further) or "none"
+    return ", ".join(options + further) or "none"
 
 
 def markdown() -> str:
@@ -145,11 +148,13 @@ def main() -> None:
         "--markdown", action="store_true", help=f"write {DOCUMENT.parent.name}/{DOCUMENT.name}"
     )
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore", UserWarning)  # the classes' own
+    # The classes' own, of deprecated functions of torch.
+    warnings.simplefilter("ignore", UserWarning)
     if arguments.markdown:
         DOCUMENT.write_text(markdown(), encoding="utf-8")
         print(f"wrote {DOCUMENT}")
         return
+    # A pipe has no width; all columns fit into this many.
     console = Console(width=None if sys.stdout.isatty() else 140)
     for columns, rows in (
         (COLUMNS, map(row, SPECS)),

@@ -281,7 +281,7 @@ def check_networks(networks: Sequence[str], scale: int) -> None:
             raise OptionsError(f"--networks {text}: {error}") from error
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -304,7 +304,7 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     device = choose_device(0 if arguments.cpu else "auto")
     small = device.type == "cpu"
     arguments.sizes = arguments.sizes or [

@@ -45,7 +45,7 @@ def timed_command(command: list[str], environment: dict[str, str]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument(
         "--repeat", type=int, default=3, help="measurements with the cache (default: 3)"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_pairs(root, arguments.pairs)

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -28,25 +27,30 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.automations import (
+    AutomationContext,
+    Automations,
     CpuMemory,
     CudaMemory,
     DynamicBatchAndPatchSizeOptimizer,
-    Shape,
     ShapeBounds,
 )
 from traiNNer.data import Batch
-from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.folders import RunFolders
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import setup_logging
 from traiNNer.engine.memory_fit import MemoryFit
-from traiNNer.engine.runs import RunFolders
+from traiNNer.engine.part import Part
+from traiNNer.engine.progress import Stopwatch
+from traiNNer.engine.reporter import Reporter
+from traiNNer.engine.run import Run
+from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
-from traiNNer.engine.trainer import Trainer
 from traiNNer.models import SRModel
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime, choose_device, describe_device
 from traiNNer.utils.registry import ARCHS
 from traiNNer.utils.seeds import seed_everything
+from traiNNer.utils.shape import Shape
 
 
 def make_options(arguments: argparse.Namespace, folder: str) -> TrainingOptions:
@@ -79,19 +83,17 @@ def make_options(arguments: argparse.Namespace, folder: str) -> TrainingOptions:
 class MemoryLoader:
     """The loop's loader without files: the same batches over and over."""
 
-    samples_per_epoch = 1000
+    epoch = 0.0
     samples_consumed = 0
 
     def __init__(self, batches: list[Batch]) -> None:
+        self.dataset = self
         self._batches = itertools.cycle(batches)
 
     def __next__(self) -> Batch:
         batch = next(self._batches)
         self.samples_consumed += len(batch)
         return batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {}
 
     def set_batch_size(self, batch_size: int) -> None:
         """There is one only."""
@@ -103,11 +105,6 @@ class MemoryLoader:
         """Nothing to end."""
 
 
-class _NoCheckpoints(Checkpoints):
-    def save(self, model: Any, loader: Any) -> None:
-        """The bare loop saves nothing either."""
-
-
 def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torch.device) -> float:
     """Seconds of a training loop as one writes it by hand."""
     optimizer = torch.optim.AdamW(
@@ -117,8 +114,8 @@ def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torc
     start = time.perf_counter()
     for step in range(steps):
         batch = batches[step % len(batches)]
-        lq: Tensor = batch.lq.to(device, non_blocking=True).float().div_(255)
-        gt: Tensor = batch.gt.to(device, non_blocking=True).float().div_(255)  # pyright: ignore[reportOptionalMemberAccess]
+        lq: Tensor = batch.pair[0].to(device, non_blocking=True).float().div_(255)
+        gt: Tensor = batch.pair[1].to(device, non_blocking=True).float().div_(255)
         optimizer.zero_grad(set_to_none=True)
         loss = criterion(network(lq), gt)
         loss.backward()
@@ -130,17 +127,18 @@ def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torc
     return time.perf_counter() - start
 
 
-def make_fit(options: TrainingOptions, model: SRModel) -> MemoryFit:
+def make_fit(options: TrainingOptions, device: torch.device) -> MemoryFit:
     """The automation with a single shape to choose from."""
     data = options.datasets.train
-    device = model.runtime.device
     shape = Shape(data.lq_size, data.batch_size_per_gpu)
     bounds = ShapeBounds(shape.lq_size, shape.lq_size, 1, shape.batch_size, shape.batch_size)
     memory = CudaMemory(device) if device.type == "cuda" else CpuMemory()
     automation = DynamicBatchAndPatchSizeOptimizer(
-        bounds, shape, memory.total, min_lq_size=shape.lq_size, max_batch_size=shape.batch_size
+        AutomationContext(bounds, shape, memory.total),
+        min_lq_size=shape.lq_size,
+        max_batch_size=shape.batch_size,
     )
-    return MemoryFit(automation, memory, model)
+    return MemoryFit(Automations({"fit": automation}), memory)
 
 
 def framework_loop(
@@ -151,16 +149,29 @@ def framework_loop(
     *,
     fitted: bool,
 ) -> float:
-    """Seconds of the same in SRModel and Trainer, curves included."""
-    model = SRModel(options, runtime, network)
+    """Seconds of the same in SRModel and the loop, curves included; the bare loop saves nothing
+    either, so this one has no part that does.
+    """
+    recipe = SRModel(options, runtime, network)
     folders = RunFolders.of(options.name, options.path)
     tracker = Tracker(folders.tensorboard)
+    tracker.open()
     loader: Any = MemoryLoader(batches)
-    dataset: Any = SimpleNamespace(lq_size=0)
-    model.set_dynamic_wrappers(loader, dataset)
-    fit = make_fit(options, model) if fitted else None
+    recipe.set_dynamic_wrappers(loader, loader)
+    parts: list[Part] = [make_fit(options, runtime.device)] if fitted else []
+    clock = Stopwatch()
+    run = Run(
+        options,
+        recipe,
+        StepStream(loader, clock),
+        folders,
+        (*parts, Reporter()),
+        tracker,
+        Interrupts(),
+        clock,
+    )
     start = time.perf_counter()
-    Trainer(model, loader, _NoCheckpoints(folders, options), tracker, None, Interrupts(), fit).run()
+    run.train()
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
@@ -168,7 +179,7 @@ def framework_loop(
     return seconds
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -179,7 +190,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20, help="steps in a round (default: 20)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each loop (default: 15)")
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     setup_logging()
     runtime = Runtime(choose_device(0 if arguments.cpu else "auto"))
     generator = torch.Generator().manual_seed(0)
@@ -187,13 +198,13 @@ def main() -> int:
     gt_side = arguments.lq_size * arguments.scale
     names = ["memory"] * arguments.batch
 
+    def random_pixels(size: int) -> Tensor:
+        shape = (arguments.batch, 3, size, size)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
     def random_batch() -> Batch:
-        lq, gt = (
-            torch.randint(
-                0, 256, (arguments.batch, 3, s, s), dtype=torch.uint8, generator=generator
-            )
-            for s in (side, gt_side)
-        )
+        lq = random_pixels(side)
+        gt = random_pixels(gt_side)
         return Batch(lq, gt, list(range(arguments.batch)), names, names)
 
     batches = [random_batch() for _ in range(8)]

@@ -36,9 +36,9 @@ from torch import Tensor
 
 import traiNNer.metrics  # noqa: F401 - fills the registry
 from traiNNer.data import PairedVideoDataset
-from traiNNer.data.demo_video import SCALE, make_demo_video
+from traiNNer.demo.video import SCALE, make_demo_video
 from traiNNer.engine.report import compare_with_bicubic
-from traiNNer.engine.validation import middle_frame
+from traiNNer.engine.scoring import middle_frame
 from traiNNer.ops.resize import resize
 from traiNNer.utils.device import choose_device, describe_device
 from traiNNer.utils.errors import TraiNNerError
@@ -143,7 +143,7 @@ def run(options: dict[str, Any], folder: Path, steps: int) -> float:
     seen = STEP.findall((folder / "experiments" / "gain" / "log" / "train.log").read_text())
     (first, start) = seen[0]
     (last, end) = seen[-1]
-    clock = [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in (first, last)]  # noqa: DTZ007 - differences
+    clock = [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in (first, last)]  # noqa: DTZ007
     return (clock[1] - clock[0]).total_seconds() / max(1, int(end) - int(start))
 
 
@@ -203,16 +203,20 @@ def score_bicubic(data: Path) -> dict[str, float]:
     return dict(compare_with_bicubic("val", frames, enlarged, metrics).bicubic.means)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--arch", default="compact", help="a network that can be stacked (default: compact)"
     )
-    parser.add_argument("--parameters", type=yaml.safe_load, default={"num_feat": 24, "num_conv": 6}, metavar="YAML",
-                        help="of the network (default: the demo's, {num_feat: 24, num_conv: "
-                             "6})")  # fmt: skip
+    parser.add_argument(
+        "--parameters",
+        type=yaml.safe_load,
+        default={"num_feat": 24, "num_conv": 6},
+        metavar="YAML",
+        help="of the network (default: the demo's, {num_feat: 24, num_conv: 6})",
+    )
     parser.add_argument(
         "--frames", type=int, nargs="+", default=[1, 3, 5], help="of the stacks (default: 1 3 5)"
     )
@@ -230,10 +234,15 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, help="the demo video (default: made in a temporary folder)"
     )
-    parser.add_argument("--noise", type=float, default=0, metavar="SIGMA",
-                        help="of Gaussian noise on LQ, in levels of 255 (default: 0)")  # fmt: skip
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0,
+        metavar="SIGMA",
+        help="of Gaussian noise on LQ, in levels of 255 (default: 0)",
+    )
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     device = choose_device(0 if arguments.cpu else "auto")
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data or Path(folder) / "demo_video"

@@ -49,7 +49,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "large kernels": ("realplksr", {}, {"dim": 32, "n_blocks": 6}),
 }
 MOVE = re.compile(
-    r"^(\S+ \S+) INFO: lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+): predicted ([\d.]+)%",
+    r"^(\S+ \S+) INFO: lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+): "
+    r"predicted ([\d.]+)%",
     re.M,
 )
 
@@ -183,7 +184,7 @@ def run(path: Path, device: torch.device) -> tuple[str, dict[str, list[float]], 
 
 def seconds(stamp: str) -> float:
     """The time of a line of the log."""
-    return datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()  # noqa: DTZ007 (of this machine, both)
+    return datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()  # noqa: DTZ007
 
 
 def judge(
@@ -210,17 +211,21 @@ def judge(
     late = [error for count, error in errors if count >= 4]
     here = [i for i, shape in enumerate(shapes) if shape == shapes[-1]][1:]
     return {
-        "start": shapes[0], "end": shapes[-1], "moves": len(moves), "arrived": arrived, "used": used[-1],
+        "start": shapes[0],
+        "end": shapes[-1],
+        "moves": len(moves),
+        "arrived": arrived,
+        "used": used[-1],
         "driver": 100 * watcher.peak_between(last, seconds(STEP.findall(log)[-1])) / total,
         "late": max(late, default=math.nan),
         "worst": max((error for _, error in errors), default=math.nan),
         "ooms": int(curves["dynamic/oom_total"][-1]),
         "samples": sum(speed[i] for i in here) / max(1, len(here)),
         "pixels": sum(curves["speed/lq_mpixels_per_s"][i] for i in here) / max(1, len(here)),
-    }  # fmt: skip
+    }
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -236,22 +241,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=256, help="of the LQ pictures, in pixels")
     parser.add_argument("--amp", action="store_true", help="bf16")
     parser.add_argument("--cpu", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.device = choose_device(0 if arguments.cpu else "auto")
     if arguments.limits is None:
         arguments.limits = [1.5] if arguments.device.type == "cpu" else [8, 12, 24, 0]
     return arguments
 
 
-def main() -> int:
-    arguments = parse_arguments()
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
     console = Console(width=200)
     console.print(
         f"{describe_device(arguments.device)}, torch {torch.__version__}; {' '.join(sys.argv)}"
     )
     table = Table()
-    for column in ("kind", "network", "GiB", "from", "to", "moves", "iterations", "used %", "driver %",
-                   "prediction error %", "OOMs", "samples/s", "LQ Mpx/s"):  # fmt: skip
+    for column in (
+        "kind",
+        "network",
+        "GiB",
+        "from",
+        "to",
+        "moves",
+        "iterations",
+        "used %",
+        "driver %",
+        "prediction error %",
+        "OOMs",
+        "samples/s",
+        "LQ Mpx/s",
+    ):
         table.add_column(column, justify="left" if column in ("kind", "network") else "right")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -277,14 +295,20 @@ def main() -> int:
                 total = limit * GIB if limit else whole
                 found = judge(log, curves, watcher, total)
                 table.add_row(
-                    kind, NETWORKS[kind][0], f"{total / GIB:.1f}",
-                    "{:.0f} x {:.0f}".format(*found["start"]), "{:.0f} x {:.0f}".format(*found["end"]),
-                    str(found["moves"]), "-" if found["arrived"] is None else str(found["arrived"] + 1),
-                    f"{found['used']:.1f}", f"{found['driver']:.1f}",
-                    f"{100 * found['late']:.1f} ({100 * found['worst']:.1f})", str(found["ooms"]),
-                    f"{slow:.1f} -> {found['samples']:.1f}", f"{slow_px:.3f} -> "
-                                                             f"{found['pixels']:.3f}",
-                )  # fmt: skip
+                    kind,
+                    NETWORKS[kind][0],
+                    f"{total / GIB:.1f}",
+                    "{:.0f} x {:.0f}".format(*found["start"]),
+                    "{:.0f} x {:.0f}".format(*found["end"]),
+                    str(found["moves"]),
+                    "-" if found["arrived"] is None else str(found["arrived"] + 1),
+                    f"{found['used']:.1f}",
+                    f"{found['driver']:.1f}",
+                    f"{100 * found['late']:.1f} ({100 * found['worst']:.1f})",
+                    str(found["ooms"]),
+                    f"{slow:.1f} -> {found['samples']:.1f}",
+                    f"{slow_px:.3f} -> {found['pixels']:.3f}",
+                )
                 console.print(f"{kind}: {found}", highlight=False)
     console.print(table)
     return 0

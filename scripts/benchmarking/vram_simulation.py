@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Control laws that fit a training run to the memory, beside each other on random simulated cards.
 
-Each card is a formula (`CardModel`): size, weights, activations per pixel, the network's window
+Each card is a formula (`CardModel`): size, weights, activations per pixel, what the network pads to
 (sometimes unknown to the controller), global attention, borders, a second phase, noise, workspaces
 that only some shapes take, fragmentation that differs from shape to shape, and what other programs
 hold, which on some cards wanders and on some jumps. A run is 400 steps, 2,000 for the additive
@@ -18,6 +18,7 @@ the lq_size of the options.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import statistics
@@ -30,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from traiNNer.automations import (
+    AutomationContext,
     CardModel,
     DynamicBatchAndPatchSizeOptimizer,
     NothingSmallerError,
@@ -37,15 +39,16 @@ from traiNNer.automations import (
     ShapeBounds,
     SimulatedMemory,
     SimulatedOutOfMemoryError,
+    StepReport,
 )
 from traiNNer.utils.text import GIB, MIB
 
 KIB = 2**10
 STEPS = 400
-STRIDE = (
-    5  # the neighbours' steps are looked at one in so many: at one shape they differ by noise alone
-)
-ADDITIVE_STEPS = 2000  # it needs them
+# The neighbours' steps are looked at one in so many: at one shape they differ by noise alone.
+STRIDE = 5
+# The additive rule needs them.
+ADDITIVE_STEPS = 2000
 BAND = (0.82, 0.86)
 PEERS_BAND = (0.80, 0.85)
 MAX_BATCH = 256
@@ -65,15 +68,15 @@ class Outcome:
     """What a run came to."""
 
     shape: Shape
-    end: float = 0.0  # share of the memory at the last step
+    # share of the memory at the last step
+    end: float = 0.0
     ooms: int = 0
     moves: int = 0
     moves_to_band: int | None = None
     steps_to_band: int | None = None
     gave_up: bool = False
-    errors: list[tuple[float, float]] = field(
-        default_factory=list
-    )  # (factor of pixels, relative error)
+    # (factor of pixels, relative error)
+    errors: list[tuple[float, float]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -156,19 +159,19 @@ def reachable(case: Case) -> str:
         return "smallest shape too large"
     largest = 0.0
     for lq_size in reversed(bounds.ladder):
-        low, high = bounds.min_batch_size, bounds.largest_batch(lq_size)
-        largest = max(largest, memory.share(Shape(lq_size, high)) if high >= low else 0.0)
+        low = bounds.min_batch_size
+        high = bounds.largest_batch(lq_size)
+        if high >= low:
+            largest = max(largest, memory.share(Shape(lq_size, high)))
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (
-                (middle, high)
-                if memory.share(Shape(lq_size, middle)) <= BAND[1]
-                else (low, middle - 1)
-            )
-        if any(
-            BAND[0] <= memory.share(Shape(lq_size, b)) <= BAND[1]
-            for b in range(max(1, low - 1), low + 2)
-        ):
+            if memory.share(Shape(lq_size, middle)) <= BAND[1]:
+                low = middle
+            else:
+                high = middle - 1
+        # workspaces make use go up and down a little, so its neighbours are looked at too
+        near = [memory.share(Shape(lq_size, b)) for b in range(max(1, low - 1), low + 2)]
+        if any(BAND[0] <= share <= BAND[1] for share in near):
             return "yes"
     return "largest shape too small" if largest < BAND[0] else "too coarse"
 
@@ -177,9 +180,8 @@ def reachable(case: Case) -> str:
 
 
 def make_optimizer(case: Case) -> DynamicBatchAndPatchSizeOptimizer:
-    return DynamicBatchAndPatchSizeOptimizer(
-        case.bounds, case.start, case.card.total, max_batch_size=MAX_BATCH
-    )
+    context = AutomationContext(case.bounds, case.start, case.card.total)
+    return DynamicBatchAndPatchSizeOptimizer(context, max_batch_size=MAX_BATCH)
 
 
 def ours(case: Case) -> Outcome:
@@ -195,15 +197,14 @@ def ours(case: Case) -> Outcome:
         except SimulatedOutOfMemoryError:
             outcome.ooms += 1
             try:
-                decision = optimizer.out_of_memory(shape, repeat_in_chunks(memory, shape))
+                decision = optimizer.after_out_of_memory(shape, repeat_in_chunks(memory, shape))
             except NothingSmallerError:
                 outcome.gave_up = True
                 break
         else:
             reading = memory.read()
             began = time.perf_counter()
-            optimizer.record(shape, reading)
-            decision = optimizer.decide()
+            decision = optimizer.after_step(StepReport(step, shape, reading))
             outcome.seconds += time.perf_counter() - began
         note_band(outcome, memory, optimizer.shape if decision is None else shape, step)
         if decision is not None:
@@ -305,12 +306,16 @@ def lightning_binsearch(case: Case) -> Outcome:
     low = 1
     high = 2
     while run.fits(run.batch(high)) and high < run.most:
-        low, high = high, high * 2
+        low = high
+        high = high * 2
     if run.outcome.ooms == 0:
         return run.finish(run.batch(high), lambda _: None)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if run.fits(run.batch(middle)) else (low, middle)
+        if run.fits(run.batch(middle)):
+            low = middle
+        else:
+            high = middle
     return run.finish(run.batch(low), lambda _: None)
 
 
@@ -363,21 +368,17 @@ def additive(case: Case) -> Outcome:
     while run.memory.steps < run.steps:
         if run.fits(shape, 50):
             use = run.memory.share(shape)
-            step = 0
-            step = 1 if use < PEERS_BAND[0] else -1 if use > PEERS_BAND[1] else 0
+            step = int(use < PEERS_BAND[0]) - int(use > PEERS_BAND[1])
         else:
             step = -1
         place = ladder.index(shape.lq_size)
+        side = shape.lq_size
+        batch = shape.batch_size
         if step and 0 <= place + step < len(ladder):
-            shape = Shape(
-                ladder[place + step],
-                min(shape.batch_size, bounds.largest_batch(ladder[place + step])),
-            )
-        elif step:
-            shape = Shape(
-                shape.lq_size,
-                max(1, min(shape.batch_size + step, bounds.largest_batch(shape.lq_size))),
-            )
+            side = ladder[place + step]
+        else:
+            batch = batch + step
+        shape = Shape(side, max(1, min(batch, bounds.largest_batch(side))))
     return run.finish(shape, lambda _: None)
 
 
@@ -418,16 +419,19 @@ def row(name: str, outcomes: list[Outcome]) -> str:
     above = 100 * sum(o.end > 1.0 or o.gave_up for o in outcomes) / count
     ooms = statistics.fmean(o.ooms for o in outcomes)
     moved = statistics.fmean(o.moves for o in outcomes)
+    to_band = (percentile(moves, 0.5), percentile(moves, 0.95))
+    steps_to = (percentile(steps, 0.5), percentile(steps, 0.95))
     return (
         f"{name:<24}{landing(BAND):>8.1f}{landing(PEERS_BAND):>8.1f}{statistics.fmean(ends):>8.1f}"
-        f"{ooms:>8.3f}{above:>8.1f}{moved:>8.1f}{percentile(moves, 0.5):>7.0f}{percentile(moves, 0.95):>6.0f}"
-        f"{percentile(steps, 0.5):>8.0f}{percentile(steps, 0.95):>6.0f}{100 * len(steps) / count:>9.1f}"
+        f"{ooms:>8.3f}{above:>8.1f}{moved:>8.1f}{to_band[0]:>7.0f}{to_band[1]:>6.0f}"
+        f"{steps_to[0]:>8.0f}{steps_to[1]:>6.0f}{100 * len(steps) / count:>9.1f}"
     )
 
 
 def report_ours(outcomes: list[Outcome]) -> Iterator[str]:
-    errors = [100 * error for o in outcomes for _, error in o.errors]
-    near = [100 * error for o in outcomes for factor, error in o.errors if factor <= 2]
+    pairs = list(itertools.chain.from_iterable(o.errors for o in outcomes))
+    errors = [100 * error for _, error in pairs]
+    near = [100 * error for factor, error in pairs if factor <= 2]
     within = [o for o in outcomes if o.steps_to_band is not None]
     good = sum((o.moves_to_band or 0) <= 8 and (o.steps_to_band or 0) <= 150 for o in within)
     yield (
@@ -444,7 +448,8 @@ def report_ours(outcomes: list[Outcome]) -> Iterator[str]:
 def report_hard(cases: list[Case], reasons: list[str]) -> Iterator[str]:
     """What ours does on the cards where no shape is in the band."""
     for reason in sorted(set(reasons) - {"yes"}):
-        outcomes = [ours(case) for case, own in zip(cases, reasons, strict=True) if own == reason]
+        chosen = [case for case, why in zip(cases, reasons, strict=True) if why == reason]
+        outcomes = [ours(case) for case in chosen]
         yield (
             f"ours where the band is out of reach, {reason} ({len(outcomes)} cards): use "
             f"{100 * statistics.fmean(min(o.end, 1) for o in outcomes):.1f} %, "
@@ -492,14 +497,11 @@ def main() -> int:
         if name == "ours":
             notes += report_ours(outcomes)
             notes += report_hard(cases, reasons)
-            missed = [
-                (c, o)
-                for c, o in zip(fair, outcomes, strict=True)
-                if not BAND[0] <= o.end <= BAND[1]
-            ]
+            runs = zip(fair, outcomes, strict=True)
+            misses = [(c, o) for c, o in runs if not BAND[0] <= o.end <= BAND[1]]
             notes += [
-                f"missed: card {c.card.seed}: {o.end:.1%} at {o.shape}"
-                for c, o in missed[: arguments.misses]
+                f"missed: card {case.card.seed}: {outcome.end:.1%} at {outcome.shape}"
+                for case, outcome in misses[: arguments.misses]
             ]
     print(
         "\nuse, landing and 'above' (the end is above the memory, or the run died there) are those "

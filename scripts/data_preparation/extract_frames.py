@@ -24,11 +24,11 @@ import re
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,30 +39,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.table import Table
 
-from traiNNer.data.video_colors import Frame, FrameToRgb
-from traiNNer.data.video_files import open_video, reason_of, scan_video, video_errors
-from traiNNer.data.video_writing import staging, write_frame
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.progress import ProgressBar
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
+from traiNNer.video.colors import Frame, FrameToRgb
+from traiNNer.video.files import open_video, reason_of, scan_video, video_errors
+from traiNNer.video.writing import staging, write_frame
 
 if TYPE_CHECKING:
-    from av import VideoFrame, VideoStream
+    from av import Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import InputContainer
 
-CUT_THRESHOLD = (
-    0.16  # all cuts between 15 different photographs exceed it, pans of 1/7 of the width do not
-)
+# All cuts between 15 different photographs exceed it, pans of 1/7 of the width do not.
+CUT_THRESHOLD = 0.16
+# Enough to tell scenes apart, and small enough that comparing costs less than decoding.
 SMALL_SIDE = 64
-AHEAD = BEHIND = 5  # frames that are looked at around a cut; a flash is shorter
-RESTLESS = 2.0  # a cut is this many times the usual level
-FLAT = 1.5  # levels of standard deviation: below, there is no structure to compare
-STILL = 4.0  # levels: every cell of 8x8 pixels of a duplicate changes by less
+# Frames that are looked at around a cut; a flash is shorter.
+AHEAD = 5
+BEHIND = 5
+# A cut is this many times the usual level.
+RESTLESS = 2.0
+# Levels of standard deviation: below, there is no structure to compare.
+FLAT = 1.5
+# Levels: every cell of 8x8 pixels of a duplicate changes by less, which coding noise stays below.
+STILL = 4.0
+# Compressing PNG is what takes the time, and it runs without Python.
 WRITERS = min(8, os.cpu_count() or 1)
-WRITING = 2 * WRITERS  # frames that wait to be written, at most
-HDR_CURVES = (16, 18)  # FFmpeg's numbers of PQ and HLG
+# Frames that wait to be written, at most.
+WRITING = 2 * WRITERS
+# FFmpeg's numbers of PQ and HLG.
+HDR_CURVES = (16, 18)
 HDR = "this is HDR, which is written as it is, without tone mapping"
 INTERLACED = "this is interlaced; deinterlace it first, or the frames have combs"
+
+# Writes a frame to a file; the suffix says how.
+WriteFrame = Callable[[Path, Frame], None]
 
 
 class Look(NamedTuple):
@@ -102,11 +113,11 @@ def look_at(rgb: Frame) -> Look:
     size = (max(16, round(width * ratio)), max(16, round(height * ratio)))
     small = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb)
     counts = np.concatenate(
+        # Bins of 8 levels, so that coding noise moves little from one to another.
         [cv2.calcHist([small], [channel], None, [32], [0, 256]).T for channel in range(3)]
     )
-    smooth = cv2.GaussianBlur(
-        counts / (size[0] * size[1]), (9, 1), 1.5
-    )  # a shade lighter is no other colour
+    # Blurred, because a shade lighter is no other colour.
+    smooth = cv2.GaussianBlur(counts / (size[0] * size[1]), (9, 1), 1.5)
     return Look(small[..., 0].astype(np.float32), np.asarray(smooth, np.float32))
 
 
@@ -114,6 +125,7 @@ def difference(one: Look, other: Look) -> float:
     """From 0 (alike) to 1 (nothing in common)."""
     if one.luma.shape != other.luma.shape:  # they are of different sizes
         return 1.0
+    # Both ways: a zoom shows the middle of one in the other, but not the other way round.
     structure = 1 - max(correlation(one.luma, other.luma), correlation(other.luma, one.luma))
     colour = float(np.abs(one.histograms - other.histograms).sum(axis=1).mean()) / 2
     return (structure * colour) ** 0.5
@@ -121,14 +133,15 @@ def difference(one: Look, other: Look) -> float:
 
 def correlation(part: NDArray[np.float32], whole: NDArray[np.float32]) -> float:
     """The highest of the middle of one with any place of the other, at least 0."""
-    middle, opposite = (image[len(image) // 4 : -(len(image) // 4)] for image in (part, whole))
-    side = part.shape[1] // 4
-    middle = middle[:, side:-side]
-    opposite = opposite[:, side:-side]
+    # A quarter on each side is how far a pan may go.
+    rows = slice(part.shape[0] // 4, -(part.shape[0] // 4))
+    columns = slice(part.shape[1] // 4, -(part.shape[1] // 4))
+    middle = part[rows, columns]
     if middle.std() < FLAT:
-        return float(opposite.std() < FLAT)
-    found = cv2.matchTemplate(whole, np.ascontiguousarray(middle), cv2.TM_CCOEFF_NORMED)
-    return float(np.nan_to_num(found, posinf=0, neginf=0).max().clip(0, 1))
+        return float(whole[rows, columns].std() < FLAT)
+    match = cv2.matchTemplate(whole, np.ascontiguousarray(middle), cv2.TM_CCOEFF_NORMED)
+    # Where the other is flat, a correlation is 0 / 0.
+    return float(np.nan_to_num(match, posinf=0, neginf=0).max().clip(0, 1))
 
 
 def find_cuts(
@@ -180,10 +193,12 @@ class Reader:
         self._end = end
         self._keep_going = keep_going
         self._whole = start == 0 and end == float("inf")
-        self.read = self.damaged = 0
+        self.read = 0
+        self.damaged = 0
         self.notes: list[str] = []
         self.total = 0
         """The frames that are to be expected, 0 if that is unknown."""
+        # What cannot be indexed may still be decoded in part.
         try:
             video = scan_video(path)
             span = min(len(video) / float(video.fps or 1), end) - start
@@ -199,16 +214,15 @@ class Reader:
         missing = True
         convert = FrameToRgb(stream.codec_context.name)
         with container:
-            stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]  # the setter takes names
+            # The setter takes names, and pyright knows the getter only.
+            stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
             stream.codec_context.options = {"err_detect": "explode"}  # instead of patching holes
             zero = float((stream.start_time or 0) * (stream.time_base or 0))
             if self._start and stream.time_base:
-                with contextlib.suppress(
-                    *video_errors()
-                ):  # where seeking is impossible, all before is decoded
-                    container.seek(
-                        int((self._start + zero) / stream.time_base), stream=stream, backward=True
-                    )
+                target = int((self._start + zero) / stream.time_base)
+                # Where seeking is impossible, all before is decoded.
+                with contextlib.suppress(*video_errors()):
+                    container.seek(target, stream=stream, backward=True)
             for frame in self._decode(container, stream):
                 if frame is None:
                     missing = True
@@ -216,7 +230,7 @@ class Reader:
                 time = self._start if frame.time is None else frame.time - zero
                 if time >= self._end:
                     break
-                if time < self._start - 1e-6:
+                if time < self._start - 1e-6:  # decoded on the way from the key frame
                     continue
                 self._note(frame)
                 self.read += 1
@@ -245,11 +259,8 @@ class Reader:
                         continue
                     waits_for_key = False
                     first_time = packet.pts
-                if packet.is_corrupt:
-                    raise ValueError("a packet is cut short")
-                for frame in context.decode(packet if packet.size else None):
-                    if frame.is_corrupt:
-                        raise ValueError("its data are damaged")
+                for frame in decode_sound(context, packet):
+                    # What is shown before the key frame refers to what was left out.
                     if first_time is None or frame.pts is None or frame.pts >= first_time:
                         yield frame
             except EOFError:  # nothing is left in the decoder
@@ -257,6 +268,7 @@ class Reader:
             except video_errors() as error:
                 self._report(error)
                 yield None
+                # All until the next key frame would be made from what is damaged.
                 context.flush_buffers()
                 waits_for_key = True
 
@@ -277,23 +289,48 @@ class Reader:
                 self.notes.append(note)
 
 
+def decode_sound(context: VideoCodecContext, packet: Packet[Any]) -> Iterator[VideoFrame]:
+    """The frames of a packet, or those that the decoder still holds if it is the empty one at the
+    end.
+
+    Raises:
+        ValueError: if the packet or one of the frames is damaged.
+    """
+    if packet.is_corrupt:
+        raise ValueError("a packet is cut short")
+    for frame in context.decode(packet if packet.size else None):
+        if frame.is_corrupt:
+            raise ValueError("its data are damaged")
+        yield frame
+
+
 class SceneWriter:
     """Writes frames into `folder`/NAME_scene0001 and so on; scenes that are too short leave
     nothing.
     """
 
     def __init__(
-        self, folder: Path, name: str, arguments: argparse.Namespace, pool: ThreadPoolExecutor
+        self,
+        folder: Path,
+        name: str,
+        arguments: argparse.Namespace,
+        pool: ThreadPoolExecutor,
+        write: WriteFrame,
     ) -> None:
+        self._write = write
         self._folder = folder
         self._name = name
         self._arguments = arguments
         self._pool = pool
         self._current = folder / "current"
-        self._offered = self._count = 0
+        self._offered = 0
+        self._count = 0
         self._still: NDArray[np.uint8] | None = None
         self._pending: deque[Future[None]] = deque()
-        self.scenes = self.written = self.dropped = self.kept = 0
+        self.scenes = 0
+        self.written = 0
+        self.dropped = 0
+        self.kept = 0
 
     def begin(self) -> None:
         """End the scene so far, if any."""
@@ -306,7 +343,8 @@ class SceneWriter:
         elif self._count:
             self.dropped += 1
             shutil.rmtree(self._current)
-        self._offered = self._count = 0
+        self._offered = 0
+        self._count = 0
         self._still = None
 
     def add(self, rgb: Frame) -> None:
@@ -319,12 +357,13 @@ class SceneWriter:
         if len(self._pending) >= WRITING:  # memory stays flat
             self._pending.popleft().result()
         path = self._current / f"{self._count:05}.{self._arguments.format}"
-        self._pending.append(self._pool.submit(write_frame, path, rgb))
+        self._pending.append(self._pool.submit(self._write, path, rgb))
         self._count += 1
         self.kept += 1
 
     def _is_duplicate(self, rgb: Frame) -> bool:
         size = (max(1, rgb.shape[1] // 8), max(1, rgb.shape[0] // 8))
+        # Means of 8x8 pixels, as large as the blocks of a codec: its noise cancels out in them.
         cells = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         if self._still is not None and cv2.absdiff(cells, self._still).max() < STILL:
             return True
@@ -332,14 +371,14 @@ class SceneWriter:
         return False
 
 
-def extract(path: Path, arguments: argparse.Namespace) -> Summary:
+def extract(path: Path, arguments: argparse.Namespace, write: WriteFrame) -> Summary:
     """Write the scenes of a video below OUT."""
     reader = Reader(path, arguments.start, arguments.end, arguments.keep_going)
     bar = ProgressBar(reader.total, 0)
     bar.say(path.name)
     try:
         with staging(arguments.out / path.stem) as folder, ThreadPoolExecutor(WRITERS) as pool:
-            scenes = SceneWriter(folder, path.stem, arguments, pool)
+            scenes = SceneWriter(folder, path.stem, arguments, pool, write)
             for rgb, cut in find_cuts(reader.frames(), arguments.cut_threshold):
                 if cut:
                     scenes.begin()
@@ -463,10 +502,10 @@ def check(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.start < arguments.end:
         raise OptionsError("--start must be at least 0 and before --end")
     stems = [path.stem for path in arguments.videos]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
+    repeated = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if repeated is not None:
         raise OptionsError(
-            f"two of the videos are called {twice}, and so would be their scenes; take two --out"
+            f"two of the videos are called {repeated}, and so would be their scenes; take two --out"
         )
     for stem in stems:
         there = scene_folders(arguments.out, stem)
@@ -476,14 +515,15 @@ def check(arguments: argparse.Namespace) -> None:
             )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Extract all videos and say what came out."""
+def run(arguments: argparse.Namespace, write: WriteFrame = write_frame) -> int:
+    """Extract all videos and print what was written."""
     check(arguments)
     table = Table("video", "frames read", "scenes", "frames written", "scenes dropped", "damages")
     summaries = []
     for path in arguments.videos:
-        summaries.append(extract(path, arguments))
+        summaries.append(extract(path, arguments, write))
         table.add_row(*map(str, summaries[-1][:-1]))
+    # In a pipe rich takes 80 columns, which would break the names of videos.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     for summary in summaries:
         for note in summary.notes:

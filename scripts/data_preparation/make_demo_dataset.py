@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from traiNNer.data.demo import make_demo_dataset
 from traiNNer.data.scan import scan_folder
+from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.utils.errors import TraiNNerError
 
 
@@ -22,14 +22,15 @@ def main() -> int:
         "--root", type=Path, default=Path("datasets/demo"), help="where to (default: %(default)s)"
     )
     root = parser.parse_args().root
+    # Not by run_plainly, which imports the engine: this one is a matter of a second.
     try:
-        made = make_demo_dataset(root)
+        is_new = make_demo_dataset(root)
         train, val = (len(scan_folder(root / split / "gt")) for split in ("train", "val"))
     except TraiNNerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     print(
-        f"{'made' if made else 'already there:'} {root}: {train} pairs for training, {val} for "
+        f"{'made' if is_new else 'already there:'} {root}: {train} pairs for training, {val} for "
         "validation, scale 2"
     )
     return 0

@@ -16,29 +16,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.progress import Progress
 
-from traiNNer.data.demo_video import FRAMES, SCALE, make_demo_video
+from traiNNer.demo.video import FRAMES, SCALE, make_demo_video
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.logs import console
 
 
 def run(out: Path, overwrite: bool) -> int:
     """Make the data set and say what is there."""
+    # Making it takes a while, so there is a bar; in a pipe its lines would only be noise.
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("scenes", total=None)
-        made = make_demo_video(
+        is_new = make_demo_video(
             out,
             overwrite=overwrite,
             tell=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    train, val = (
-        len([path for path in (out / split / "gt").iterdir() if path.is_dir()])
-        for split in ("train", "val")
-    )
+    train, val = (count_scenes(out / split / "gt") for split in ("train", "val"))
     print(
-        f"{'made' if made else 'already there:'} {out}: {train} scenes for training, {val} for "
+        f"{'made' if is_new else 'already there:'} {out}: {train} scenes for training, {val} for "
         f"validation, {FRAMES} frames each, scale {SCALE}"
     )
     return 0
+
+
+def count_scenes(folder: Path) -> int:
+    """How many scenes a folder holds, by their own folders."""
+    return sum(path.is_dir() for path in folder.iterdir())
 
 
 def main(argv: list[str] | None = None) -> int:

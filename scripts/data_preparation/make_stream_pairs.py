@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -34,9 +34,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.table import Table
 
-from traiNNer.data.demo_video import shrink
 from traiNNer.data.scan import ScannedImage, scan_folder
-from traiNNer.data.video_writing import (
+from traiNNer.demo.photographs import shrink
+from traiNNer.engine.command_line import run_plainly
+from traiNNer.engine.progress import ProgressBar
+from traiNNer.utils.arithmetic import round_down
+from traiNNer.utils.errors import DataError, DiskError, OptionsError
+from traiNNer.utils.images import read_image
+from traiNNer.utils.seeds import hash_seed
+from traiNNer.video.writing import (
     CODECS,
     PRESETS,
     Compression,
@@ -46,16 +52,15 @@ from traiNNer.data.video_writing import (
     staging,
     write_frame,
 )
-from traiNNer.engine.command_line import run_plainly
-from traiNNer.engine.progress import ProgressBar
-from traiNNer.utils.arithmetic import round_down
-from traiNNer.utils.errors import DataError, DiskError, OptionsError
-from traiNNer.utils.images import read_image
-from traiNNer.utils.seeds import hash_seed
 
 RECORD = "stream_pairs.json"
-LEAST_LQ_SIDE = 32  # pixels; smaller frames are refused by libx265, and no network wants them
+# In pixels; smaller frames are refused by libx265, and no network wants them.
+LEAST_LQ_SIDE = 32
 UNITS = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+# Writes a frame to a file; the suffix says how.
+WriteFrame = Callable[[Path, Frame], None]
 
 
 class Scene(NamedTuple):
@@ -79,6 +84,26 @@ class Job(NamedTuple):
     encoding: Encoding
     root: str
     write_gt: bool
+
+
+class Workplace(NamedTuple):
+    """What the jobs share.
+
+    Attributes:
+        folder: where they write.
+        scale: GT is this many times larger than LQ.
+        fps: frames per second.
+        write: writes a frame.
+        bar: is told of each frame.
+        stop: set when the jobs are to end at their next frame.
+    """
+
+    folder: Path
+    scale: int
+    fps: Fraction
+    write: WriteFrame
+    bar: ProgressBar
+    stop: threading.Event
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -181,6 +206,7 @@ def find_scenes(root: Path, scale: int) -> list[Scene]:
     for image in scan_folder(root):
         folders.setdefault(image.name.rpartition("/")[0], []).append(image)
     if "" in folders:
+        # Pictures of all kinds would pass for one scene.
         raise DataError(
             f"{root} holds frames itself ({folders[''][0].name}); give the folder that holds the "
             "folder of each scene"
@@ -218,6 +244,7 @@ def make_scene(folder: Path, name: str, images: list[ScannedImage], scale: int) 
             f"{odd.path} is {odd.size}, the scene's first frame {frames[0].size}; split the scene "
             "there"
         )
+    # LQ needs even sides, so GT needs sides of twice the scale.
     multiple = 2 * scale
     header = frames[0].header
     size = (round_down(header.width, multiple), round_down(header.height, multiple))
@@ -245,8 +272,9 @@ def encodings(arguments: argparse.Namespace) -> list[Encoding]:
     else:
         rates = [{"bitrate": bitrate} for bitrate in arguments.bitrate]
     common = {"gop": arguments.gop, "preset": arguments.preset}
-    made = [Encoding(codec, **rate, **common) for codec in arguments.codec for rate in rates]
-    return list(dict.fromkeys(made))
+    variants = [Encoding(codec, **rate, **common) for codec in arguments.codec for rate in rates]
+    # A rate that was named twice would get twice as many scenes.
+    return list(dict.fromkeys(variants))
 
 
 def plan(scenes: list[Scene], variants: list[Encoding], seed: int, everything: bool) -> list[Job]:
@@ -259,34 +287,35 @@ def plan(scenes: list[Scene], variants: list[Encoding], seed: int, everything: b
             for variant, root in zip(variants, roots, strict=True)
             for scene in scenes
         ]
+    # By a hash, so that scenes of one film, which have similar names, get different rates.
     order = sorted(scenes, key=lambda scene: (hash_seed(seed, *scene.name.encode()), scene.name))
     dealt = {scene.name: variants[place % len(variants)] for place, scene in enumerate(order)}
     return [Job(scene, dealt[scene.name], "lq", crop) for scene in scenes]
 
 
-def make_pair(
-    job: Job, folder: Path, scale: int, fps: Fraction, bar: ProgressBar, stop: threading.Event
-) -> dict[str, Any]:
-    """Write the frames of a job below `folder`; the scene's entry of the record."""
+def shrunk_frames(job: Job, place: Workplace) -> Iterator[Frame]:
+    """LQ before it is encoded, frame by frame; GT is written on the way where it is cropped."""
+    width, height = job.scene.size
+    for image in job.scene.frames:
+        if place.stop.is_set():
+            raise KeyboardInterrupt
+        gt = read_gt(image)[:height, :width]
+        if job.write_gt:
+            place.write(place.folder / "gt" / job.scene.name / f"{image.path.stem}.png", gt)
+        yield shrink(gt, place.scale)
+
+
+def make_pair(job: Job, place: Workplace) -> dict[str, Any]:
+    """Write the frames of a job; returns the scene's entry of the record."""
     scene = job.scene
-    (width, height) = job.scene.size
-
-    def shrunk() -> Iterator[Frame]:
-        for image in scene.frames:
-            if stop.is_set():
-                raise KeyboardInterrupt
-            gt = read_gt(image)[:height, :width]
-            if job.write_gt:
-                write_frame(folder / "gt" / scene.name / f"{image.path.stem}.png", gt)
-            yield shrink(gt, scale)
-
-    size = (width // scale, height // scale)
-    compression = Compression(size, fps, job.encoding)
+    size = (scene.size[0] // place.scale, scene.size[1] // place.scale)
+    compression = Compression(size, place.fps, job.encoding)
+    frames = compression.run(shrunk_frames(job, place))
     squares = 0.0
-    for image, (clean, lq) in zip(scene.frames, compression.run(shrunk()), strict=True):
+    for image, (clean, lq) in zip(scene.frames, frames, strict=True):
         squares += float(np.square(lq.astype(np.float32) - clean).mean(dtype=np.float64))
-        write_frame(folder / job.root / scene.name / f"{image.path.stem}.png", lq)
-        bar.advance()
+        place.write(place.folder / job.root / scene.name / f"{image.path.stem}.png", lq)
+        place.bar.advance()
     count = len(scene.frames)
     bits_per_pixel = compression.bits / (count * size[0] * size[1])
     error = squares / count
@@ -298,7 +327,7 @@ def make_pair(
         "frames": count,
         "lq_size": list(size),
         "bits_per_pixel": round(bits_per_pixel, 4),
-        "kbit_per_s": round(float(compression.bits / count * fps) / 1000, 1),
+        "kbit_per_s": round(float(compression.bits / count * place.fps) / 1000, 1),
         "psnr": round(10 * float(np.log10(255**2 / error)), 2) if error else None,
     }
 
@@ -306,9 +335,10 @@ def make_pair(
 def read_gt(image: ScannedImage) -> Frame:
     """8 bit, whatever the file has."""
     pixels = read_image(image.path)
-    return (pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0)).astype(
-        np.uint8, copy=False
-    )
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    # 257 is 65535 / 255: white stays white.
+    return np.round(pixels / 257.0).astype(np.uint8)
 
 
 def check_places(gt_root: Path, out: Path, targets: list[str], overwrite: bool) -> None:
@@ -318,6 +348,7 @@ def check_places(gt_root: Path, out: Path, targets: list[str], overwrite: bool) 
     Raises:
         OptionsError: naming what is in the way.
     """
+    # Resolved, because a link may lead to GT by another name.
     source = gt_root.resolve()
     place = out.resolve()
     if place == source or source in place.parents:
@@ -333,6 +364,7 @@ def check_places(gt_root: Path, out: Path, targets: list[str], overwrite: bool) 
             )
     if there and not overwrite:
         raise OptionsError(f"{there[0]} is there already; --overwrite replaces it")
+    # Even --overwrite replaces only what this program has written.
     if there and not (out / RECORD).is_file():
         raise OptionsError(
             f"{there[0]} was not made by this program (there is no {out / RECORD}); choose another "
@@ -349,6 +381,7 @@ def install(folder: Path, out: Path, targets: list[str]) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # The former roots too: LQ of another rate would lie beside the new ones.
         for number, target in enumerate(dict.fromkeys([*targets, *former_roots(out)])):
             if (out / target).exists():
                 (out / target).rename(folder / f"trash{number}")
@@ -362,22 +395,24 @@ def former_roots(out: Path) -> list[str]:
     """The roots that a former call made, as far as they look like its own."""
     try:
         roots = json.loads((out / RECORD).read_bytes())["roots"]
+        # A record that was edited could name any folder, and these are thrown away.
         return [root for root in roots if re.fullmatch(r"lq(_h26[45]_[\w.]+)?", root)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def make_all(jobs: list[Job], folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run the jobs, several at a time; their entries of the record."""
+def make_all(
+    jobs: list[Job], folder: Path, arguments: argparse.Namespace, write: WriteFrame
+) -> list[dict[str, Any]]:
+    """Run the jobs, several at a time; returns their entries of the record."""
     bar = ProgressBar(sum(len(job.scene.frames) for job in jobs), 0)
     stop = threading.Event()
+    place = Workplace(folder, arguments.scale, arguments.fps, write, bar, stop)
     bar.say(f"frames of {len(jobs)} scenes")
     try:
         with ThreadPoolExecutor(arguments.workers) as pool:
-            waiting = [
-                pool.submit(make_pair, job, folder, arguments.scale, arguments.fps, bar, stop)
-                for job in jobs
-            ]
+            # Threads are enough: encoding, decoding and compressing PNG all run without Python.
+            waiting = [pool.submit(make_pair, job, place) for job in jobs]
             try:
                 return [future.result() for future in waiting]
             finally:  # after the first error or Ctrl-C the others end at their next frame
@@ -403,11 +438,12 @@ def print_table(entries: list[dict[str, Any]]) -> None:
             f"{entry['kbit_per_s']:.0f}",
             "lossless" if entry["psnr"] is None else f"{entry['psnr']:.2f} dB",
         )
+    # In a pipe rich takes 80 columns, which would break the names of scenes.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Make the pairs and say what was made."""
+def run(arguments: argparse.Namespace, write: WriteFrame = write_frame) -> int:
+    """Make the pairs and print what was made."""
     out: Path = arguments.out
     variants = encodings(arguments)
     scenes = find_scenes(arguments.gt_root, arguments.scale)
@@ -415,6 +451,7 @@ def run(arguments: argparse.Namespace) -> int:
     roots = list(dict.fromkeys(job.root for job in jobs))
     targets = [*roots, *(["gt"] if jobs[0].write_gt else []), RECORD]
     check_places(arguments.gt_root, out, targets, arguments.overwrite)
+    # What is needed to make the same pairs again.
     record: dict[str, Any] = {
         "gt": str((out / "gt" if jobs[0].write_gt else arguments.gt_root).absolute()),
         "roots": roots,
@@ -425,7 +462,7 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
     }
     with staging(out) as folder:
-        record["scenes"] = make_all(jobs, folder, arguments)
+        record["scenes"] = make_all(jobs, folder, arguments, write)
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         install(folder, out, targets)
     print_table(record["scenes"])

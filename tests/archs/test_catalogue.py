@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from traiNNer.archs import ArchSpec, build_network
 from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
+from traiNNer.archs.counting import count_parameters
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import ARCHS
 
@@ -167,7 +168,7 @@ def test_parameters_are_listed_with_types_that_can_be_checked(spec: ArchSpec) ->
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.default is not inspect.Parameter.empty, parameter.name
         pydantic.TypeAdapter(parameter.annotation).validate_python(parameter.default)
-    assert set(spec.defaults) <= set(spec.parameter_names) | set(spec._class_parameters)
+    assert set(spec.defaults) <= set(spec.parameter_names) | set(spec.class_parameters)
 
 
 @by_name
@@ -223,8 +224,8 @@ def test_lists_and_tuples_are_made_what_the_class_wants() -> None:
     for kind in (list, tuple):
         build_network("swinir_s", scale=2, depths=kind([2, 2]), num_heads=kind([2, 2]), **small)
         build_network("hat_s", scale=2, depths=kind([2, 2]), num_heads=kind([2, 2]), embed_dim=48)
-    assert isinstance(ARCHS["swinir_s"]._class_parameters["depths"].default, list)
-    assert isinstance(ARCHS["hat_s"]._class_parameters["depths"].default, tuple)
+    assert isinstance(ARCHS["swinir_s"].class_parameters["depths"].default, list)
+    assert isinstance(ARCHS["hat_s"].class_parameters["depths"].default, tuple)
 
 
 def test_a_parameter_goes_before_the_variants_own() -> None:
@@ -236,7 +237,7 @@ def test_a_parameter_goes_before_the_variants_own() -> None:
 @pytest.mark.parametrize("name", ["compact", "hat_s", "nafnet", "fdat_tiny"])
 def test_weights_are_counted(name: str) -> None:
     spec = ARCHS[name]
-    assert spec.count_parameters(spec.default_scale) == count(spec(scale=spec.default_scale))
+    assert count_parameters(spec, spec.default_scale) == count(spec(scale=spec.default_scale))
 
 
 def count(network: nn.Module) -> int:

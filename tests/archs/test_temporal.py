@@ -24,9 +24,10 @@ from torch.nn import functional
 from tests.archs.test_catalogue import FIRST_OF_CLASS, LEAN, REPEATS, REPEATS_LISTED
 from traiNNer.archs import ArchSpec, build_network
 from traiNNer.archs.catalogue import SPECS, TEMPORAL
+from traiNNer.archs.counting import count_parameters
 from traiNNer.archs.loading import load_model
+from traiNNer.archs.parameters import INPUTS
 from traiNNer.archs.recurrent import Recurrent
-from traiNNer.archs.spec import _INPUTS
 from traiNNer.options.components import parameter_fields
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError, OptionsError
@@ -265,7 +266,7 @@ def sees_all_frames(spec: ArchSpec, scale: int) -> bool:
     """Whether the network can be built for the channels of three frames, and the centre's depend on
     all of them.
     """
-    if not (spec.stacked_class or any(name in _INPUTS for name in spec._class_parameters)):
+    if not (spec.stacked_class or any(name in INPUTS for name in spec.class_parameters)):
         return False  # nothing tells the class how many channels it gets
     size = 16 if spec.name in LEAN else spec.min_size
     lq = torch.rand(spec.min_batch, 9, size, size, requires_grad=True)
@@ -439,6 +440,7 @@ def test_a_clip_is_no_image_for_a_checkpoint_of_elsewhere(tmp_path: Path) -> Non
 
 def test_weights_are_counted() -> None:
     for name, parameters in CASES.values():
-        counted = ARCHS[name].for_parameters(parameters).count_parameters(2, **parameters)
+        spec = ARCHS[name].for_parameters(parameters)
+        counted = count_parameters(spec, 2, **parameters)
         network = build_network(name, scale=2, **parameters)
         assert counted == sum(parameter.numel() for parameter in network.parameters())

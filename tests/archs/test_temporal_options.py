@@ -90,7 +90,10 @@ def test_what_cannot_be_built() -> None:
         ),
         (
             "frames: 3",
-            r"network_g\.arch is missing: expected the image network that sees the frames; there are: ",
+            (
+                r"network_g\.arch is missing: expected the image network that sees the frames; "
+                r"there are: "
+            ),
         ),
         ("arch: 7", r"network_g\.arch = 7: expected the image network"),
         (

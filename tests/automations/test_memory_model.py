@@ -101,7 +101,7 @@ def test_a_padding_that_was_not_declared_is_found() -> None:
     model, memory = taught(
         card, [Shape(32, 1), Shape(32, 4), Shape(68, 4), Shape(100, 4), Shape(64, 12)]
     )
-    assert model.window == 32
+    assert model.padding == 32
     assert error(model, memory, Shape(72, 10)) < 0.02
     assert model.pixels(Shape(65, 1)) == 96**2
 
@@ -110,7 +110,7 @@ def test_a_failure_tells_of_padding_too() -> None:
     card = CardModel(total=6 * GIB, persistent=GIB, bytes_per_pixel=64 * KIB, padding=64)
     model, _ = taught(card, [Shape(64, 1), Shape(64, 4), Shape(64, 8)])
     model.observe_failure(Shape(68, 8), 6 * GIB)
-    assert model.window == 64
+    assert model.padding == 64
 
 
 def test_the_size_multiple_and_frames_are_reckoned_with() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from traiNNer.automations import (
+    AutomationContext,
     CardModel,
+    Decision,
     DynamicBatchAndPatchSizeOptimizer,
     MemoryReading,
     NothingSmallerError,
@@ -34,13 +36,14 @@ CARD = CardModel(
 )
 BOUNDS = ShapeBounds(16, 256, 8)
 START = Shape(64, 8)
-INJECTED = frozenset({"bounds", "start", "total"})
+INJECTED = frozenset({"context"})
 
 
 def make(
     card: CardModel = CARD, bounds: ShapeBounds = BOUNDS, **options: Any
 ) -> DynamicBatchAndPatchSizeOptimizer:
-    return DynamicBatchAndPatchSizeOptimizer(bounds, START, card.total, **options)
+    context = AutomationContext(bounds, START, card.total)
+    return DynamicBatchAndPatchSizeOptimizer(context, **options)
 
 
 def drive(
@@ -54,13 +57,31 @@ def drive(
         try:
             memory.step(shape)
         except SimulatedOutOfMemoryError:
-            decision = optimizer.out_of_memory(shape)
+            decision = fail(optimizer, shape)
         else:
             decision = optimizer.after_step(StepReport(step, shape, memory.read()))
         if decision is not None:
             assert decision.shape == optimizer.shape
             moves.append((step, decision.shape))
     return moves
+
+
+def fail(optimizer: DynamicBatchAndPatchSizeOptimizer, shape: Shape) -> Decision:
+    """A step ran out of memory, and half of it fitted."""
+    half = Shape(shape.lq_size, max(1, shape.batch_size // 2))
+    decision = optimizer.after_out_of_memory(shape, half)
+    assert decision is not None
+    return decision
+
+
+def step(
+    optimizer: DynamicBatchAndPatchSizeOptimizer,
+    reading: MemoryReading,
+    shape: Shape | None = None,
+    *,
+    settled: bool = True,
+) -> Decision | None:
+    return optimizer.after_step(StepReport(1, shape or optimizer.shape, reading, settled))
 
 
 @pytest.mark.parametrize(
@@ -124,32 +145,31 @@ def test_the_first_step_at_a_shape_and_unsettled_ones_are_not_measured() -> None
     optimizer = make(adjustment_frequency=1)
     wrong = MemoryReading(11 * GIB, 11 * GIB, 0, 12 * GIB)
     right = MemoryReading(GIB, GIB, 0, 12 * GIB)
-    optimizer.record(optimizer.shape, wrong)
-    assert optimizer.decide() is None
-    optimizer.record(optimizer.shape, wrong, settled=False)
-    assert optimizer.decide() is None
+    assert step(optimizer, wrong) is None
+    assert step(optimizer, wrong, settled=False) is None
     assert optimizer.model.count == 0
-    optimizer.record(optimizer.shape, right)
-    decision = optimizer.decide()
-    assert decision is not None
-    assert optimizer.decide() is None  # a window is used once
+    assert step(optimizer, right) is not None
+
+
+def test_an_unsettled_step_may_be_the_first_at_its_shape() -> None:
+    optimizer = make(adjustment_frequency=1)
+    reading = MemoryReading(GIB, GIB, 0, 12 * GIB)
+    assert step(optimizer, reading, settled=False) is None
+    assert step(optimizer, reading) is not None
 
 
 def test_batches_of_another_shape_teach_but_do_not_decide() -> None:
     optimizer = make(adjustment_frequency=1)
     for _ in range(3):
-        optimizer.record(Shape(40, 2), MemoryReading(GIB, GIB, 0, 12 * GIB))
-        assert optimizer.decide() is None
+        assert step(optimizer, MemoryReading(GIB, GIB, 0, 12 * GIB), Shape(40, 2)) is None
     assert optimizer.model.knows(Shape(40, 2))
 
 
 def test_an_emergency_does_not_wait_for_the_window() -> None:
     optimizer = make(adjustment_frequency=50)
-    memory = SimulatedMemory(CARD)
-    drive(optimizer, memory, 500)
+    drive(optimizer, SimulatedMemory(CARD), 500)
     landed = optimizer.shape
-    optimizer.record(landed, MemoryReading(10 * GIB, int(11.5 * GIB), 0, 12 * GIB))
-    decision = optimizer.decide()
+    decision = step(optimizer, MemoryReading(10 * GIB, int(11.5 * GIB), 0, 12 * GIB))
     assert decision is not None
     assert decision.shape.pixels() < landed.pixels()
     assert "above the limit of 90%" in decision.reason
@@ -159,8 +179,7 @@ def test_a_thrashing_allocator_is_an_emergency() -> None:
     optimizer = make()
     drive(optimizer, SimulatedMemory(CARD))
     landed = optimizer.shape
-    optimizer.record(landed, MemoryReading(9 * GIB, 10 * GIB, 0, 12 * GIB, alloc_retries=1))
-    decision = optimizer.decide()
+    decision = step(optimizer, MemoryReading(9 * GIB, 10 * GIB, 0, 12 * GIB, alloc_retries=1))
     assert decision is not None
     assert decision.shape.pixels() < landed.pixels()
 
@@ -172,10 +191,11 @@ def test_a_failed_size_is_banned_for_longer_each_time() -> None:
     lengths = []
     for _ in range(3):
         failed = optimizer.shape
-        decision = optimizer.out_of_memory(failed)
+        decision = fail(optimizer, failed)
         assert decision.shape.pixels() < failed.pixels()
         assert "out of memory" in decision.reason
-        lengths.append(optimizer.state_dict()["bans"][-1][-1] - optimizer.windows)
+        state = optimizer.state_dict()
+        lengths.append(state["bans"]["entries"][-1]["until"] - state["window"]["count"])
         for _, shape in drive(optimizer, memory, 60):
             assert shape.pixels() < failed.pixels()
     assert lengths == [25, 50, 100]
@@ -188,9 +208,9 @@ def test_running_out_before_anything_was_measured() -> None:
     with pytest.raises(
         NothingSmallerError, match=r"(?s)lq_size 64, batch 4, on 12.00 GiB.*use_amp: true"
     ):
-        optimizer.out_of_memory(Shape(64, 4))
-    assert optimizer.out_of_memory(Shape(64, 8)).shape == Shape(64, 4)
-    assert make(max_batch_size=1).out_of_memory(Shape(64, 1)).shape == Shape(40, 1)
+        fail(optimizer, Shape(64, 4))
+    assert fail(optimizer, Shape(64, 8)).shape == Shape(64, 4)
+    assert fail(make(max_batch_size=1), Shape(64, 1)).shape == Shape(40, 1)
 
 
 def test_up_and_down_is_held() -> None:
@@ -203,7 +223,7 @@ def test_up_and_down_is_held() -> None:
     moves = drive(optimizer, memory, 1600)
     late = [step for step, _ in moves if step > 800]
     assert len(late) <= 10  # of 20 swings
-    assert optimizer.state_dict()["holds"] > 0
+    assert optimizer.state_dict()["pace"]["holds"] > 0
 
 
 def test_it_stays_where_it_landed() -> None:
@@ -224,7 +244,7 @@ def test_a_resume_on_the_same_card_stays() -> None:
     optimizer = make()
     memory = SimulatedMemory(CARD)
     drive(optimizer, memory, 200)
-    optimizer.out_of_memory(optimizer.shape)
+    fail(optimizer, optimizer.shape)
     drive(optimizer, memory, 20)
     resumed = make()
     resumed.load_state_dict(json.loads(json.dumps(optimizer.state_dict())))
@@ -316,9 +336,16 @@ def test_it_is_registered_with_its_options() -> None:
     entry = AUTOMATIONS["dynamic_batch_and_patch_size_optimizer"]
     names = set(parameter_model(entry, INJECTED).model_fields)
     assert names == {
-        "enabled", "target_vram_usage", "safety_margin", "min_batch_size", "max_batch_size", "min_lq_size",
-        "max_lq_size", "adjustment_frequency", "vram_history_size",
-    }  # fmt: skip
+        "enabled",
+        "target_vram_usage",
+        "safety_margin",
+        "min_batch_size",
+        "max_batch_size",
+        "min_lq_size",
+        "max_lq_size",
+        "adjustment_frequency",
+        "vram_history_size",
+    }
     assert names <= set(parameter_docs(entry))
     assert check_parameters(entry, {"min_lq_size": 64, "enabled": True}, INJECTED) == {
         "min_lq_size": 64,
@@ -339,6 +366,6 @@ def test_it_tells_about_itself(read: Callable[[DynamicBatchAndPatchSizeOptimizer
         "dynamic/oom_total",
     }
     assert (
-        "lq_size 32 (min_lq_size) to 256 (the images), batch 1 to 256 (max_batch_size)"
-        in optimizer.describe()
+        "lq_size 32 (min_lq_size) to 256 (the images), "
+        "batch 1 (the network) to 256 (max_batch_size)" in optimizer.describe()
     )

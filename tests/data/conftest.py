@@ -8,15 +8,6 @@ import pytest
 from image_sets import MakePairs, save, texture
 
 
-@pytest.fixture(autouse=True)
-def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the scan's cache out of the user's home."""
-    home = tmp_path / "cache_home"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    monkeypatch.setenv("LOCALAPPDATA", str(home))
-    return home
-
-
 @pytest.fixture
 def make_pairs(tmp_path: Path) -> MakePairs:
     """Folders of LQ images and their GT, in which each LQ pixel is repeated `scale` x `scale`
@@ -32,7 +23,8 @@ def make_pairs(tmp_path: Path) -> MakePairs:
         heights_widths = (
             [(40 + 2 * k, 44 - k) for k in range(sizes)] if isinstance(sizes, int) else sizes
         )
-        gt, lq = tmp_path / folder / "gt", tmp_path / folder / "lq"
+        gt = tmp_path / folder / "gt"
+        lq = tmp_path / folder / "lq"
         for number, (height, width) in enumerate(heights_widths):
             name = names[number] if names else f"{number:03d}.png"
             image = texture(height, width, seed=number)

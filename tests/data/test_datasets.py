@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,16 @@ import numpy as np
 import pytest
 import torch
 from image_sets import MakePairs, save, texture
+from pydantic import ValidationError
 
 from traiNNer.data import PairedImageDataset, SampleRequest, SingleImageDataset
 from traiNNer.data.crop import draw_plan, pad_to
+from traiNNer.data.pixel_source import IMAGE_FILES
+from traiNNer.data.protocols import EvalSet, TrainingSet
+from traiNNer.data.scan import FileStamp, ScannedImage
+from traiNNer.options.schema import DatasetOptions
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import Pixels
 from traiNNer.utils.registry import DATASETS
 
 
@@ -84,9 +91,10 @@ def test_orientations(make_pairs: MakePairs) -> None:
         dataset = paired(folders, use_hflip=hflip, use_rot=rot)
         return {dataset[SampleRequest(0, 16, seed)].lq.numpy().tobytes() for seed in range(100)}
 
-    assert [len(orientations(*flags)) for flags in ((False, False), (True, False), (False, True), (True, True))] == [
-        1, 2, 4, 8,
-    ]  # fmt: skip
+    assert len(orientations(hflip=False, rot=False)) == 1
+    assert len(orientations(hflip=True, rot=False)) == 2
+    assert len(orientations(hflip=False, rot=True)) == 4
+    assert len(orientations(hflip=True, rot=True)) == 8
 
 
 def test_size_of_the_crop_changes_no_flip(make_pairs: MakePairs) -> None:
@@ -121,7 +129,8 @@ def test_small_images_error(make_pairs: MakePairs) -> None:
     dataset.require_lq_size(18)
     with pytest.raises(
         DataError,
-        match=r"(?s)smaller than the patch of 24x24 .*lq_size 18 or less, or set small_images: skip.*2 times",
+        match=r"(?s)smaller than the patch of 24x24 .*lq_size 18 or less, or set small_images: "
+        r"skip.*2 times",
     ) as error:
         dataset.require_lq_size(24)
     assert "001.png is 40x20" in str(error.value)
@@ -205,3 +214,58 @@ def test_single_images(tmp_path: Path, make_pairs: MakePairs) -> None:
     (lq / "001.png").write_text("text")
     with pytest.raises(DataError, match=r"unusable image:\s+.*001\.png: not a PNG"):
         SingleImageDataset(4, str(lq / "001.png"))
+
+
+@dataclass
+class Store:
+    """A toy of a store in memory: keeps what it decoded, for as long as the file is the same."""
+
+    kept: dict[ScannedImage, Pixels] = field(default_factory=dict)
+    decoded: list[str] = field(default_factory=list)
+
+    def read(self, image: ScannedImage) -> Pixels:
+        assert image.stamp is not None
+        assert image.stamp == FileStamp.of(image.path.stat())
+        if image not in self.kept:
+            self.decoded.append(image.name)
+            self.kept[image] = IMAGE_FILES.read(image)
+            self.kept[image].flags.writeable = False
+        return self.kept[image]
+
+
+def test_pixels_come_from_the_source_that_is_handed_in(make_pairs: MakePairs) -> None:
+    folders = make_pairs(2)
+    store = Store()
+    stored = paired(folders, source=store)
+    plain = paired(folders)
+    for seed in range(6):
+        request = SampleRequest(seed % 2, 16, seed)
+        one = stored[request]
+        other = plain[request]
+        assert torch.equal(one.lq, other.lq)
+        assert one.gt is not None
+        assert other.gt is not None
+        assert torch.equal(one.gt, other.gt)
+    assert store.decoded == ["000.png", "000.png", "001.png", "001.png"]
+    single = SingleImageDataset(2, str(folders[1]), source=store)
+    assert torch.equal(single[SampleRequest(0, None, 0)].lq, plain[SampleRequest(0, None, 0)].lq)
+    assert len(store.decoded) == 4
+
+
+def test_a_source_is_no_option() -> None:
+    for name in ("PairedImageDataset", "SingleImageDataset"):
+        section = {"type": name, "dataroot_gt": "gt", "dataroot_lq": "lq", "source": "memory"}
+        with pytest.raises(ValidationError, match="unknown key") as error:
+            DatasetOptions.model_validate(section)
+        allowed = {e["loc"]: e["ctx"]["allowed"] for e in error.value.errors() if "ctx" in e}
+        assert "source" not in allowed["source",]
+
+
+def test_image_sets_are_what_the_protocols_say(make_pairs: MakePairs) -> None:
+    folders = make_pairs(2)
+    training: TrainingSet = paired(folders)
+    sets: list[EvalSet] = [training, SingleImageDataset(2, str(folders[1]))]
+    for dataset in sets:
+        assert dataset.frames == 1
+        assert dataset.target is None
+        assert dataset.for_validation() is dataset

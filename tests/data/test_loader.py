@@ -28,7 +28,8 @@ from traiNNer.data import (
     eval_batches,
     explain_worker_death,
 )
-from traiNNer.data.loader import ReadErrors, end_workers
+from traiNNer.data.loader import PatchSize, ReadErrors, end_workers
+from traiNNer.data.order import ShuffledOrder
 from traiNNer.utils.errors import DataError
 
 
@@ -79,10 +80,14 @@ def test_epochs_are_permutations(dataset: PairedImageDataset, enlarge_ratio: int
 
 
 def test_crops_differ_between_epochs_and_visits() -> None:
-    sampler = RequestSampler(5, batch_size=4, lq_size=8, seed=1, enlarge_ratio=3)
+    sampler = RequestSampler(
+        ShuffledOrder(5, seed=1, enlarge_ratio=3), batch_size=4, patch=PatchSize(8)
+    )
     requests = [request for batch in islice(iter(sampler), 30) for request in batch]
     assert len({request.seed for request in requests}) == len(requests) == 120
-    other = RequestSampler(5, batch_size=7, lq_size=24, seed=1, enlarge_ratio=3, start=11)
+    other = RequestSampler(
+        ShuffledOrder(5, seed=1, enlarge_ratio=3), batch_size=7, patch=PatchSize(24), start=11
+    )
     again = next(iter(other))
     assert [(r.index, r.seed) for r in again] == [(r.index, r.seed) for r in requests[11:18]]
     assert {r.lq_size for r in again} == {24}
@@ -92,7 +97,7 @@ def test_shape_can_change_while_running(dataset: PairedImageDataset) -> None:
     with loader(dataset) as batches:
         first = next(batches)
         batches.sampler.batch_size = 2
-        batches.sampler.lq_size = 24
+        batches.set_lq_size(24)
         second = next(batches)
         assert second.lq.shape == (2, 3, 24, 24)
         assert batches.samples_consumed == 6
@@ -237,13 +242,13 @@ def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -
         assert len(list(islice(batches, 12))) == 12
 
 
-def test_other_exceptions_stay_what_they_are(
-    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("a fault of ours")
+def test_other_exceptions_stay_what_they_are(make_pairs: MakePairs) -> None:
+    class Faulty(PairedImageDataset):
+        def __getitem__(self, index: object) -> Any:
+            raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr(PairedImageDataset, "__getitem__", fail)
+    gt, lq = make_pairs(7)
+    dataset = Faulty(2, str(gt), str(lq))
     with loader(dataset) as batches, pytest.raises(ZeroDivisionError, match="a fault of ours"):
         next(batches)
 

@@ -126,3 +126,48 @@ def test_crops_of_one_placement_are_nested(height: int) -> None:
         large = collate([Sample(crops[16], None, 0, "", None, placement=placement)])
         for side in (4, 7):
             assert torch.equal(large.crop(side).lq[0], crops[side]), "as if asked for in this size"
+
+
+def gt_alone(count: int = 4, side: int = 16, scale: int = 2) -> Batch:
+    """What a dataset without LQ gives: LQ is made of it later, on the device."""
+    samples = [
+        Sample(
+            None,
+            torch.full((3, side * scale, side * scale), number, dtype=torch.uint8),
+            number,
+            f"lq{number}",
+            f"gt{number}",
+            seed=100 + number,
+            lq_size=side,
+            scale=scale,
+        )
+        for number in range(count)
+    ]
+    return collate(samples)
+
+
+def test_ground_truth_alone_is_a_batch() -> None:
+    batch = gt_alone()
+    assert batch.lq is None
+    assert (len(batch), batch.lq_size, batch.scale, batch.frames) == (4, 16, 2, 1)
+    assert batch.pixels == 4 * 16 * 16
+    assert batch.nbytes == 4 * 3 * 32 * 32
+    first, rest = batch.split(1)
+    assert (first.seeds, rest.seeds) == ([100], [101, 102, 103])
+    again = Batch.merge([first, rest])
+    assert again.seeds == batch.seeds
+    assert again.gt is not None
+    assert batch.gt is not None
+    assert torch.equal(again.gt, batch.gt)
+    small = batch.crop(8)
+    assert small.gt is not None
+    assert small.gt.shape == (4, 3, 16, 16)
+    assert (small.lq_size, small.pixels, small.lq) == (8, 4 * 8 * 8, None)
+    assert batch.to("cpu").gt is not None
+    with pytest.raises(ValueError, match="a batch of lq0, lq1, lq2 has no LQ"):
+        _ = batch.pair
+
+
+def test_a_batch_of_nothing_but_numbers_must_tell_its_sizes() -> None:
+    with pytest.raises(ValueError, match="needs to be told its lq_size and its scale"):
+        Batch(None, torch.zeros(1, 3, 8, 8), [0], ["a"], ["b"])

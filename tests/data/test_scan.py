@@ -10,23 +10,26 @@ from pathlib import Path
 import pytest
 from image_sets import MakePairs, save, texture
 
-from traiNNer.data import scan
-from traiNNer.data.scan import pair_folders, scan_folder
+from traiNNer.data.scan import FileStamp, ScannedImage, pair_folders, scan_folder
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import ImageHeader, read_header
 
 
-@pytest.fixture
-def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files whose headers were read."""
-    read: list[str] = []
+class CountingReader:
+    """Reads headers, and remembers the names of the files."""
 
-    def spy(path: Path | str) -> ImageHeader:
-        read.append(Path(path).name)
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self, path: str) -> ImageHeader:
+        self.names.append(Path(path).name)
         return read_header(path)
 
-    monkeypatch.setattr(scan, "read_header", spy)
-    return read
+    def scan(self, root: Path) -> tuple[list[ScannedImage], list[str]]:
+        """The images of a folder, and the names of the files that were read for them."""
+        self.names.clear()
+        images = scan_folder(root, self)
+        return images, sorted(self.names)
 
 
 def test_finds_images_below_in_order(tmp_path: Path) -> None:
@@ -50,48 +53,44 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert [image.stem for image in scan_folder(tmp_path / "set")] == ["a", "linked/b"]
 
 
-def test_headers_are_remembered(
-    make_pairs: MakePairs, headers_read: list[str], cache_home: Path
-) -> None:
+def test_headers_are_remembered(make_pairs: MakePairs, cache_home: Path) -> None:
     gt, _ = make_pairs(4)
-    first = scan_folder(gt)
-    assert sorted(headers_read) == ["000.png", "001.png", "002.png", "003.png"]
-    headers_read.clear()
-    assert scan_folder(gt) == first
-    assert headers_read == []
+    reader = CountingReader()
+    first, names = reader.scan(gt)
+    assert names == ["000.png", "001.png", "002.png", "003.png"]
+    assert reader.scan(gt) == (first, [])
     assert len(list((cache_home / "traiNNer" / "scan").glob("*.json"))) == 1
 
 
-def test_changed_files_are_read_again(make_pairs: MakePairs, headers_read: list[str]) -> None:
+def test_changed_files_are_read_again(make_pairs: MakePairs) -> None:
     gt, _ = make_pairs(4)
-    scan_folder(gt)
-    headers_read.clear()
+    reader = CountingReader()
+    reader.scan(gt)
     save(gt / "001.png", texture(16, 24))  # another size in bytes
     os.utime(gt / "002.png", ns=(1, 10**18 + 1))
     (gt / "003.png").unlink()
     save(gt / "new.png", texture(8, 8))
-    images = {image.stem: image.header for image in scan_folder(gt)}
-    assert sorted(headers_read) == ["001.png", "002.png", "new.png"]
-    assert images["001"] == ImageHeader(24, 16, 3, 8)
-    assert "003" not in images
-    headers_read.clear()
-    scan_folder(gt)
-    assert headers_read == []
+    images, names = reader.scan(gt)
+    assert names == ["001.png", "002.png", "new.png"]
+    by_stem = {image.stem: image for image in images}
+    assert by_stem["001"].header == ImageHeader(24, 16, 3, 8)
+    assert by_stem["002"].stamp == FileStamp((gt / "002.png").stat().st_size, 10**18 + 1)
+    assert "003" not in by_stem
+    assert reader.scan(gt) == (images, [])
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"version": 1, "images": {"000.png": [1]}}', b'{"version": 9}']
 )
 def test_a_useless_cache_is_ignored(
-    make_pairs: MakePairs, headers_read: list[str], cache_home: Path, content: bytes
+    make_pairs: MakePairs, cache_home: Path, content: bytes
 ) -> None:
     gt, _ = make_pairs(2)
-    first = scan_folder(gt)
+    reader = CountingReader()
+    first, _ = reader.scan(gt)
     cache = next((cache_home / "traiNNer" / "scan").glob("*.json"))
     cache.write_bytes(content)
-    headers_read.clear()
-    assert scan_folder(gt) == first
-    assert len(headers_read) == 2
+    assert reader.scan(gt) == (first, ["000.png", "001.png"])
     assert json.loads(cache.read_bytes())["version"] == 1
 
 
@@ -181,7 +180,10 @@ def test_everything_wrong_is_in_one_error(tmp_path: Path, make_pairs: MakePairs)
         (
             (41, 49),
             (20, 24),
-            r"a few pixels are off; crop to a multiple of 2:.* is 49x41, .* is 24x20; crop GT to 48x40$",
+            (
+                r"a few pixels are off; crop to a multiple of 2:.* is 49x41, .* is 24x20; crop GT "
+                r"to 48x40$"
+            ),
         ),
         ((39, 47), (20, 24), r"a few pixels are off; .*; crop GT to 46x38 and LQ to 23x19$"),
         ((48, 40), (20, 24), r"one of them lies on its side"),

@@ -21,8 +21,8 @@ import pytest
 import torch
 from image_sets import save, texture
 from torch import Tensor
-from videos import film, marked, save_scene, write_colours, write_lossless, write_video
 
+from tests.video.videos import film, marked, save_scene, write_colours, write_lossless, write_video
 from traiNNer.data import (
     Batch,
     DynamicDataLoaderWrapper,
@@ -33,9 +33,9 @@ from traiNNer.data import (
     collate,
     eval_batches,
 )
-from traiNNer.data.scenes import mirrored
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import DATASETS
+from traiNNer.video.scenes import mirrored
 
 LENGTHS = [7, 9, 6]
 
@@ -123,7 +123,10 @@ def test_stride_and_step(tmp_path: Path) -> None:
     ]
 
 
-STRIDE_SHORT = r"(?s)scene shorter than a clip of 3 frames \(clip_size\) at a distance of 3 \(frame_stride\), .*spans 7"
+STRIDE_SHORT = (
+    r"(?s)scene shorter than a clip of 3 frames \(clip_size\) at a distance of 3 "
+    r"\(frame_stride\), .*spans 7"
+)
 
 
 def test_short_scenes(tmp_path: Path) -> None:
@@ -237,19 +240,19 @@ def test_resizes(tmp_path: Path, num_workers: int, make: Any, target: Any) -> No
     wrapped = DynamicDatasetWrapper(dataset, 12, 2)
     draw = random.Random(num_workers)
     indices = []
-    made = DynamicDataLoaderWrapper(
+    loader = DynamicDataLoaderWrapper(
         wrapped, batch_size=4, lq_size=12, seed=1, num_workers=num_workers, prefetch_bytes=2**18
     )
-    with contextlib.closing(made):
+    with contextlib.closing(loader):
         for _ in range(30):
-            made.set_batch_size(draw.randint(1, 6))
-            made.set_lq_size(draw.randint(6, 24))
-            first = made.samples_consumed
-            batch = next(made)
+            loader.set_batch_size(draw.randint(1, 6))
+            loader.set_lq_size(draw.randint(6, 24))
+            first = loader.samples_consumed
+            batch = next(loader)
             check_batch(batch, dataset)
             indices += batch.indices
             for place in range(len(batch)):
-                request = made.sampler.request(first + place)
+                request = loader.sampler.request(first + place)
                 same = dataset[SampleRequest(request.index, batch.lq_size, request.seed)]
                 assert torch.equal(same.lq, batch.lq[place]), (
                     "cropped on arrival or asked for in this size"
@@ -266,12 +269,12 @@ def test_start_methods(tmp_path: Path, method: Any) -> None:
     settings: dict[str, Any] = {"batch_size": 3, "lq_size": 12, "seed": 5}
     plain = DynamicDataLoaderWrapper(dataset, num_workers=0, **settings)
     next(plain)
-    made = DynamicDataLoaderWrapper(dataset, num_workers=2, start_method=method, **settings)
-    with contextlib.closing(made):
-        next(made)
+    loader = DynamicDataLoaderWrapper(dataset, num_workers=2, start_method=method, **settings)
+    with contextlib.closing(loader):
+        next(loader)
         for _ in range(6):
             one = next(plain)
-            other = next(made)
+            other = next(loader)
             assert torch.equal(one.lq, other.lq)
             assert one.indices == other.indices
 
@@ -392,7 +395,7 @@ def test_everything_wrong_is_in_one_error(tmp_path: Path) -> None:
         ),
         f"GT scene without an LQ scene of the same name in {lq}:\n    {gt}/s3",
         f"LQ scene without a GT scene of the same name in {gt}:\n    {lq}/s4",
-        f"GT and LQ have not the same number of frames:\n    {gt}/s5 has 4 and {lq}/s5 has 5",
+        f"GT and LQ do not have the same number of frames:\n    {gt}/s5 has 4 and {lq}/s5 has 5",
         f"two frames of one number in a scene:\n    {lq}/s6/00001.png and 1.png",
         f"GT is not 2 x LQ: it looks like scale 3:\n    {gt}/s7 is 96x72, {lq}/s7 is 32x24",
         (

@@ -18,10 +18,21 @@ import torch
 from safetensors.torch import load_file
 
 import train
-from tests.support import ROOT, load_script, make_pairs, small_options, texture, write_options
-from traiNNer.engine.trainer import Trainer
+from tests.support import (
+    ROOT,
+    load_script,
+    make_pairs,
+    run_training,
+    small_options,
+    texture,
+    write_options,
+)
+from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.part import Part
+from traiNNer.engine.run import Run
 from traiNNer.options.fields import all_keys
 from traiNNer.options.schema import TestOptions, TrainingOptions
+from traiNNer.utils.errors import DiskError
 from traiNNer.utils.images import write_image
 
 RUN = Path("experiments/small")
@@ -54,7 +65,7 @@ def test_options(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-test_options.__test__ = False  # type: ignore[attr-defined]  # a helper, whatever pytest thinks of the name
+test_options.__test__ = False  # type: ignore[attr-defined]
 
 
 def assert_refused(code: int, capfd: Capture, *words: str, expected: int = 2) -> None:
@@ -92,26 +103,40 @@ def explode(options: dict[str, Any]) -> dict[str, Any]:
 
 
 # Data
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 FAULTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "missing folder": (lambda d: shutil.rmtree(d / "lq"), ("the folder does not exist", "lq", "nearest folder")),
-    "empty folder": (lambda d: [p.unlink() for p in (d / "gt").iterdir()], (("no image in this "
-                                                                            "folder"), "gt")),
+    "missing folder": (
+        lambda d: shutil.rmtree(d / "lq"),
+        ("the folder does not exist", "lq", "nearest folder"),
+    ),
+    "empty folder": (
+        lambda d: [p.unlink() for p in (d / "gt").iterdir()],
+        (("no image in this folder"), "gt"),
+    ),
     "unpaired": (lambda d: (d / "gt/002.png").unlink(), ("LQ without a GT image", "002.png")),
-    "truncated": (lambda d: truncate(d / "gt/001.png"), ("001.png", "cut short", ("download it "
-                                                                                 "again"))),
-    "text": (lambda d: (d / "lq/001.png").write_text("hello"), ("001.png", "not a PNG", "b'hello'")),
+    "truncated": (
+        lambda d: truncate(d / "gt/001.png"),
+        ("001.png", "cut short", ("download it again")),
+    ),
+    "text": (
+        lambda d: (d / "lq/001.png").write_text("hello"),
+        ("001.png", "not a PNG", "b'hello'"),
+    ),
     "nothing": (lambda d: (d / "lq/001.png").write_text(""), ("001.png", "0 bytes")),
     "folder is a file": (
-        lambda d: (shutil.rmtree(d / "lq"), (d / "lq").write_text("")), (("a file is given where a "
-                                                                         "folder"), "lq"),
+        lambda d: (shutil.rmtree(d / "lq"), (d / "lq").write_text("")),
+        (("a file is given where a folder"), "lq"),
     ),
-    "other size": (lambda d: write_image(d / "gt/003.png", texture(48, 48, 0)), (("GT is not 2 x "
-                                                                                 "LQ"), "003.png")),
-    "two of a name": (lambda d: shutil.copy(d / "gt/000.png", d / "gt/000.jpg"), (("two images of "
-                                                                                  "one name"), "000.jpg")),
-}  # fmt: skip
+    "other size": (
+        lambda d: write_image(d / "gt/003.png", texture(48, 48, 0)),
+        (("GT is not 2 x LQ"), "003.png"),
+    ),
+    "two of a name": (
+        lambda d: shutil.copy(d / "gt/000.png", d / "gt/000.jpg"),
+        (("two images of one name"), "000.jpg"),
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -203,25 +228,30 @@ def test_single_pixels_and_tiles(options: dict[str, Any]) -> None:
     assert run(options) == 0
 
 
+class Damage(Part):
+    """Breaks an image after the check, before it is read."""
+
+    name = "damage"
+
+    def __init__(self, damage: Callable[[Path], None]) -> None:
+        self._damage = damage
+
+    def start(self, run: Run) -> None:
+        self._damage(Path("data/lq/001.png"))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("damage", [truncate, flip_byte, Path.unlink])
 def test_an_image_that_breaks_while_training(
-    options: dict[str, Any], workers: int, damage: Callable[[Path], None], capfd: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    start = Trainer.run
-
-    def damage_and_run(self: Trainer) -> int:
-        damage(Path("data/lq/001.png"))
-        return start(self)
-
-    monkeypatch.setattr(Trainer, "run", damage_and_run)
+    options: dict[str, Any], workers: int, damage: Callable[[Path], None], capfd: Capture
+) -> None:
     options["val"] = {"val_enabled": False}
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
-    assert_refused(run(options), capfd, "data/lq/001.png", "read_errors: skip")
+    code = run_training(options, parts=[Damage(damage)])
+    assert_refused(code, capfd, "data/lq/001.png", "read_errors: skip")
     make_pairs(Path("data"))
     options["datasets"]["train"]["read_errors"] = "skip"
-    assert run(options, "--name", "skip") == 0
+    assert run_training(options, "--name", "skip", parts=[Damage(damage)]) == 0
     message = capfd.readouterr().err
     assert message.count("an unreadable image is replaced by the next one") == 1
     assert "001.png" in message
@@ -264,7 +294,7 @@ def test_a_damaged_cache_is_ignored(options: dict[str, Any]) -> None:
 
 
 # Options
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 BAD_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "scael=3": ("unknown key scael", ("did you mean scale?",)),
@@ -334,12 +364,17 @@ def test_bad_options(options: dict[str, Any], assignment: str, capfd: Capture) -
         ("", "the file is empty"),
         ("- 1", "expected `key: value` lines"),
         ("a:\n\tb: 1", "o.yml:2: not valid YAML"),
-        ("a: 1\na: 2", "'a' stands twice (first in line 1)"),
+        ("a: 1\na: 2", "'a' appears twice (first in line 1)"),
         ("a: &a [*a]", "does an anchor hold itself?"),
         ("a: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
-        ("a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-            f"{k}: &{k} [{','.join(['*' + j] * 9)}]\n" for j, k in zip("abcdef", "bcdefg", strict=True)
-        ), "more than 100000 keys"),
+        (
+            "a: &a [x,x,x,x,x,x,x,x,x]\n"
+            + "".join(
+                f"{k}: &{k} [{','.join(['*' + j] * 9)}]\n"
+                for j, k in zip("abcdef", "bcdefg", strict=True)
+            ),
+            "more than 100000 keys",
+        ),
         ("a: 1e999999999", "o.yml:1: not valid YAML: a number of more than 300 digits"),
         ("a: " + "9" * 5000, "more than 300 digits"),
         ("a: !!int x", "'x' is not a whole number"),
@@ -353,7 +388,7 @@ def test_bad_options(options: dict[str, Any], assignment: str, capfd: Capture) -
         ("extends: nix.yml", "there is no file nix.yml"),
         ("1: 2", "unknown key 1"),
     ],
-)  # fmt: skip
+)
 def test_odd_yaml(text: str, words: str, capfd: Capture) -> None:
     Path("o.yml").write_text(text, encoding="utf-8")
     assert_refused(train.main(["-opt", "o.yml"]), capfd, words)
@@ -390,7 +425,7 @@ def test_every_key_can_be_explained(capfd: Capture) -> None:
 
 
 # Checkpoints
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 class Harmful:
@@ -577,26 +612,37 @@ def assert_still_good(options: dict[str, Any], iteration: int, capfd: Capture) -
     assert (RUN / "training_states/6.state").is_file()
 
 
+class FullDisk(Part):
+    """After the first checkpoint `files` more can be written, and no other."""
+
+    name = "full disk"
+
+    def __init__(self, files: int) -> None:
+        self._left = files
+
+    def start(self, run: Run) -> None:
+        checkpoints = next(part for part in run.parts if isinstance(part, Checkpoints))
+        write = checkpoints.write
+
+        def write_while_there_is_room(path: Path, content: bytes) -> None:
+            if (RUN / "training_states/3.state").exists():
+                self._left -= 1
+                if self._left < 0:
+                    raise DiskError(f"cannot write {path}: No space left on device; --auto_resume")
+            write(path, content)
+
+        checkpoints.write = write_while_there_is_room
+
+
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_disk_that_is_full_while_saving(
-    options: dict[str, Any], after: int, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], after: int, capfd: Capture
 ) -> None:
     """The weights, their moving average, the state: `after` files of the second checkpoint can be
     written.
     """
-    written = 0
-
-    def fsync(descriptor: int) -> None:
-        nonlocal written
-        if (RUN / "training_states/3.state").exists():
-            written += 1
-            if written > after:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     options["val"] = {"val_enabled": False}
-    with monkeypatch.context() as context:
-        context.setattr("traiNNer.utils.files.os.fsync", fsync)
-        code = run(options)
+    code = run_training(options, parts=[FullDisk(after)])
     assert_refused(
         code, capfd, "cannot write", "No space left on device", "--auto_resume", expected=1
     )
@@ -687,7 +733,7 @@ def test_two_runs_of_one_name(
 
 
 # Numbers
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------
 
 
 def test_a_rate_that_explodes(options: dict[str, Any], capfd: Capture) -> None:
@@ -696,11 +742,16 @@ def test_a_rate_that_explodes(options: dict[str, Any], capfd: Capture) -> None:
     """
     options = explode(options)
     assert_refused(
-        run(options), capfd, "steps with non-finite gradients skipped", "images of the last: ", "not saved at 12",
-        "psnr is not a number at iteration", "iterations in a row; the weights are those before",
+        run(options),
+        capfd,
+        "steps with non-finite gradients skipped",
+        "images of the last: ",
+        "not saved at 12",
+        "psnr is not a number at iteration",
+        "iterations in a row; the weights are those before",
         "Lower train.optim_g.lr",
         expected=1,
-    )  # fmt: skip
+    )
     assert names(RUN / "training_states") == ["4.state", "8.state"]
     for weights in (RUN / "models").iterdir():
         assert all(weight.isfinite().all() for weight in load_file(weights).values()), weights

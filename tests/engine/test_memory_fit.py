@@ -12,13 +12,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import train
-from tests.support import make_pairs, small_options, write_options
-from traiNNer.automations import Automation, CardModel, Decision, Shape, SimulatedMemory, StepReport
-from traiNNer.data import RequestSampler
-from traiNNer.engine import memory_fit
+from tests.engine.witness import Witness, card, curves
+from tests.support import make_pairs, small_options
+from tests.support import run_training as run
+from traiNNer.automations import (
+    Automation,
+    AutomationContext,
+    Automations,
+    CardModel,
+    Decision,
+    ShapeBounds,
+    SimulatedMemory,
+    StepReport,
+)
+from traiNNer.data.order import ShuffledOrder
 from traiNNer.engine.memory_fit import MemoryFit
-from traiNNer.engine.trainer import Trainer
+from traiNNer.engine.part import Part
+from traiNNer.engine.run import Run
+from traiNNer.models import Chunk, Losses, Objective, StepResult
+from traiNNer.utils.shape import Shape
 
 AUTOMATION = {"enabled": True, "DynamicBatchSizeOptimizer": {"enabled": True, "max_batch_size": 24}}
 
@@ -34,90 +46,23 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return options
 
 
-def run(options: dict[str, Any], *arguments: str) -> int:
-    return train.main(["-opt", str(write_options(Path("o.yml"), options)), *arguments])
-
-
-class Witness:
-    """Stands at the network's door: notes the shape of every tensor that enters; the simulated card
-    judges it.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, card: CardModel) -> None:
-        self.memory = SimulatedMemory(card)
-        self.entered: list[Shape] = []
-        self.reported: list[tuple[Shape, Shape]] = []
-        self.worker_pids: set[tuple[int, ...]] = set()
-        monkeypatch.setattr(memory_fit, "open_memory", lambda *_: self.memory)
-        built = train_network()
-
-        def build(*arguments: Any, **parameters: Any) -> nn.Module:
-            network = built(*arguments, **parameters)
-            network.register_forward_pre_hook(self._enter)
-            return network
-
-        monkeypatch.setattr("traiNNer.archs.build_network", build)
-        after = MemoryFit.after_step
-
-        def after_step(fit: MemoryFit, step: Any) -> None:
-            model = fit.model
-            self.reported.append((self.entered[-1], Shape(model.received[-1], model.received[0])))
-            loader = model._dataloader
-            assert loader is not None
-            self.worker_pids.add(loader.worker_pids)
-            after(fit, step)
-
-        monkeypatch.setattr(MemoryFit, "after_step", after_step)
-
-    def _enter(self, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        if (
-            not network.training
-        ):  # a look at how large the network's tensors are, before the first step
-            return
-        shape = Shape(arguments[0].shape[-1], arguments[0].shape[0])
-        self.entered.append(shape)
-        self.memory.step(shape)
-
-
-def train_network() -> Any:
-    from traiNNer.archs import build_network
-
-    return build_network
-
-
-def card(largest: Shape, frames: int = 1, **settings: Any) -> CardModel:
-    """A card that is 85 % full at about `largest`."""
-    persistent = 2e8
-    per_pixel = 1e5
-    total = int((persistent + per_pixel * largest.pixels(frames)) / 0.85)
-    return CardModel(total, persistent, per_pixel, frames=frames, **settings)
-
-
-def curves(*tags: str, run: str = "small") -> list[list[int]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(f"tb_logger/{run}", size_guidance={"scalars": 0}).Reload()
-    return [[int(point.value) for point in events.Scalars(tag)] for tag in tags]
+def watched(options: dict[str, Any], witness: Witness, *arguments: str) -> int:
+    return run(options, *arguments, memory=witness.memory, parts=[witness])
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("workers", "scale"), [(0, 2), (2, 2), (4, 4)])
 def test_reports_agree_with_what_entered_the_network(
-    options: dict[str, Any],
-    workers: int,
-    scale: int,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    options: dict[str, Any], workers: int, scale: int, tmp_path: Path
 ) -> None:
     if scale != 2:
         data = make_pairs(tmp_path / "large", count=6, scale=scale)
-        options = small_options(data, scale=scale) | {
-            key: options[key] for key in ("train", "val", "logger")
-        }
+        kept = {key: options[key] for key in ("train", "val", "logger")}
+        options = small_options(data, scale=scale) | kept
         options["training_automations"] = copy.deepcopy(AUTOMATION)
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
-    witness = Witness(monkeypatch, card(Shape(48, 12)))
-    assert run(options) == 0
+    witness = Witness(card(Shape(48, 12)))
+    assert watched(options, witness) == 0
     assert all(entered == reported for entered, reported in witness.reported)
     sides, batches, samples = curves(
         "dynamic/lq_size", "dynamic/batch_size", "dynamic/samples_per_iteration"
@@ -134,42 +79,61 @@ def test_reports_agree_with_what_entered_the_network(
     assert f"lq_size {last.lq_size}  batch {last.batch_size}  VRAM " in log
 
 
-def test_an_out_of_memory_shrinks_the_shape_and_loses_no_sample(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    step = Trainer._read
+class UsedSamples(Part):
+    """Notes the indices that the losses saw in attempts that went through, in order."""
 
-    def read(self: Trainer, *arguments: Any) -> Any:
-        batches = step(self, *arguments)
-        seen.extend(index for batch in batches for index in batch.indices)
-        return batches
+    name = "used samples"
 
-    monkeypatch.setattr(Trainer, "_read", read)
-    outside = {"bytes": 0}
-    witness = Witness(monkeypatch, card(Shape(48, 12), outside=lambda step: outside["bytes"]))
-    grown = MemoryFit.after_step
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+        self._attempt: list[int] = []
 
-    def others_take_memory(fit: MemoryFit, batches: Any) -> None:
-        grown(fit, batches)
-        if fit.model.iteration == 80:
-            outside["bytes"] = int(0.4 * witness.memory.total)
+    def start(self, run: Run) -> None:
+        phase = run.recipe.phases[0]
+        objective = phase.objectives[0]
 
-    monkeypatch.setattr(MemoryFit, "after_step", others_take_memory)
-    assert run(options) == 0
+        def noted(chunk: Chunk) -> Losses:
+            if chunk.first == 0:
+                self._attempt.clear()
+            self._attempt += chunk.batch.indices
+            return objective.losses(chunk)
+
+        phase.objectives = (Objective(noted),)
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        self.indices += self._attempt
+        self._attempt.clear()
+
+
+class Crowd(Part):
+    """Other programs take 40 % of the card after iteration 80."""
+
+    name = "crowd"
+    held = 0
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        if result.iteration == 80 and run.memory is not None:
+            self.held = int(0.4 * run.memory.total)
+
+
+def test_an_out_of_memory_shrinks_the_shape_and_loses_no_sample(options: dict[str, Any]) -> None:
+    crowd = Crowd()
+    used = UsedSamples()
+    witness = Witness(card(Shape(48, 12), outside=lambda step: crowd.held))
+    assert run(options, memory=witness.memory, parts=[witness, crowd, used]) == 0
     log = Path("experiments/small/log/train.log").read_text()
     assert "out of memory in the generator" in log
     assert witness.entered[-1].pixels() < max(shape.pixels() for shape in witness.entered)
-    whole = len(seen) // 6 * 6
+    whole = len(used.indices) // 6 * 6
     for epoch in range(0, whole, 6):
-        assert sorted(seen[epoch : epoch + 6]) == list(range(6))
+        assert sorted(used.indices[epoch : epoch + 6]) == list(range(6))
 
 
 class RandomShapes(Automation):
     """Another shape after every step."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__(AutomationContext(ShapeBounds(8, 48), Shape(16, 2), 2**30))
         self.random = random.Random(seed)
         self.decided = 0
 
@@ -182,85 +146,93 @@ class RandomShapes(Automation):
         return Decision(Shape(8, max(1, shape.batch_size // 2)), "for the test", 0.5)
 
 
+class RandomFailures(Part):
+    """One in twenty attempts on more than one sample runs out of memory, after the work."""
+
+    name = "random failures"
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._random = random.Random(1)
+
+    def start(self, run: Run) -> None:
+        phase = run.recipe.phases[0]
+        objective = phase.objectives[0]
+
+        def fail_sometimes(chunk: Chunk) -> Losses:
+            losses = objective.losses(chunk)
+            if len(chunk.batch) > 1 and self._random.random() < 0.05:
+                self.count += 1
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return losses
+
+        phase.objectives = (Objective(fail_sometimes),)
+
+
 def test_the_samples_are_the_permutations_through_a_thousand_resizes_failures_and_a_resume(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
 ) -> None:
-    """Of every sample that a step was made of, in order, over both runs."""
-    from traiNNer.models import SRModel
-
-    used: list[int] = []
-    failures = random.Random(1)
-    trained = SRModel.train_step
-    losses = SRModel._generator_losses
-    failed = 0
-
-    def train_step(model: SRModel, batches: Any) -> None:
-        trained(model, batches)
-        used.extend(index for batch in batches for index in batch.indices)
-
-    def generator_losses(model: SRModel, batch: Any) -> Any:
-        nonlocal failed
-        if len(batch) > 1 and failures.random() < 0.05:
-            failed += 1
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return losses(model, batch)
-
-    monkeypatch.setattr(SRModel, "train_step", train_step)
-    monkeypatch.setattr(SRModel, "_generator_losses", generator_losses)
-    automations: list[RandomShapes] = []
-
-    def build(_options: Any, model: SRModel, _dataset: Any) -> MemoryFit:
-        automations.append(RandomShapes(len(automations)))
-        return MemoryFit(automations[-1], SimulatedMemory(card(Shape(48, 12))), model)
-
-    monkeypatch.setattr(memory_fit, "build_memory_fit", build)
+    """All samples that a step was made of, in order, over both runs."""
+    del options["training_automations"]
     options["network_g"]["num_conv"] = 1
     options["datasets"]["train"]["num_worker_per_gpu"] = 2
-    options["logger"] = {"print_freq": 500, "save_checkpoint_freq": 500, "use_tb_logger": False}
+    options["logger"] = {
+        "print_freq": 500,
+        "save_checkpoint_freq": 500,
+        "use_tb_logger": False,
+    }
     options["train"]["total_iter"] = 520
-    assert run(options) == 0
-    assert run(options, "--auto_resume", "--set", "train.total_iter=1040") == 0
-    assert sum(automation.decided for automation in automations) + failed > 1000
-    assert failed > 20
-    permutations = RequestSampler(6, batch_size=1, lq_size=8, seed=0)
-    assert used == [permutations.request(position).index for position in range(len(used))]
+    used = UsedSamples()
+    failures = RandomFailures()
+    automations = [RandomShapes(0), RandomShapes(1)]
+    for automation, arguments in zip(
+        automations, [(), ("--auto_resume", "--set", "train.total_iter=1040")], strict=True
+    ):
+        fit = MemoryFit(
+            Automations({"random shapes": automation}), SimulatedMemory(card(Shape(48, 12)))
+        )
+        assert run(options, *arguments, parts=[fit, used, failures]) == 0
+    assert sum(automation.decided for automation in automations) + failures.count > 1000
+    assert failures.count > 20
+    order = ShuffledOrder(6, seed=0)
+    assert used.indices == [order.visit(place).index for place in range(len(used.indices))]
 
 
-def test_a_resumed_run_on_a_smaller_card_looks_for_its_shape_anew(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as context:
-        first = Witness(context, card(Shape(48, 12)))
-        assert run(options) == 0
-    second = Witness(monkeypatch, card(Shape(48, 4)))
-    assert run(options, "--auto_resume", "--set", "train.total_iter=180") == 0
+def test_a_resumed_run_on_a_smaller_card_looks_for_its_shape_anew(options: dict[str, Any]) -> None:
+    first = Witness(card(Shape(48, 12)))
+    assert watched(options, first) == 0
+    second = Witness(card(Shape(48, 4)))
+    assert watched(options, second, "--auto_resume", "--set", "train.total_iter=180") == 0
     assert second.entered[0] < first.entered[-1]
     assert 0.8 <= second.memory.share(second.entered[-1]) <= 0.88
     assert "the checkpoint had lq_size" in Path("experiments/small/log/train.log").read_text()
     assert "out of memory" not in Path("experiments/small/log/train.log").read_text()
 
 
+class ScarceValidation(Witness):
+    """Runs out of memory on whole images of more than 32 pixels, when it is not trained."""
+
+    def __init__(self, card: CardModel) -> None:
+        super().__init__(card)
+        self.judged: list[int] = []
+
+    def enter(self, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        super().enter(network, arguments)
+        if not network.training:
+            self.judged.append(arguments[0].shape[-1])
+            if self.judged[-1] > 32:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
 def test_a_validation_that_runs_out_of_memory_lowers_the_tile_only(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    options: dict[str, Any],
 ) -> None:
-    witness = Witness(monkeypatch, card(Shape(48, 12)))
-    judged: list[int] = []
-    enter = Witness._enter
-
-    def enter_or_fail(self: Witness, network: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        if network.training:
-            enter(self, network, arguments)
-            return
-        judged.append(arguments[0].shape[-1])
-        if judged[-1] > 32:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(Witness, "_enter", enter_or_fail)
+    witness = ScarceValidation(card(Shape(48, 12)))
     options["val"] = {"val_freq": 40, "save_img": True, "tile_overlap": 8}
     options["train"]["ema_decay"] = 0
-    assert run(options) == 0
-    assert judged[:3] == [16, 48, 32], "the look before the first step, the whole image, then tiles"
-    assert judged.count(48) == 1, "whole images are not tried again"
+    assert watched(options, witness) == 0
+    assert witness.judged[:2] == [48, 32], "the whole image, then tiles"
+    assert witness.judged.count(48) == 1, "whole images are not tried again"
     log = Path("experiments/small/log/train.log").read_text()
     assert "out of memory at an image of 48 LQ pixels: tiles of 32 from now on" in log
     assert "out of memory in the generator" not in log
@@ -269,28 +241,28 @@ def test_a_validation_that_runs_out_of_memory_lowers_the_tile_only(
 
 
 def test_nothing_smaller_is_an_error_with_figures(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    Witness(monkeypatch, CardModel(total=2**30, persistent=2.0**31, bytes_per_pixel=1.0))
-    assert run(options) == 1
-    told = capfd.readouterr().err
-    assert "one sample of 8 px LQ does not fit" in told
+    witness = Witness(CardModel(total=2**30, persistent=2.0**31, bytes_per_pixel=1.0))
+    assert watched(options, witness) == 1
+    message = capfd.readouterr().err
+    assert "one sample of 8 px LQ does not fit" in message
     assert re.search(
-        r"weights take \d\.\d\d GiB, gradients .* the process holds \d+\.\d\d GiB", told
+        r"weights take \d\.\d\d GiB, gradients .* the process holds \d+\.\d\d GiB", message
     )
-    assert "use_amp: true, a smaller network" in told
-    assert "Traceback" not in told
+    assert "use_amp: true, a smaller network" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
     ("rule", "said"), [("sqrt", "learning rate x"), ("none", "learning rate unchanged")]
 )
 def test_a_resize_says_what_it_does_to_the_learning_rate(
-    options: dict[str, Any], rule: str, said: str, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], rule: str, said: str
 ) -> None:
     options["train"] |= {"lr_scaling": rule, "total_iter": 60}
-    witness = Witness(monkeypatch, card(Shape(48, 12)))
-    assert run(options) == 0
+    witness = Witness(card(Shape(48, 12)))
+    assert watched(options, witness) == 0
     log = Path("experiments/small/log/train.log").read_text()
     batch = witness.entered[-1].batch_size
     assert batch > 2
@@ -299,14 +271,12 @@ def test_a_resize_says_what_it_does_to_the_learning_rate(
     assert f"lr {rate:.2e}" in log.splitlines()[-4] + log.splitlines()[-3]
 
 
-def test_an_effective_batch_is_kept_through_every_batch(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_effective_batch_is_kept_through_every_batch(options: dict[str, Any]) -> None:
     options["train"] |= {"effective_batch_size": 10, "total_iter": 60}
     options["datasets"]["train"]["num_worker_per_gpu"] = 2
     options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"min_lq_size": 48}
-    witness = Witness(monkeypatch, card(Shape(48, 7)))
-    assert run(options) == 0
+    witness = Witness(card(Shape(48, 7)))
+    assert watched(options, witness) == 0
     batches, samples = curves("dynamic/batch_size", "dynamic/samples_per_iteration")
     assert set(samples) == {10}
     assert 5 < batches[-1] < 10
@@ -318,14 +288,11 @@ def test_an_effective_batch_is_kept_through_every_batch(
     )
 
 
-def test_a_resumed_run_starts_at_the_proven_shape(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as context:
-        first = Witness(context, card(Shape(48, 12)))
-        assert run(options) == 0
-    second = Witness(monkeypatch, card(Shape(48, 12)))
-    assert run(options, "--auto_resume", "--set", "train.total_iter=130") == 0
+def test_a_resumed_run_starts_at_the_proven_shape(options: dict[str, Any]) -> None:
+    first = Witness(card(Shape(48, 12)))
+    assert watched(options, first) == 0
+    second = Witness(card(Shape(48, 12)))
+    assert watched(options, second, "--auto_resume", "--set", "train.total_iter=130") == 0
     assert second.entered[0] == first.entered[-1]
 
 

@@ -22,18 +22,29 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, {root!r})
 import train
-from traiNNer.engine.trainer import Trainer
+from traiNNer.engine import session
+from traiNNer.engine.command_line import run_plainly
+from traiNNer.engine.logs import setup_logging
+from traiNNer.engine.part import Part
+from traiNNer.engine.preparation import prepared
 
-run = Trainer.run
 
-def limited(trainer):
-    status = open("/proc/self/status").read()
-    data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
-    resource.setrlimit(resource.RLIMIT_DATA, (data + {room}, resource.RLIM_INFINITY))
-    return run(trainer)
+class Limit(Part):
+    name = "limit"
 
-Trainer.run = limited
-sys.exit(train.main(sys.argv[1:]))
+    def start(self, run):
+        lines = open("/proc/self/status").read().splitlines()
+        data = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (data + {room}, resource.RLIM_INFINITY))
+
+
+def limited():
+    with prepared(train.make_request(train.parse_arguments(sys.argv[1:]))) as job:
+        return session.train(job, more_parts=[Limit()])
+
+
+setup_logging()
+sys.exit(run_plainly(limited))
 """
 
 

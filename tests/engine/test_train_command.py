@@ -17,9 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 import train
-from tests.support import ROOT, make_pairs, run_command, small_options, write_options
+from tests.support import (
+    ROOT,
+    make_pairs,
+    run_command,
+    run_training,
+    small_options,
+    write_options,
+)
 from traiNNer.engine.checkpoints import read_state
-from traiNNer.engine.trainer import Trainer
+from traiNNer.engine.part import Part
+from traiNNer.engine.run import Run
+from traiNNer.models import StepResult
 
 
 @pytest.fixture
@@ -53,12 +62,16 @@ def assert_same_state(first: str, second: str, iteration: int) -> None:
         read_state(Path("experiments") / name / "training_states" / f"{iteration}.state")
         for name in (first, second)
     )
-    assert one["loader"] == other["loader"]
-    assert torch.equal(one["rng"]["torch"], other["rng"]["torch"])
-    assert one["model"]["schedulers"] == other["model"]["schedulers"]
+    one_parts = one["parts"]
+    other_parts = other["parts"]
+    assert one_parts["stream"] == other_parts["stream"]
+    assert torch.equal(one_parts["random"]["torch"], other_parts["random"]["torch"])
+    one_phase = one_parts["recipe"]["phases"]["generator"]
+    other_phase = other_parts["recipe"]["phases"]["generator"]
+    assert one_phase["scheduler"] == other_phase["scheduler"]
     slots = zip(
-        one["model"]["optimizers"]["generator"]["state"].values(),
-        other["model"]["optimizers"]["generator"]["state"].values(),
+        one_phase["optimizer"]["state"].values(),
+        other_phase["optimizer"]["state"].values(),
         strict=True,
     )
     for mine, theirs in slots:
@@ -71,9 +84,12 @@ def test_a_run_leaves_what_it_promises(options: dict[str, Any]) -> None:
     root = Path("experiments/small")
     names = sorted(p.name for p in (root / "models").iterdir())
     assert names == [
-        "net_g_3.safetensors", "net_g_6.safetensors", "net_g_best.safetensors", "net_g_ema_3.safetensors",
+        "net_g_3.safetensors",
+        "net_g_6.safetensors",
+        "net_g_best.safetensors",
+        "net_g_ema_3.safetensors",
         "net_g_ema_6.safetensors",
-    ]  # fmt: skip
+    ]
     assert sorted(p.name for p in (root / "training_states").iterdir()) == ["3.state", "6.state"]
     assert (root / "visualization/val/000_6.png").is_file()
     log = (root / "log/train.log").read_text()
@@ -90,8 +106,17 @@ def test_curves_hold_what_was_logged(options: dict[str, Any]) -> None:
     assert run(options) == 0
     events = EventAccumulator("tb_logger/small").Reload()
     tags = events.Tags()
-    for tag in ("losses/l1", "lr/generator", "dynamic/lq_size", "dynamic/batch_size", "val/val/psnr", "val/val/ssim",
-                "speed/samples_per_s", "speed/data_wait_pct", "progress/samples"):  # fmt: skip
+    for tag in (
+        "losses/l1",
+        "lr/generator",
+        "dynamic/lq_size",
+        "dynamic/batch_size",
+        "val/val/psnr",
+        "val/val/ssim",
+        "speed/samples_per_s",
+        "speed/data_wait_pct",
+        "progress/samples",
+    ):
         assert tag in tags["scalars"], tag
     assert [e.step for e in events.Scalars("losses/l1")] == [2, 4, 6]
     assert events.Scalars("progress/samples")[-1].value == 12
@@ -144,9 +169,12 @@ def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
     epochs.
     """
     options["train"] |= {
-        "total_iter": 40, "warmup_iter": 30, "ema_decay": 0.9, "grad_clip": True,
+        "total_iter": 40,
+        "warmup_iter": 30,
+        "ema_decay": 0.9,
+        "grad_clip": True,
         "scheduler": {"type": "MultiStepLR", "milestones": [10, 25, 35], "gamma": 0.5},
-    }  # fmt: skip
+    }
     options["network_g"] = {
         "type": "realplksr_s",
         "dim": 8,
@@ -160,22 +188,24 @@ def long_options(options: dict[str, Any], workers: int) -> dict[str, Any]:
     return options
 
 
+class StopAt(Part):
+    """Somebody presses Ctrl-C at an iteration."""
+
+    name = "stop"
+
+    def __init__(self, iteration: int) -> None:
+        self._iteration = iteration
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        run.interrupts.requested |= result.iteration == self._iteration
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_twenty_and_twenty_equal_forty(
-    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twenty_and_twenty_equal_forty(options: dict[str, Any], workers: int) -> None:
     options = long_options(options, workers)
     assert run(options, "--name", "whole") == 0
 
-    due = Trainer._due
-
-    def due_and_stop(self: Trainer, frequency: int) -> bool:
-        self.interrupts.requested |= self.model.iteration == 20
-        return due(self, frequency)
-
-    with monkeypatch.context() as context:
-        context.setattr(Trainer, "_due", due_and_stop)
-        assert run(options, "--name", "parts") == 130
+    assert run_training(options, "--name", "parts", parts=[StopAt(20)]) == 130
     assert not Path("experiments/parts/training_states/40.state").exists()
     torch.manual_seed(99)  # a new process starts from other random numbers
     assert run(options, "--name", "parts", "--auto_resume") == 0
@@ -232,9 +262,11 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(
     options["val"] = {"val_enabled": False}
     path = write_options(Path("o.yml"), options)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "-opt", str(path)], stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(ROOT / "train.py"), "-opt", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "3/100000" in line:
@@ -249,7 +281,7 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(
     assert "--auto_resume goes on from here" in rest
     states = list(Path("experiments/small/training_states").glob("*.state"))
     assert len(states) == 1
-    assert read_state(states[0])["loader"]["samples_consumed"] == 2 * int(states[0].stem)
+    assert read_state(states[0])["parts"]["stream"]["samples_consumed"] == 2 * int(states[0].stem)
 
 
 def test_check_plans_and_leaves_nothing(

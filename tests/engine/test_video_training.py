@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_memory_fit import Witness, card, curves, run
+from tests.engine.witness import Witness, card, curves
+from tests.support import run_training as run
 from tests.support import small_options, texture
-from traiNNer.automations import Shape
-from traiNNer.engine.validation import ImageScore, ValidationResult
+from traiNNer.engine.scoring import ImageScore, ValidationResult
 from traiNNer.utils.images import write_image
+from traiNNer.utils.shape import Shape
 
 STACK = {"type": "temporal_stack", "arch": "compact", "frames": 3, "num_feat": 8, "num_conv": 1}
 
@@ -57,9 +58,7 @@ def test_clips_train_and_every_frame_is_validated(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_reports_agree_with_the_clips_that_entered(
-    options: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reports_agree_with_the_clips_that_entered(options: dict[str, Any], workers: int) -> None:
     options["train"]["total_iter"] = 100
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 100}
@@ -68,8 +67,8 @@ def test_reports_agree_with_the_clips_that_entered(
         "enabled": True,
         "DynamicBatchSizeOptimizer": {"max_batch_size": 24},
     }
-    witness = Witness(monkeypatch, card(Shape(48, 12), frames=3))
-    assert run(options) == 0
+    witness = Witness(card(Shape(48, 12), frames=3))
+    assert run(options, memory=witness.memory, parts=[witness]) == 0
     assert all(entered == reported for entered, reported in witness.reported)
     sides, batches = curves("dynamic/lq_size", "dynamic/batch_size")
     assert sides == [entered.lq_size for entered, _ in witness.reported]

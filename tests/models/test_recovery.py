@@ -9,13 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.models.test_sr_model import make_batch, make_model
-from traiNNer.data import Batch
-from traiNNer.models import SmallestTileError, SRModel, TileSettings, Upscaler
-from traiNNer.models.recovery import Rewind, smaller_chunks
+from tests.models.test_sr_model import average_of, context, make_batch, make_model, network_of
+from traiNNer.models import (
+    Chunk,
+    Losses,
+    Objective,
+    Retry,
+    SmallestTileError,
+    SRModel,
+    TileSettings,
+    Upscaler,
+)
+from traiNNer.models.chunks import smaller_chunks
+from traiNNer.models.rewind import Rewind
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.shape import Shape
 
 CPU = torch.device("cpu")
 
@@ -52,7 +62,7 @@ def _fail(gradient: Tensor) -> Tensor:
 
 def scarce_model(limit: int, where: str = "forward", **train: object):
     model = make_model(**train)
-    scarce = Scarce(model.net_g, limit, where)
+    scarce = Scarce(network_of(model), limit, where)
     model._forward_g = scarce
     return model, scarce
 
@@ -61,17 +71,16 @@ def scarce_model(limit: int, where: str = "forward", **train: object):
 def test_the_retried_gradients_equal_the_whole_batchs(where: str) -> None:
     batch = make_batch(5)
     plain = make_model()
-    plain.accumulate(plain.phases[0], [batch])
+    plain.runner.accumulate(plain.phases[0], [batch], context())
     wanted = [p.grad for p in plain.phases[0].parameters]
     model, scarce = scarce_model(2 * 64, where)
-    model._run(model.phases[0], [batch])
+    result = model.runner.run(model.phases[0], [batch], context())
     for whole, parameter in zip(wanted, model.phases[0].parameters, strict=True):
         assert whole is not None
         assert parameter.grad is not None
         assert (whole - parameter.grad).norm() <= 1e-6 * whole.norm()
     assert [shape[0] for shape in scarce.received] == [5, 2, 3, 1, 1, 1, 2]
-    assert model.out_of_memory_total == 2
-    assert model.out_of_memory_in_step
+    assert result.retry == Retry("generator", asked=Shape(8, 5), fitted=Shape(8, 2), failures=2)
 
 
 def test_a_step_that_ran_out_of_memory_ends_as_if_it_had_not() -> None:
@@ -84,12 +93,13 @@ def test_a_step_that_ran_out_of_memory_ends_as_if_it_had_not() -> None:
     plain = make_model(**settings)
     (model, _) = scarce_model(64, "backward", **settings)
     for seed in range(3):
-        plain.train_step([make_batch(4, seed=seed)])
-        model.train_step([make_batch(4, seed=seed)])
-    assert model.losses.read() == pytest.approx(plain.losses.read(), rel=1e-6)
-    assert plain.ema_g is not None
-    assert model.ema_g is not None
-    for ours, theirs in ((model.net_g, plain.net_g), (model.ema_g.module, plain.ema_g.module)):
+        wanted = plain.step([make_batch(4, seed=seed)]).losses
+        losses = model.step([make_batch(4, seed=seed)]).losses
+        torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-6)
+    for ours, theirs in (
+        (network_of(model), network_of(plain)),
+        (average_of(model), average_of(plain)),
+    ):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     assert model.phases[0].scheduler is None
@@ -98,7 +108,7 @@ def test_a_step_that_ran_out_of_memory_ends_as_if_it_had_not() -> None:
 
 def test_single_samples_are_cropped_before_the_run_gives_up() -> None:
     model, scarce = scarce_model(20 * 20)
-    model.train_step([make_batch(2, side=32)])
+    model.step([make_batch(2, side=32)])
     assert [shape[0] for shape in scarce.received] == [2, 1, 1, 1]
     assert scarce.received[-1] == (1, 3, 16, 16)
     hopeless, _ = scarce_model(10)
@@ -106,15 +116,14 @@ def test_single_samples_are_cropped_before_the_run_gives_up() -> None:
         TrainingError,
         match=r"one sample of 16 px LQ does not fit into the memory of cpu .* use_amp",
     ):
-        hopeless.train_step([make_batch(2, side=32)])
+        hopeless.step([make_batch(2, side=32)])
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
     model = make_model()
     model._forward_g = Scarce(nn.Conv2d(4, 3, 1), 10**9, "forward")
     with pytest.raises(RuntimeError, match="channels"):
-        model.train_step([make_batch()])
-    assert model.out_of_memory_total == 0
+        model.step([make_batch()])
 
 
 def test_rewinding_restores_statistics_and_randomness() -> None:
@@ -125,6 +134,7 @@ def test_rewinding_restores_statistics_and_randomness() -> None:
     ).train()
     image = torch.rand(2, 3, 8, 8)
     rewind = Rewind([network], CPU, torch.optim.SGD(network.parameters()))
+    rewind.mark()
     before = copy.deepcopy(network.state_dict())
     first = network(image)
     assert not torch.equal(network.state_dict()["1.running_mean"], before["1.running_mean"])
@@ -174,13 +184,13 @@ class ScarceOptimizer:
         self.largest = 0
         optimizer = model.phases[0].optimizer
         optimizer.register_step_pre_hook(self._fail)
-        losses = model.phases[0].losses
+        objective = model.phases[0].objectives[0]
 
-        def counted(batch: Batch) -> dict[str, Tensor]:
-            self.largest = max(self.largest, len(batch))
-            return losses(batch)
+        def counted(chunk: Chunk) -> Losses:
+            self.largest = max(self.largest, len(chunk.batch))
+            return objective.losses(chunk)
 
-        model.phases[0].losses = counted
+        model.phases[0].objectives = (Objective(counted),)
 
     def _fail(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         largest = self.largest
@@ -215,13 +225,14 @@ def test_a_failed_optimizer_step_ends_as_if_it_had_not(
     plain = make_model(runtime, **settings)
     model = make_model(runtime, **settings)
     scarce = ScarceOptimizer(model, limit=2, after_first_state=True)
+    failures = 0
     for seed in range(3):
-        plain.train_step([make_batch(4, seed=seed)])
-        model.train_step([make_batch(4, seed=seed)])
-    assert scarce.failures == model.out_of_memory_total == 3
-    assert model.scaler.state_dict() == plain.scaler.state_dict()
+        plain.step([make_batch(4, seed=seed)])
+        failures += sum(r.failures for r in model.step([make_batch(4, seed=seed)]).retries)
+    assert scarce.failures == failures == 3
+    assert model.phases[0].scaler.state_dict() == plain.phases[0].scaler.state_dict()
     tolerance = 1e-5 if amp_dtype is None else 1e-3
-    for a, b in zip(model.net_g.parameters(), plain.net_g.parameters(), strict=True):
+    for a, b in zip(network_of(model).parameters(), network_of(plain).parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
     rates = [group["lr"] for group in model.phases[0].optimizer.param_groups]
     assert rates == [group["lr"] for group in plain.phases[0].optimizer.param_groups]
@@ -231,7 +242,7 @@ def test_a_failed_optimizer_step_ends_as_if_it_had_not(
 
 def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
     model = make_model(optim_g={"type": "nadam", "lr": 1e-3})
-    model.train_step([make_batch()])
+    model.step([make_batch()])
 
     def half_way(optimizer: torch.optim.Optimizer, *_: object) -> None:
         with torch.no_grad():
@@ -242,7 +253,7 @@ def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
     with pytest.raises(
         TrainingError, match=r"half-way through the step of NAdam: .* last checkpoint is good"
     ):
-        model.train_step([make_batch()])
+        model.step([make_batch()])
 
 
 @pytest.mark.parametrize(
@@ -254,9 +265,10 @@ def test_a_step_is_seen_by_the_version_counters(optim: dict[str, object]) -> Non
     """
     model = make_model(optim_g=optim | {"lr": 1e-3})
     optimizer = model.phases[0].optimizer
+    rewind = Rewind([], CPU, optimizer)
     for _ in range(2):
-        rewind = Rewind([], CPU, optimizer)
-        model.accumulate(model.phases[0], [make_batch()])
+        rewind.mark()
+        model.runner.accumulate(model.phases[0], [make_batch()], context())
         rewind.restore()
         optimizer.step()
         with pytest.raises(TrainingError, match="half-way"):

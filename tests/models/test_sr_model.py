@@ -9,14 +9,17 @@ from torch import nn
 
 from traiNNer.archs import build_network
 from traiNNer.data import Batch
+from traiNNer.engine.reporter import LossMeans
 from traiNNer.models import SRModel
 from traiNNer.models.nonfinite import NonFiniteGuard
+from traiNNer.models.phase_runner import StepContext
 from traiNNer.optim import build_optimizer, build_scheduler
 from traiNNer.optim.optimizers import NAMES
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.registry import SCHEDULERS
+from traiNNer.utils.shape import Shape
 
 CPU = torch.device("cpu")
 
@@ -55,40 +58,66 @@ def make_batch(size: int = 4, side: int = 8, seed: int = 0) -> Batch:
     return Batch(lq, gt, list(range(size)), paths, paths)
 
 
-def part(batch: Batch, first: int, last: int) -> Batch:
-    assert batch.gt is not None
-    return Batch(batch.lq[first:last], batch.gt[first:last], batch.indices[first:last], batch.lq_paths[first:last],
-                 batch.gt_paths[first:last])  # fmt: skip
+def network_of(model: SRModel) -> nn.Module:
+    return model.main.module
+
+
+def average_of(model: SRModel) -> nn.Module:
+    average = model.networks.average_of(model.main)
+    assert average is not None
+    return average.module
+
+
+def context(**settings: Any) -> StepContext:
+    return StepContext(iteration=1, rate_factor=1.0, **settings)
 
 
 def weights(model: SRModel) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in model.net_g.parameters()]
+    return [p.detach().clone() for p in network_of(model).parameters()]
 
 
 def test_gradients_of_uneven_chunks_equal_the_whole_batchs() -> None:
     batch = make_batch(5)
+    first, rest = batch.split(1)
     gradients = []
-    for chunks in ([batch], [part(batch, 0, 1), part(batch, 1, 3), part(batch, 3, 5)]):
+    for chunks in ([batch], [first, *rest.split(2)]):
         model = make_model(losses=[{"type": "l1"}, {"type": "charbonnier", "loss_weight": 0.5}])
-        model.accumulate(model.phases[0], chunks)
+        model.runner.accumulate(model.phases[0], chunks, context())
         gradients.append([p.grad for p in model.phases[0].parameters])
     for whole, summed in zip(*gradients, strict=True):
         difference = (whole - summed).norm() / whole.norm()
         assert difference <= 1e-6
 
 
-def test_losses_are_weighted_sums_read_once() -> None:
+def test_a_step_returns_what_really_happened() -> None:
     model = make_model(losses=[{"type": "l1"}, {"type": "mse", "loss_weight": 2.0}])
     batch = make_batch()
+    lq, gt = batch.pair
     with torch.no_grad():
-        sr = model.net_g(batch.lq)
-        l1 = (sr - batch.gt).abs().mean()
-        mse = (sr - batch.gt).square().mean()
-    model.train_step([batch])
-    losses = model.losses.read()
-    assert losses == pytest.approx({"l1": float(l1), "mse": 2 * float(mse)}, rel=1e-5)
-    assert model.losses.read() == {}
-    assert model.received == (4, 3, 8, 8)
+        error = network_of(model)(lq) - gt
+    result = model.step([batch], per_sample=True)
+    expected = {"l1": float(error.abs().mean()), "mse": 2 * float(error.square().mean())}
+    assert {label: float(loss) for label, loss in result.losses.items()} == pytest.approx(
+        expected, rel=1e-5
+    )
+    of_each = error.abs().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(result.per_sample["l1"], of_each)
+    assert (result.iteration, result.samples) == (1, 4)
+    assert result.shape == Shape(8, 4)
+    assert result.pixels == 4 * 8 * 8
+    assert result.retries == ()
+    assert result.reading is None, "nobody measures"
+    assert model.step([batch]).per_sample == {}, "nobody asked"
+    names = set(vars(model))
+    assert not names & {"received", "samples_in_step", "losses", "out_of_memory_in_step"}
+
+
+def test_means_of_losses_are_read_once() -> None:
+    means = LossMeans()
+    means.add({"l1": torch.tensor(1.0)})
+    means.add({"l1": torch.tensor(3.0)})
+    assert means.read() == {"l1": 2.0}
+    assert means.read() == {}
 
 
 def test_warm_up_climbs_and_leaves_the_schedule_alone() -> None:
@@ -99,7 +128,7 @@ def test_warm_up_climbs_and_leaves_the_schedule_alone() -> None:
     optimizer = model.phases[0].optimizer
     optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
     for _ in range(8):
-        model.train_step([make_batch()])
+        model.step([make_batch()])
     assert used == pytest.approx([0.025, 0.05, 0.0075, 0.01, 0.01, 0.01, 0.001, 0.001])
 
 
@@ -111,37 +140,38 @@ def test_a_non_finite_step_changes_nothing_and_is_reported(
     optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_model(optim_g=optimizer)
-    model.train_step([make_batch()])
+    model.step([make_batch()])
     before = weights(model)
     state = copy.deepcopy(model.phases[0].optimizer.state_dict()["state"])
     bad = make_batch()
-    bad.lq[0, 0, 0, 0] = float("nan")
-    model.train_step([bad])
+    bad.pair[0][0, 0, 0, 0] = float("nan")
+    model.step([bad])
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
     after = model.phases[0].optimizer.state_dict()["state"]
     for key, slots in state.items():
         assert all(torch.equal(slots[name], after[key][name]) for name in slots)
-    model.guard.flush()
-    assert model.guard.total == 1
+    model.phases[0].guard.flush()
+    assert model.phases[0].guard.total == 1
     assert (
-        "1 steps with non-finite gradients skipped (1 in all); images of the last: 0.png, 1.png"
-        in caplog.text
+        "1 steps with non-finite gradients skipped (1 in all) in the generator; images of the "
+        "last: 0.png, 1.png" in caplog.text
     )
-    model.train_step([make_batch()])
+    model.step([make_batch()])
     assert not torch.equal(before[0], weights(model)[0])
 
 
 def test_many_non_finite_steps_in_a_row_end_the_run() -> None:
     model = make_model(max_nonfinite_steps=3)
     bad = make_batch()
-    bad.lq.fill_(float("inf"))
-    model.train_step([bad])
-    model.train_step([make_batch()])
-    model.train_step([bad])
-    model.train_step([bad])
-    with pytest.raises(TrainingError, match="not finite for 3 iterations in a row"):  # noqa: PT012 (whichever looks)
-        model.train_step([bad])
-        model.guard.flush()
+    bad.pair[0].fill_(float("inf"))
+    model.step([bad])
+    model.step([make_batch()])
+    model.step([bad])
+    model.step([bad])
+    message = "gradients of the generator were not finite for 3 iterations in a row"
+    with pytest.raises(TrainingError, match=message):  # noqa: PT012 (whichever looks)
+        model.step([bad])
+        model.phases[0].guard.flush()
 
 
 def test_fused_kernels_skip_a_step_on_the_device() -> None:
@@ -160,32 +190,29 @@ def test_fused_kernels_skip_a_step_on_the_device() -> None:
 
 def test_the_moving_average_follows() -> None:
     model = make_model(ema_decay=0.5)
-    assert model.ema_g is not None
-    first = [p.clone() for p in model.ema_g.module.parameters()]
-    model.train_step([make_batch()])  # the first update copies
+    first = [p.clone() for p in average_of(model).parameters()]
+    model.step([make_batch()])  # the first update copies
     one = weights(model)
-    assert all(torch.equal(a, b) for a, b in zip(one, model.ema_g.module.parameters(), strict=True))
-    model.train_step([make_batch(seed=1)])
+    assert all(torch.equal(a, b) for a, b in zip(one, average_of(model).parameters(), strict=True))
+    model.step([make_batch(seed=1)])
     two = weights(model)
-    for before, a, b, ema in zip(first, one, two, model.ema_g.module.parameters(), strict=True):
+    for before, a, b, ema in zip(first, one, two, average_of(model).parameters(), strict=True):
         torch.testing.assert_close(ema, (a + b) / 2)
         assert before.shape == ema.shape
-    assert model.evaluated_network is model.ema_g.module
+    assert model.networks.evaluated(model.main).module is average_of(model)
 
 
 @pytest.mark.parametrize("amp_dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_trains_and_keeps_float32_weights(amp_dtype: torch.dtype) -> None:
     model = make_model(Runtime(CPU, amp_dtype), optim_g={"type": "adamw", "lr": 1e-2})
     batch = make_batch()
-    for _ in range(15):
-        model.train_step([batch])
-    first = model.losses.read()["l1"]
-    for _ in range(15):
-        model.train_step([batch])
-    assert model.losses.read()["l1"] < first
-    assert {p.dtype for p in model.net_g.parameters()} == {torch.float32}
-    assert model.scaler.is_enabled() == (amp_dtype is torch.float16)
-    assert model.upscale(batch.lq).dtype == torch.float32
+    first = float(model.step([batch]).losses["l1"])
+    for _ in range(29):
+        last = float(model.step([batch]).losses["l1"])
+    assert last < first
+    assert {p.dtype for p in network_of(model).parameters()} == {torch.float32}
+    assert model.phases[0].scaler.is_enabled() == (amp_dtype is torch.float16)
+    assert model.upscale(batch.pair[0]).dtype == torch.float32
 
 
 def test_upscale_leaves_the_mode_as_it_was_and_keeps_no_graph() -> None:
@@ -193,14 +220,14 @@ def test_upscale_leaves_the_mode_as_it_was_and_keeps_no_graph() -> None:
     out = model.upscale(torch.rand(1, 3, 9, 7))
     assert out.shape == (1, 3, 18, 14)
     assert not out.requires_grad
-    assert model.net_g.training
+    assert network_of(model).training
 
 
 def test_channels_last_gives_the_same_step() -> None:
     plain = make_model()
     last = make_model(Runtime(CPU, channels_last=True))
     for model in (plain, last):
-        model.train_step([make_batch()])
+        model.step([make_batch()])
     for a, b in zip(weights(plain), weights(last), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -219,9 +246,13 @@ def test_every_optimizer_takes_a_step_and_its_state_survives(name: str) -> None:
 
 
 REQUIRED = {
-    "MultiStepLR": {"milestones": [3]}, "StepLR": {"step_size": 3}, "CosineAnnealingWarmRestarts": {"T_0": 5},
-    "ExponentialLR": {"gamma": 0.9}, "OneCycleLR": {"max_lr": 0.1}, "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
-}  # fmt: skip
+    "MultiStepLR": {"milestones": [3]},
+    "StepLR": {"step_size": 3},
+    "CosineAnnealingWarmRestarts": {"T_0": 5},
+    "ExponentialLR": {"gamma": 0.9},
+    "OneCycleLR": {"max_lr": 0.1},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+}
 
 
 @pytest.mark.parametrize("name", list(SCHEDULERS))
@@ -253,12 +284,12 @@ def test_a_step_on_the_gpu_does_not_wait_for_the_device() -> None:
     )
     batch = make_batch()
     for _ in range(3):
-        model.train_step([batch])
+        model.step([batch])
     torch.cuda.set_sync_debug_mode("error")
     try:
         pinned = batch.pin_memory()
         for _ in range(3):
-            model.train_step([pinned])
+            model.step([pinned])
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -272,7 +303,8 @@ def test_the_rate_follows_the_samples_of_a_step(rule: str, factor: float) -> Non
     optimizer = model.phases[0].optimizer
     optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
     for samples in (8, 32, 8):  # 8 is the batch of the options
-        model.train_step([make_batch(samples // 2)] * 2)
-        assert model.samples_in_step == samples
-        assert model.received[0] == samples // 2
+        result = model.step([make_batch(samples // 2)] * 2)
+        assert result.samples == samples
+        assert result.shape.batch_size == samples // 2
+        assert result.phases["generator"].learning_rate == pytest.approx(used[-1])
     assert used == pytest.approx([0.1, 0.1 * factor, 0.01])

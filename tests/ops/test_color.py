@@ -6,7 +6,7 @@ import skimage.color
 import skimage.data
 import torch
 
-from traiNNer.ops.color import crop_border, quantize, rgb_to_y, to_uint8
+from traiNNer.ops.color import crop_border, quantize, rgb_to_y, to_float, to_uint8
 from traiNNer.utils.errors import DataError
 
 
@@ -52,6 +52,15 @@ def test_every_level_survives_a_round_trip():
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(levels / 255), levels)
     assert torch.equal(quantize(levels / 255), levels / 255)
+
+
+def test_to_float_is_a_new_tensor_of_bytes_and_the_same_one_of_floats():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_float(levels), levels / 255)
+    assert levels[-1] == 255
+    image = torch.rand(3, 4, 5)
+    assert to_float(image) is image
+    assert to_float(image.half()).dtype == torch.float32
 
 
 def test_quantize_is_what_is_saved():

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import small_options, write_options
+from tests.support import ROOT, small_options, write_options
 from traiNNer.options.loading import load_options, options_hash, options_text
 from traiNNer.options.schema import TestOptions, TrainingOptions
 from traiNNer.utils.errors import OptionsError
@@ -23,8 +25,15 @@ def problems(tmp_path: Path, *overrides: str) -> str:
 
 
 def test_names_are_canonical_and_parameters_typed(tmp_path: Path) -> None:
-    options = load(tmp_path, small_options(tmp_path), "train.optim_g.betas=[0.9, 0.99]", "train.losses.0.type=L1Loss",
-                   "val.metrics.p.type=calculate_psnr", "network_g.type=Compact")  # fmt: skip
+    changes = (
+        "train.optim_g.betas=[0.9, 0.99]",
+        "train.losses.0.type=L1Loss",
+        "val.metrics.p.type=calculate_psnr",
+        "network_g.type=Compact",
+        "model_type=sr_model",
+    )
+    options = load(tmp_path, small_options(tmp_path), *changes)
+    assert options.model_type == "SRModel"
     assert options.train.optim_g.type == "AdamW"
     assert options.train.optim_g.params == {"lr": 1e-3, "betas": (0.9, 0.99)}
     assert options.train.losses[0].type == "l1"
@@ -83,7 +92,10 @@ val: {tile_size: 8, tile_overlap: 9}
         (11, r"unknown key datasets\.train\.use_hflips; did you mean use_hflip\?"),
         (
             12,
-            r'datasets\.valid\.type = "SingleImageDatasets": unknown dataset; did you mean SingleImageDataset',
+            (
+                r'datasets\.valid\.type = "SingleImageDatasets": unknown dataset; did you mean '
+                r"SingleImageDataset"
+            ),
         ),
         (13, r"unknown key datasets\.other; allowed here: train, val\*"),
         (15, r'network_g\.type = "spann": unknown network; did you mean span'),
@@ -105,6 +117,8 @@ val: {tile_size: 8, tile_overlap: 9}
     [
         ("network_g.num_fet=3", r"unknown key network_g\.num_fet; did you mean num_feat"),
         ("network_g.num_feat=many", r'network_g\.num_feat = "many": expected a whole number'),
+        ("model_type=SRModle", r'model_type = "SRModle": unknown recipe; did you mean SRModel\?'),
+        ("model_type=3", r"model_type = 3: expected text"),
         ("scale=5", r"--set: scale = 5: compact works at scales"),
         ("datasets.train.lq_size=0", r"lq_size = 0: expected at least 1"),
         ("train.losses=[]", r"train\.losses = \[\]: expected at least 1 item"),
@@ -166,3 +180,19 @@ def test_options_for_testing_need_a_checkpoint_and_a_dataset(tmp_path: Path) -> 
 def test_name_on_the_command_line_wins(tmp_path: Path) -> None:
     path = write_options(tmp_path / "o.yml", small_options(tmp_path))
     assert load_options(TrainingOptions, path, ["name=b"], name="c").name == "c"
+
+
+def test_reading_options_does_not_import_the_recipes(tmp_path: Path) -> None:
+    """`--check` answers at once, and the default is the recipe that is there."""
+    path = write_options(tmp_path / "a.yml", small_options(tmp_path))
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from traiNNer.options.loading import load_options\n"
+        "from traiNNer.options.schema import TrainingOptions\n"
+        f"options = load_options(TrainingOptions, Path({str(path)!r}))\n"
+        "assert 'traiNNer.models' not in sys.modules\n"
+        "from traiNNer.utils.registry import RECIPES\n"
+        "assert RECIPES.canonical(options.model_type) == 'SRModel'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

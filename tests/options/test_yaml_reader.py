@@ -17,8 +17,10 @@ def read(tmp_path: Path, text: str, name: str = "a.yml"):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-4", 1e-4), ("2.5e-4", 2.5e-4), ("5e5", 500_000), ("1_000", 1000), ("010", 10), ("0x10", 16), (".5", 0.5),
-        ("-3", -3), ("2024-01-02", "2024-01-02"), ("true", True), ("~", None), ("[1, 2.0]", [1, 2.0]), ("1.", 1.0),
+        ("1e-4", 1e-4), ("2.5e-4", 2.5e-4), ("5e5", 500_000), ("1_000", 1000), ("010", 10),
+        ("0x10", 16), (".5", 0.5),
+        ("-3", -3), ("2024-01-02", "2024-01-02"), ("true", True), ("~", None),
+        ("[1, 2.0]", [1, 2.0]), ("1.", 1.0),
         ("e5", "e5"), ("1.2.3", "1.2.3"),
     ],
 )  # fmt: skip
@@ -36,7 +38,7 @@ def test_positions_are_lines_of_keys_and_items(tmp_path: Path) -> None:
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OptionsError, match=r"a\.yml:3: 'a\.b' stands twice \(first in line 2\)"):
+    with pytest.raises(OptionsError, match=r"a\.yml:3: 'a\.b' appears twice \(first in line 2\)"):
         read(tmp_path, "a:\n  b: 1\n  b: 2\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +15,11 @@ from traiNNer.options.schema import TrainingOptions
 FPS, GAIN = (f"scripts/benchmarking/{name}.py" for name in ("realtime_fps", "temporal_gain"))
 
 
-def run(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    return load_script(script).main()
+def run(script: str, *arguments: str) -> int:
+    return load_script(script).main(list(arguments))
 
 
-def test_frames_per_second(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_frames_per_second(capsys: pytest.CaptureFixture[str]) -> None:
     networks = ["superultracompact", "temporal_stack:superultracompact:3", "recurrent"]
     quick = [
         "--sizes",
@@ -37,7 +33,7 @@ def test_frames_per_second(
         "1",
         "--cpu",
     ]
-    assert run(FPS, "--networks", *networks, *quick, monkeypatch=monkeypatch) == 0
+    assert run(FPS, "--networks", *networks, *quick) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "16x8" in line]
     assert [(row[0].strip("| "), row[2]) for row in rows] == [
         (network, variant) for network in networks for variant in ("fp32", "amp-bf16-cl")
@@ -58,11 +54,10 @@ def test_frames_per_second(
 def test_what_cannot_be_measured(
     arguments: list[str],
     said: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run(FPS, "--cpu", *arguments, monkeypatch=monkeypatch)
+        run(FPS, "--cpu", *arguments)
     assert said in capsys.readouterr().err
 
 

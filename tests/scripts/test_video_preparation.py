@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.processes import run_python
 from tests.support import load_script, run_command
-from traiNNer.data import demo, demo_video, video_writing
-from traiNNer.data.demo_video import make_demo_video, shrink
-from traiNNer.data.video_colors import Frame, FrameToRgb, rgb_to_frame
-from traiNNer.data.video_writing import FILM_RATE, Compression, Encoding, VideoWriter
+from traiNNer.demo.photographs import find_photographs, shrink
+from traiNNer.demo.video import FRAMES
+from traiNNer.engine.command_line import run_plainly
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 from traiNNer.utils.images import read_image, write_image
+from traiNNer.video.colors import Frame, FrameToRgb, rgb_to_frame
+from traiNNer.video.writing import FILM_RATE, Compression, Encoding, VideoWriter, write_frame
 
 av = pytest.importorskip("av")
 
@@ -36,9 +39,10 @@ HEIGHT = 128
 
 def photograph(name: str) -> Frame:
     """A picture of the scikit-image package, at most 400 pixels high."""
-    rgb = read_image(demo._photographs() / name)
+    rgb = read_image(find_photographs() / name)
     ratio = min(1.0, 400 / rgb.shape[0])
-    return cv2.resize(rgb, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)  # pyright: ignore
+    size = (round(rgb.shape[1] * ratio), round(rgb.shape[0] * ratio))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def pan(name: str, count: int, speed: float, start: tuple[int, int] = (0, 0)) -> list[Frame]:
@@ -63,7 +67,8 @@ def flash(frames: list[Frame], at: int, length: int) -> list[Frame]:
 
 
 def write_video(path: Path, frames: list[Frame], **changes: object) -> Path:
-    encoding = Encoding(**({"crf": 16, "gop": 8, "preset": "veryfast"} | changes))  # pyright: ignore
+    settings: dict[str, Any] = {"crf": 16, "gop": 8, "preset": "veryfast"} | changes
+    encoding = Encoding(**settings)
     with VideoWriter(
         path, (frames[0].shape[1], frames[0].shape[0]), Fraction(25), encoding
     ) as writer:
@@ -110,8 +115,8 @@ class TestCuts:
     def cuts(
         self, frames: list[Frame], threshold: float = extract_frames.CUT_THRESHOLD
     ) -> list[int]:
-        found = extract_frames.find_cuts(((frame, False) for frame in frames), threshold)
-        return [number for number, (_, cut) in enumerate(found) if cut]
+        marked_frames = extract_frames.find_cuts(((frame, False) for frame in frames), threshold)
+        return [number for number, (_, cut) in enumerate(marked_frames) if cut]
 
     def test_only_cuts_cut(self, film: list[Frame]) -> None:
         assert self.cuts(film) == [0, 40, 64, 68]
@@ -137,22 +142,22 @@ class TestCuts:
     def test_another_size_and_a_gap_are_new_scenes(self) -> None:
         still = pan("coffee.png", 12, 0)
         smaller = [cv2.resize(frame, (WIDTH // 2, HEIGHT // 2)) for frame in still]
-        found = list(
+        marked_frames = list(
             extract_frames.find_cuts(((f, n == 5) for n, f in enumerate([*still, *smaller])), 0.16)
         )
-        assert [number for number, (_, cut) in enumerate(found) if cut] == [0, 5, 12]
+        assert [number for number, (_, cut) in enumerate(marked_frames) if cut] == [0, 5, 12]
 
     def test_waits_for_few_frames(self) -> None:
-        given = 0
+        count = 0
 
         def frames() -> Iterator[tuple[Frame, bool]]:
-            nonlocal given
+            nonlocal count
             for frame in pan("coffee.png", 30, 1):
-                given += 1
+                count += 1
                 yield frame, False
 
         for number, _ in enumerate(extract_frames.find_cuts(frames(), 0.16)):
-            assert given <= number + 1 + extract_frames.AHEAD
+            assert count <= number + 1 + extract_frames.AHEAD
 
 
 class TestExtractFrames:
@@ -167,8 +172,8 @@ class TestExtractFrames:
             for number in (0, 5, 13):
                 rgb = read_image(place / f"film_scene{scene}" / f"{number:05}.png")
                 assert psnr(rgb, film[first + number]) > 30
-        said = capsys.readouterr().out
-        assert said.replace("│", " ").splitlines()[3].split() == [
+        output = capsys.readouterr().out
+        assert output.replace("│", " ").splitlines()[3].split() == [
             "film.mp4",
             "82",
             "3",
@@ -176,7 +181,7 @@ class TestExtractFrames:
             "1",
             "0",
         ]
-        assert f"78 frames, scenes: 3, in {place}" in said
+        assert f"78 frames, scenes: 3, in {place}" in output
 
         again = [str(video), "-o", str(place), "--min-scene", "20"]
         assert extract_frames.main(again) == 2
@@ -239,10 +244,10 @@ class TestExtractFrames:
         path.write_bytes(damage(video.read_bytes()))
         command = [str(path), "-o", str(place / "out"), "--min-scene", "1"]
         assert extract_frames.main(command) == 2
-        said = capsys.readouterr().err
-        assert words in said
-        assert "bad.mp4" in said
-        assert "--keep-going" in said
+        output = capsys.readouterr().err
+        assert words in output
+        assert "bad.mp4" in output
+        assert "--keep-going" in output
         assert names(place / "out") == []
         assert extract_frames.main([*command, "--keep-going"]) == 0
         assert kept[0] <= len(names(place / "out")) <= kept[1]
@@ -257,9 +262,9 @@ class TestExtractFrames:
             extract_frames.main([str(place / "text.mp4"), "-o", str(place / "out"), "--keep-going"])
             == 2
         )
-        said = capsys.readouterr().err
-        assert "text.mp4" in said
-        assert "Traceback" not in said
+        output = capsys.readouterr().err
+        assert "text.mp4" in output
+        assert "Traceback" not in output
         assert names(place / "out") == []
 
     def test_bad_options(
@@ -276,14 +281,14 @@ class TestExtractFrames:
             assert extract_frames.main([*videos, "-o", str(place), *options]) == 2
             assert words in capsys.readouterr().err
 
-    def test_interrupted(self, video: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_interrupted(self, video: Path, place: Path) -> None:
         def interrupted(path: Path, rgb: Frame) -> None:
-            video_writing.write_frame(path, rgb)
+            write_frame(path, rgb)
             if path.stem == "00007":
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(extract_frames, "write_frame", interrupted)
-        assert extract_frames.main([str(video), "-o", str(place)]) == 130
+        arguments = extract_frames.parse([str(video), "-o", str(place)])
+        assert run_plainly(lambda: extract_frames.run(arguments, write=interrupted)) == 130
         assert list(place.iterdir()) == []
 
     def test_help_as_a_program(self, place: Path) -> None:
@@ -337,9 +342,9 @@ class TestStreamPairs:
             assert scene["psnr"] == pytest.approx(psnr(np.array(lq), np.array(clean)), abs=0.01)
             assert 24 < scene["psnr"] < 45
             assert 0.02 < scene["bits_per_pixel"] < 3
-        said = capsys.readouterr().out
-        assert f"3 scenes, scale 2. GT: {gt}" in said
-        assert f"{record['scenes'][0]['kbit_per_s']:.0f}" in said
+        output = capsys.readouterr().out
+        assert f"3 scenes, scale 2. GT: {gt}" in output
+        assert f"{record['scenes'][0]['kbit_per_s']:.0f}" in output
 
         before = {name: (out / "lq" / name).read_bytes() for name in names(out / "lq")}
         assert make_stream_pairs.main(command) == 2
@@ -387,8 +392,8 @@ class TestStreamPairs:
         record = json.loads((out / "stream_pairs.json").read_text())
         assert record["gt"] == str(out / "gt")
         assert names(out / "gt") == names(gt) == names(out / "lq_h264_60k")
-        made, given = (read_image(root / "coffee" / "00005.png") for root in (out / "gt", gt))
-        assert np.array_equal(made, given[: HEIGHT - 4, : WIDTH - 4])
+        cropped, original = (read_image(root / "coffee" / "00005.png") for root in (out / "gt", gt))
+        assert np.array_equal(cropped, original[: HEIGHT - 4, : WIDTH - 4])
         assert read_image(out / "lq_h264_60k" / "coffee" / "00005.png").shape == (
             HEIGHT // 2 - 2,
             WIDTH // 2 - 2,
@@ -414,9 +419,9 @@ class TestStreamPairs:
                 make_stream_pairs.main([*command, *([] if "--crf" in command else ["--crf", "23"])])
                 == 2
             )
-            said = capsys.readouterr().err
-            assert "Traceback" not in said
-            return said
+            output = capsys.readouterr().err
+            assert "Traceback" not in output
+            return output
 
         assert "holds frames itself (00003.png)" in refused(gt / "coffee")
         assert "lies within GT_ROOT" in refused(gt, out=gt / "pairs")
@@ -430,32 +435,26 @@ class TestStreamPairs:
         assert "00004.png is 200x40, the scene's first frame 192x128" in refused(gt)
         assert not (place / "out").exists()
 
-    def test_missing_encoder(
-        self, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setitem(video_writing.CODECS, "h265", "libnowhere")
-        command = [
-            str(write_scenes(place / "gt", 2)),
-            "-o",
-            str(place / "out"),
-            "--codec",
-            "h265",
-            "--crf",
-            "20",
-        ]
-        assert make_stream_pairs.main(command) == 2
-        assert (
-            "no encoder libnowhere, which h265 needs; it has h264 (libx264)"
-            in capsys.readouterr().err
+    def test_missing_encoder(self, place: Path) -> None:
+        gt = str(write_scenes(place / "gt", 2))
+        command = [gt, "-o", str(place / "out"), "--codec", "h265", "--crf", "20"]
+        run = run_python(
+            "from traiNNer.video.writing import CODECS\n"
+            "from tests.support import load_script\n"
+            "CODECS['h265'] = 'libnowhere'\n"
+            "script = load_script('scripts/data_preparation/make_stream_pairs.py')\n"
+            f"print(script.main({command!r}))"
         )
+        assert run.stdout.split() == ["2"]
+        assert "no encoder libnowhere, which h265 needs; it has h264 (libx264)" in run.stderr
 
-    def test_interrupted(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_interrupted(self, place: Path) -> None:
         def interrupted(path: Path, rgb: Frame) -> None:
             raise KeyboardInterrupt
 
         gt = write_scenes(place / "gt")
-        monkeypatch.setattr(make_stream_pairs, "write_frame", interrupted)
-        assert make_stream_pairs.main([str(gt), "-o", str(place / "out"), "--crf", "20"]) == 130
+        arguments = make_stream_pairs.parse([str(gt), "-o", str(place / "out"), "--crf", "20"])
+        assert run_plainly(lambda: make_stream_pairs.run(arguments, write=interrupted)) == 130
         assert [path.name for path in place.iterdir()] == ["gt"]
 
 
@@ -576,7 +575,7 @@ class TestDemoVideo:
         assert not scenes["train"] & scenes["val"]
         for split in scenes:
             assert names(root / split / "gt") == names(root / split / "lq_x2")
-            assert len(names(root / split / "gt")) == demo_video.FRAMES * len(scenes[split])
+            assert len(names(root / split / "gt")) == FRAMES * len(scenes[split])
         assert sum(path.stat().st_size for path in root.rglob("*.png")) < 40e6
         gt = [read_image(path) for path in sorted((root / "val" / "gt" / "coffee").iterdir())]
         lq = [read_image(path) for path in sorted((root / "val" / "lq_x2" / "coffee").iterdir())]
@@ -595,28 +594,3 @@ class TestDemoVideo:
         assert len({round(shift[0] % 1, 1) for shift in shifts}) > 2
         assert make_demo.main(["-o", str(root)]) == 0
         assert capsys.readouterr().out.startswith("already there: ")
-
-    def test_what_is_there_stays(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(demo, "_TRAIN", demo._TRAIN[:2])
-        monkeypatch.setattr(demo, "_VAL", demo._VAL[:1])
-        assert make_demo_video(place / "demo")
-        lost = place / "demo" / "val" / "lq_x2" / "astronaut" / "00007.png"
-        kept = place / "demo" / "train" / "gt" / "rocket" / "00000.png"
-        before = lost.read_bytes()
-        original = kept.read_bytes()
-        lost.unlink()
-        kept.write_bytes(b"of the user")
-        assert make_demo_video(place / "demo")
-        assert lost.read_bytes() == before
-        assert kept.read_bytes() == b"of the user"
-        assert not make_demo_video(place / "demo")
-        assert make_demo_video(place / "demo", overwrite=True)
-        assert kept.read_bytes() == original
-
-    def test_without_photographs(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(demo, "_photographs", lambda: place)
-        with pytest.raises(
-            DataError, match="no photograph for the train part of the demo video is there"
-        ):
-            make_demo_video(place / "demo")
-        assert list(place.iterdir()) == []

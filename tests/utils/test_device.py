@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +9,21 @@ from torch import nn
 
 from traiNNer.utils.device import Runtime, describe_device
 
-CARDS = [
-    SimpleNamespace(name="RTX 4070", total_memory=12 * 2**30),
-    SimpleNamespace(name="GTX 1080", total_memory=2**33),
-]
+
+@dataclass(frozen=True)
+class FakeCards:
+    """As many of two cards as `number` says."""
+
+    number: int
+
+    def device_count(self) -> int:
+        return self.number
+
+    def get_device_properties(self, device: int, /) -> SimpleNamespace:
+        return [
+            SimpleNamespace(name="RTX 4070", total_memory=12 * 2**30),
+            SimpleNamespace(name="GTX 1080", total_memory=2**33),
+        ][device]
 
 
 @pytest.mark.parametrize(
@@ -23,18 +34,14 @@ CARDS = [
             2,
             "cuda:1",
             (
-                "GTX 1080 (8.00 GiB); not used: RTX 4070 (12.00 GiB); CUDA_VISIBLE_DEVICES chooses the "
-                "card"
+                "GTX 1080 (8.00 GiB); not used: RTX 4070 (12.00 GiB); CUDA_VISIBLE_DEVICES chooses "
+                "the card"
             ),
         ),
     ],
 )
-def test_cards_that_are_not_used_are_named(
-    cards: int, device: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: CARDS[number])
-    assert describe_device(torch.device(device)) == expected
+def test_cards_that_are_not_used_are_named(cards: int, device: str, expected: str) -> None:
+    assert describe_device(torch.device(device), FakeCards(cards)) == expected
 
 
 def test_a_network_with_volumes_is_placed_in_channels_last() -> None:

@@ -47,9 +47,12 @@ def _pillow(mode: str) -> Image.Image:
 @pytest.mark.parametrize(
     ("mode", "kind", "channels", "bits"),
     [
-        ("RGB", "PNG", 3, 8), ("RGBA", "PNG", 4, 8), ("L", "PNG", 1, 8), ("LA", "PNG", 2, 8), ("P", "PNG", 3, 8),
-        ("1", "PNG", 1, 1), ("RGB", "BMP", 3, 8), ("L", "BMP", 1, 8), ("RGB", "TIFF", 3, 8), ("RGBA", "TIFF", 4, 8),
-        ("LA", "TIFF", 2, 8), ("L", "TIFF", 1, 8), ("P", "TIFF", 3, 8), ("CMYK", "TIFF", 3, 8), ("1", "TIFF", 1, 1),
+        ("RGB", "PNG", 3, 8), ("RGBA", "PNG", 4, 8), ("L", "PNG", 1, 8), ("LA", "PNG", 2, 8),
+        ("P", "PNG", 3, 8),
+        ("1", "PNG", 1, 1), ("RGB", "BMP", 3, 8), ("L", "BMP", 1, 8), ("RGB", "TIFF", 3, 8),
+        ("RGBA", "TIFF", 4, 8),
+        ("LA", "TIFF", 2, 8), ("L", "TIFF", 1, 8), ("P", "TIFF", 3, 8), ("CMYK", "TIFF", 3, 8),
+        ("1", "TIFF", 1, 1),
     ],
 )  # fmt: skip
 def test_lossless_kinds(tmp_path: Path, mode: str, kind: str, channels: int, bits: int) -> None:

@@ -21,5 +21,4 @@ def build_network(name: str, *, scale: int, **parameters: object) -> nn.Module:
         UnknownNameError: if there is no network of that name.
         OptionsError: if it cannot be built at that scale or with those parameters.
     """
-    spec: ArchSpec = ARCHS[name]
-    return spec(scale=scale, **parameters)
+    return ARCHS[name](scale=scale, **parameters)

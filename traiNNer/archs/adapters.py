@@ -39,6 +39,7 @@ class _FusedConvolution(Conv3XC):
     def update_params(self) -> None:
         """Fuse, in the precision of the trained weights whatever the surrounding autocast."""
         device = self.sk.weight.device.type
+        # There is nothing to fuse while weights are only counted.
         if device == "meta":
             return
         with torch.no_grad(), torch.autocast(device, enabled=False):
@@ -61,6 +62,7 @@ class SPAN(_SPAN):
         self.mean = self.mean.repeat(1, max(1, self.in_channels // 3), 1, 1)
         for module in self.modules():
             if isinstance(module, Conv3XC):
+                # The base makes them itself, so they cannot be made of our class.
                 module.__class__ = _FusedConvolution
                 module.eval_conv.requires_grad_(False)
                 module.update_params()
@@ -75,14 +77,11 @@ class RCAN(_RCAN):
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
         frames = parameters.get("n_colors", 3) // 3
-        if (
-            frames > 1
-            and isinstance(self.sub_mean, nn.Conv2d)
-            and isinstance(self.add_mean, nn.Conv2d)
-        ):
-            self.sub_mean, self.add_mean = (
-                _for_frames(shift, frames) for shift in (self.sub_mean, self.add_mean)
-            )
+        # Without a normalization the base has identities in their places.
+        if frames > 1 and isinstance(self.sub_mean, nn.Conv2d):
+            self.sub_mean = _for_frames(self.sub_mean, frames)
+        if frames > 1 and isinstance(self.add_mean, nn.Conv2d):
+            self.add_mean = _for_frames(self.add_mean, frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`."""
@@ -95,6 +94,7 @@ def _for_frames(shift: nn.Conv2d, frames: int) -> nn.Conv2d:
     assert shift.bias is not None
     assert wide.bias is not None
     with torch.no_grad():
+        # A block of the mean of one image for each frame; frames do not see each other.
         wide.weight.copy_(torch.block_diag(*[shift.weight[:, :, 0, 0]] * frames)[..., None, None])
         wide.bias.copy_(shift.bias.repeat(frames))
     return wide
@@ -105,7 +105,8 @@ class FBCNN(_FBCNN):
     estimated.
     """
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - the base takes a quality to restore for, too
+    # The base takes a quality to restore for, too.
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """`(B, 3, H, W)` to the same shape."""
         return super().forward(x)[0]
 
@@ -115,7 +116,8 @@ class MMRealSR(_MMRealSR):
     estimated.
     """
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - the base takes a degradation, too
+    # The base takes a degradation, too.
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """`(B, 3, H, W)` to `(B, 3, 4 * H, 4 * W)`."""
         return super().forward(x)[0]
 
@@ -131,8 +133,10 @@ class MixDehazeNet(_MixDehazeNet):
 class DRUNet(_DRUNet):
     """DRUNet for a fixed noise level: its fourth channel is the constant that spandrel gives it."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] - the base calls the argument x0
+    # The base calls the argument x0.
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """`(B, 3, H, W)` to the same shape."""
+        # Of the three pairs the last is that of the channels: one more behind them.
         return super().forward(functional.pad(x, (0, 0, 0, 0, 0, 1), value=_DRUNET_NOISE_LEVEL))
 
 
@@ -144,6 +148,7 @@ class Uformer(_Uformer):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`(B, 3, H, W)` to the same shape."""
         height, width = x.shape[-2:]
+        # Four halvings of windows.
         multiple = 16 * int(self.hyperparameters["win_size"])
         side = round_up(max(height, width), multiple)
         right = side - width

@@ -1,4 +1,4 @@
-"""What clips and images are to a network, and what is said when it is given the other one."""
+"""What clips and images are to a network, and the words for a network that is given the other."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def _odd(frames: int) -> int:
     return frames
 
 
+# Blocks and channels of a network.
 AtLeastOne = Annotated[int, Field(ge=1)]
 # What the options may say of the frames around a centre.
 OddFrames = Annotated[int, Field(ge=1), AfterValidator(_odd)]
@@ -28,6 +29,7 @@ def require_centre(frames: object) -> int:
     Raises:
         ValueError: for an even number, one below 1, and what is no whole number.
     """
+    # True is a whole number to Python.
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1 or frames % 2 == 0:
         raise ValueError(
             f"frames: {frames!r} has no frame in the centre; expected an odd number, 1 or more"
@@ -52,6 +54,7 @@ def require_clip(x: Tensor, frames: int | None = None) -> None:
         raise ValueError(
             f"a temporal network takes clips {expected}, and was given the shape {tuple(x.shape)}"
         )
+    # Any number of frames is not none at all.
     if x.shape[1] != (frames or max(1, x.shape[1])):
         raise ValueError(
             f"this network takes clips {expected}, and was given {x.shape[1]} frames; "
@@ -63,6 +66,7 @@ def refuse_clips(network: nn.Module) -> nn.Module:
     """Make an image network say what is wrong when it is given a clip, whatever its class would do
     with one.
     """
+    # A hook and not a wrapper, which would change the names of the weights.
     network.register_forward_pre_hook(_require_images)
     return network
 

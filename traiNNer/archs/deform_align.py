@@ -11,8 +11,10 @@ from torchvision.ops import DeformConv2d, deform_conv2d
 
 from traiNNer.archs.clips import require_centre, require_clip
 
-_TAPS = 9  # of a 3x3 kernel
-# pixels of its level by which an alignment can move a tap: unbounded offsets make EDVR's training fail
+# Places that a 3x3 kernel looks at.
+_TAPS = 9
+# Pixels of its level by which an alignment can move a tap: unbounded offsets make the training of
+# EDVR fail.
 _REACH = 10.0
 
 
@@ -52,6 +54,7 @@ class _Alignment(nn.Module):
             nn.LeakyReLU(0.1, inplace=True),
             _convolution(channels, channels),
         )
+        # For each tap and group two coordinates and a weight.
         self.where = nn.Sequential(nn.LeakyReLU(0.1), _convolution(channels, 3 * _TAPS * groups))
         self.sample = DeformConv2d(channels, channels, 3, padding=1)
         last = self.where[-1]
@@ -75,6 +78,7 @@ class _Alignment(nn.Module):
         with torch.autocast(frame.device.type, enabled=False):
             offsets = _REACH * torch.tanh(moves.float())
             if coarse is not None:
+                # A move by one pixel at half the size is one by two pixels here.
                 doubled = 2 * functional.interpolate(
                     coarse, size=offsets.shape[-2:], mode="bilinear"
                 )
@@ -131,6 +135,7 @@ class DeformAlign(nn.Module):
             raise ValueError(
                 f"num_feat ({num_feat}) is no multiple of deform_groups ({deform_groups})"
             )
+        # It has no weights, so one object may be in several places.
         rectifier = nn.LeakyReLU(0.1, inplace=True)
         blocks = [_ResidualBlock(num_feat) for _ in range(num_extract)]
         self.extract = nn.Sequential(_convolution(3, num_feat), rectifier, *blocks)
@@ -155,6 +160,7 @@ class DeformAlign(nn.Module):
         aligned = [self._align(full, half, frame) for frame in range(self.frames)]
         detail = self.enlarge(self.refine(self.fuse(torch.cat(aligned, 1))))
         centre = x[:, self.frames // 2]
+        # At scale 1 interpolation would return the same values, and cost a copy.
         if self.upscale > 1:
             centre = functional.interpolate(centre, scale_factor=self.upscale, mode="bicubic")
         return centre + detail

@@ -27,13 +27,18 @@ def _defer_spandrel() -> None:
         return
     spec = importlib.util.find_spec("spandrel")
     if spec is None or spec.loader is None:
-        return  # the import that follows says what is wrong
+        # The import that follows says what is wrong.
+        return
+    # The package object is what `import spandrel.architectures.X` looks for in sys.modules; that
+    # its `__init__` did not run is not noticed.
     loader = spec.loader
     package = importlib.util.module_from_spec(spec)
 
     def run_init(name: str) -> Any:
-        if name.startswith("__"):  # a probe of the import system or of a debugger
+        # A probe of the import system or of a debugger, which would run it for nothing.
+        if name.startswith("__"):
             raise AttributeError(f"module 'spandrel' has no attribute '{name}'")
+        # First, or a name that the `__init__` does not define would run it for ever.
         del package.__dict__["__getattr__"]
         loader.exec_module(package)
         return getattr(package, name)

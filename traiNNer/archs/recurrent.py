@@ -41,7 +41,9 @@ class Recurrent(nn.Module):
         super().__init__()
         self.num_feat = num_feat
         self.upscale = upscale
+        # As many channels as a frame has values at the output's size, before pixel shuffling.
         folded = 3 * upscale**2
+        # Three frames, the output before, and the hidden state.
         self.enter = nn.Conv2d(3 * 3 + folded + num_feat, num_feat, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -62,7 +64,7 @@ class Recurrent(nn.Module):
         frames = x.unbind(1)
         state = self.start(frames[0])
         outputs: list[Tensor] = []
-        # At both ends a frame stands for the neighbour that it has not.
+        # At both ends a frame takes the place of its missing neighbour.
         for before, frame, after in zip(
             (frames[0], *frames), frames, (*frames[1:], frames[-1]), strict=False
         ):
@@ -73,9 +75,9 @@ class Recurrent(nn.Module):
     def start(self, frame: Tensor) -> RecurrentState:
         """The state before the first frame of a clip or a stream, `(B, 3, H, W)`."""
         batch, _, height, width = frame.shape
-        return RecurrentState(
-            frame.new_zeros(batch, self.num_feat, height, width), self._folded(frame)
-        )
+        nothing = frame.new_zeros(batch, self.num_feat, height, width)
+        # An enlarged frame is nearer to an output than black is.
+        return RecurrentState(nothing, self._folded(frame))
 
     def step(
         self, before: Tensor, frame: Tensor, after: Tensor, state: RecurrentState
@@ -97,9 +99,9 @@ class Recurrent(nn.Module):
         for block in self.blocks:
             x = functional.relu(x + block(x))
         output = self._folded(frame) + self.detail(x)
-        return functional.pixel_shuffle(output, self.upscale), RecurrentState(
-            torch.tanh(self.hidden(x)), output
-        )
+        # The bound keeps what goes round and round from growing, however long the stream is.
+        next_state = RecurrentState(torch.tanh(self.hidden(x)), output)
+        return functional.pixel_shuffle(output, self.upscale), next_state
 
     def _folded(self, frame: Tensor) -> Tensor:
         """The frame enlarged by nearest neighbour, folded into channels: each value is there

@@ -8,32 +8,40 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from traiNNer.archs.clips import refuse_clips
 from traiNNer.archs.lazy_spandrel import import_module
+from traiNNer.archs.parameters import (
+    CHANNELS,
+    INPUTS,
+    as_the_class_wants,
+    checkable_type,
+    class_parameters,
+)
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.registry import ARCHS
 
-_SCALARS = (int, float, bool, str, type(None))
-# The names that the classes use for what the framework itself decides: images have three channels.
-_INPUTS = (
-    "in_nc", "in_ch", "in_chans", "dd_in", "num_in_ch", "in_channels", "inp_channels", "img_channel", "n_colors",
-)  # fmt: skip
-_OUTPUTS = ("out_nc", "out_ch", "out_chans", "num_out_ch", "out_channels")
-_CHANNELS = _INPUTS + _OUTPUTS
+# What a constructor raises for values that make no sense to it. They are the user's values, so the
+# user is told about them; a bug of the class that looks the same is told with its own words.
 _CONSTRUCTOR_ERRORS = (
-    AssertionError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, NameError, NotImplementedError,
+    AssertionError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    NameError,
+    NotImplementedError,
     ArithmeticError,
-)  # fmt: skip
+)
+# Of the scales that a network can be built at, the one that most are published at.
+_USUAL_SCALE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,12 +142,17 @@ class ArchSpec:
         """What explains the parameters, in an `Args:` section: the docstring of a class of ours."""
         if self.chosen_by is not None:
             return inspect.getdoc(type(self)) or ""
-        return inspect.getdoc(self.network_class(self.default_scale)) or "" if self.home else ""
+        # spandrel's classes explain theirs in forms of their own, if at all.
+        if not self.home:
+            return ""
+        return inspect.getdoc(self.network_class(self.default_scale)) or ""
 
     @property
     def default_scale(self) -> int:
         """4 where the network can, else its largest scale below, else its smallest."""
-        return max((s for s in self.scales if s <= 4), default=min(self.scales))
+        usual = [scale for scale in self.scales if scale <= _USUAL_SCALE]
+        # A restorer has scale 1 only, and Real-CUGAN's fast one only 2.
+        return max(usual, default=min(self.scales))
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -157,6 +170,7 @@ class ArchSpec:
         """How many frames a clip needs to have with those parameters; None for any number, and for
         image networks.
         """
+        # By the name of the parameter, which the classes for clips share.
         frames = {**self.defaults, **parameters}.get("frames")
         return frames if isinstance(frames, int) else None
 
@@ -165,14 +179,9 @@ class ArchSpec:
         return getattr(import_module(self.module), self.class_name.format(scale=scale))
 
     @cached_property
-    def _class_parameters(self) -> dict[str, inspect.Parameter]:
-        """The class's parameters with evaluated annotations, by name."""
-        init = _constructor(self.network_class(self.default_scale))
-        parameters = dict(list(inspect.signature(init).parameters.items())[1:])
-        hints = _type_hints(init)
-        return {
-            name: p.replace(annotation=hints.get(name, p.empty)) for name, p in parameters.items()
-        }
+    def class_parameters(self) -> dict[str, inspect.Parameter]:
+        """All parameters of the class by name, those too that the program decides. Imports it."""
+        return class_parameters(self.network_class(self.default_scale))
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
@@ -183,31 +192,29 @@ class ArchSpec:
         return inspect.Signature([scale, *self._parameters()])
 
     def _parameters(self) -> list[inspect.Parameter]:
-        listed: list[inspect.Parameter] = []
-        for name, parameter in self._class_parameters.items():
+        options: list[inspect.Parameter] = []
+        decided = {self.scale_parameter, *self.hidden, *CHANNELS}
+        for name, parameter in self.class_parameters.items():
             default = self.defaults.get(name, parameter.default)
-            if (
-                name == self.scale_parameter
-                or name in self.hidden
-                or name in _CHANNELS
-                or callable(default)
-            ):
+            # A function, such as a class of layers, has no form in YAML.
+            if name in decided or callable(default):
                 continue
-            annotation = self.annotations.get(name) or _annotation(parameter, default)
+            annotation = self.annotations.get(name) or checkable_type(parameter, default)
             kind = inspect.Parameter.KEYWORD_ONLY
-            listed.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
-        return listed
+            options.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+        return options
 
     def __call__(self, *, scale: int, **parameters: object) -> nn.Module:
         """Build the network for images `(B, 3, H, W)`, or clips, in 0..1, in training mode, with
         fresh weights.
 
         Raises:
-            OptionsError: for a scale that the network has not, an unknown parameter, or values it
-                cannot be built of.
+            OptionsError: for a scale that the network does not offer, an unknown parameter, or
+                values that it cannot be built with.
         """
         self._check(scale, parameters)
         network = self.build(scale, parameters)
+        # Classes for clips refuse images by themselves, with the number of frames they want.
         return network if self.temporal else refuse_clips(network)
 
     def build(self, scale: int, parameters: Mapping[str, object], frames: int = 1) -> nn.Module:
@@ -220,45 +227,23 @@ class ArchSpec:
             frames: 1, or more where the network is stackable.
 
         Raises:
-            OptionsError: for values it cannot be built of.
+            OptionsError: for values that it cannot be built with.
         """
-        known = self._class_parameters
-        values: dict[str, object] = {**self.defaults, **self.at_scale.get(scale, {}), **parameters}
-        values.update({name: 3 for name in _CHANNELS if name in known and name not in values})
-        for name in _CHANNELS if self.stack == "wide" else _INPUTS:
-            if name in values:
-                values[name] = _for_frames(values[name], frames)
-        if self.scale_parameter is not None:
-            values.setdefault(self.scale_parameter, scale)
-        arguments = {
-            name: _as_the_class_wants(value, known[name].default) for name, value in values.items()
-        }
+        arguments = _arguments(self, scale, parameters, frames)
         try:
             if frames > 1 and self.stacked_class:
+                # By name, because the module imports spandrel.
                 stacked_classes = import_module("traiNNer.archs.stacked_classes")
                 return getattr(stacked_classes, self.stacked_class)(frames=frames, **arguments)
             return self.network_class(scale)(**arguments)
         except _CONSTRUCTOR_ERRORS as error:
-            given = (
-                ", ".join(f"{name}: {value}" for name, value in parameters.items())
-                or "its defaults"
-            )
+            values = ", ".join(f"{name}: {value}" for name, value in parameters.items())
             why = str(error) or type(error).__name__
             raise OptionsError(
-                f"network '{self.label}' cannot be built at scale {scale} with {given}: {why}."
-                f" Leave out what you changed to get back to the variant that works."
+                f"network '{self.label}' cannot be built at scale {scale} with "
+                f"{values or 'its defaults'}: {why}. Leave out what you changed to get back to the "
+                "variant that works."
             ) from error
-
-    def count_parameters(self, scale: int, **parameters: object) -> int:
-        """How many weights the network has. Allocates none, except for a class that cannot be built
-        without.
-        """
-        try:
-            with torch.device("meta"), _NumbersOnCpu():
-                network = self(scale=scale, **parameters)
-        except (OptionsError, NotImplementedError):
-            network = self(scale=scale, **parameters)
-        return sum(parameter.numel() for parameter in network.parameters())
 
     def _check(self, scale: int, parameters: Mapping[str, object]) -> None:
         if scale not in self.scales:
@@ -266,107 +251,44 @@ class ArchSpec:
         for name in parameters:
             if name not in self.parameter_names:
                 near = difflib.get_close_matches(name, self.parameter_names, n=2)
-                hint = (
-                    f"did you mean {' or '.join(near)}?"
-                    if near
-                    else f"it has: {', '.join(self.parameter_names)}"
-                )
+                hint = f"it has: {', '.join(self.parameter_names)}"
+                if near:
+                    hint = f"did you mean {' or '.join(near)}?"
                 raise OptionsError(f"network '{self.label}' has no parameter '{name}'; {hint}")
 
 
-class _NumbersOnCpu(TorchFunctionMode):
-    """Keeps on the CPU what classes compute settings from, such as rising drop rates."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        return func(
-            *args, **({"device": "cpu"} if func is torch.linspace else {}), **(kwargs or {})
-        )
+def _arguments(
+    spec: ArchSpec, scale: int, parameters: Mapping[str, object], frames: int
+) -> dict[str, object]:
+    """What the class is called with."""
+    accepted = spec.class_parameters
+    # The later ones win: what a user sets goes before all.
+    values: dict[str, object] = {**spec.defaults, **spec.at_scale.get(scale, {}), **parameters}
+    values.update({name: 3 for name in CHANNELS if name in accepted and name not in values})
+    for name in CHANNELS if spec.stack == "wide" else INPUTS:
+        if name in values:
+            values[name] = _for_frames(values[name], frames)
+    # `at_scale` may have given the class another scale than that of the network.
+    if spec.scale_parameter is not None:
+        values.setdefault(spec.scale_parameter, scale)
+    return {
+        name: as_the_class_wants(value, accepted[name].default) for name, value in values.items()
+    }
 
 
 def _for_frames(channels: Any, frames: int) -> int:
-    """The channels of one image, times `frames`. What is beyond a multiple of three is no image and
-    is there once.
-    """
+    """The channels of one image, times `frames`."""
+    # What is beyond a multiple of three is no image, for example a map of the noise, and is there
+    # once.
     beyond = channels % 3
     return (channels - beyond) * frames + beyond
 
 
 def _unsupported_scale(spec: ArchSpec, scale: int) -> str:
-    from traiNNer.archs.catalogue import SPECS
-
-    others = [other.name for other in SPECS if scale in other.scales]
-    hint = (
-        f" Networks with scale {scale}: {', '.join(others)}."
-        if others
-        else " No network has that scale."
-    )
-    return f"network '{spec.label}' cannot be built at scale {scale}; it has {', '.join(map(str, spec.scales))}.{hint}"
-
-
-def _constructor(network_class: type[nn.Module]) -> Callable[..., object]:
-    """The `__init__` that names its parameters: an adapter's may pass on whatever its base
-    takes.
-    """
-    for cls in network_class.__mro__:
-        init = cls.__dict__.get("__init__")
-        if init is None:
-            continue
-        if all(
-            p.kind is not inspect.Parameter.VAR_KEYWORD
-            for p in inspect.signature(init).parameters.values()
-        ):
-            return init
-    raise AssertionError(f"{network_class.__name__} names no parameters")
-
-
-def _type_hints(init: Callable[..., object]) -> dict[str, object]:
-    """The evaluated annotations of a constructor; none where they name what only a type checker can
-    import.
-    """
-    try:
-        return typing.get_type_hints(init)
-    except NameError:
-        return {}
-
-
-def _checkable(annotation: object) -> bool:
-    """Whether pydantic can check values against `annotation` without knowing a third party's
-    classes.
-    """
-    if annotation in _SCALARS or annotation is None:
-        return True
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
-    if origin is typing.Literal:
-        return True
-    if origin in (list, tuple, Sequence, typing.Union, types.UnionType):
-        return all(a is Ellipsis or _checkable(a) for a in arguments)
-    return False
-
-
-def _annotation(parameter: inspect.Parameter, default: object) -> object:
-    """The class's own annotation where it can be checked, else one from the kind of the default."""
-    if parameter.annotation is not parameter.empty and _checkable(parameter.annotation):
-        return parameter.annotation
-    if default is None or default is parameter.empty:
-        return int | float | str | bool | None
-    if isinstance(default, (list, tuple)):
-        kinds = {type(item) for item in default}
-        kind = kinds.pop() if len(kinds) == 1 else int | float
-        return list[kind] if isinstance(default, list) else tuple[kind, ...]
-    return type(default)
-
-
-def _as_the_class_wants(value: object, default: object) -> object:
-    """A copy of a sequence, of the class's kind: YAML makes lists, and a class may concatenate
-    tuples.
-    """
-    if not isinstance(value, (list, tuple)):
-        return value
-    return tuple(value) if isinstance(default, tuple) else list(value)
+    # Who asks for a scale mostly has images; networks of clips would not help them.
+    others = [name for name, other in ARCHS.items() if scale in other.scales and not other.temporal]
+    hint = " No network has that scale."
+    if others:
+        hint = f" Networks with scale {scale}: {', '.join(others)}."
+    scales = ", ".join(map(str, spec.scales))
+    return f"network '{spec.label}' cannot be built at scale {scale}; it has {scales}.{hint}"

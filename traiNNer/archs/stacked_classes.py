@@ -20,6 +20,7 @@ def _widened(first: nn.Module, frames: int) -> nn.Conv2d:
     image.
     """
     assert isinstance(first, nn.Conv2d)
+    # All of these classes begin with a 3x3 convolution that keeps the size.
     return nn.Conv2d(3 * frames, first.out_channels, 3, padding=1)
 
 
@@ -36,8 +37,10 @@ def _widen_plksr(network: PLKSR | RealPLKSR, frames: int) -> None:
     first = _widened(network.feats[0], frames)
     last = network.feats[-1]
     assert isinstance(last, nn.Conv2d)
-    nn.init.trunc_normal_(first.weight, std=0.02)  # as the classes begin
+    # As the classes begin.
+    nn.init.trunc_normal_(first.weight, std=0.02)
     network.feats[0] = first
+    # What the base adds at its end is the image, each channel as often as pixel shuffling wants it.
     network.repeat_op = partial(_repeated_centre, last.out_channels // 3)
 
 

@@ -6,8 +6,11 @@ from functools import partial
 
 from traiNNer.archs.spec import ArchSpec
 
+# Pixel shuffling could enlarge by any whole number; these are the ones that are trained and tested.
 _ALL = (1, 2, 3, 4, 8)
 
+# A chain of convolutions that adds the enlarged input at its end, so stacked frames come out as
+# frames.
 _compact = partial(
     ArchSpec,
     architecture="Compact",
@@ -17,6 +20,7 @@ _compact = partial(
     stack="wide",
     source="Real-ESRGAN, 2021",
 )
+# Ours fuses at the right moments, see `adapters.SPAN`.
 _span = partial(
     ArchSpec,
     architecture="SPAN",
@@ -48,6 +52,7 @@ _esrgan = partial(
     source="ESRGAN, 2018; Real-ESRGAN, 2021",
     note="at scales 1 and 2 the image is folded into channels first, as in Real-ESRGAN",
 )
+# spandrel's changes the caller's tensor, see `adapters.RCAN`. It computes in 0..255.
 _rcan = partial(
     ArchSpec,
     architecture="RCAN",
@@ -59,6 +64,8 @@ _rcan = partial(
     stack="wide",
     source="RCAN, 2018",
 )
+# Both classes repeat the image for their residual, which a wider first convolution alone would
+# break, so stacked frames need classes of ours.
 _plksr = partial(
     ArchSpec,
     architecture="PLKSR",
@@ -69,6 +76,7 @@ _plksr = partial(
     stacked_class="StackedPLKSR",
     source="PLKSR, 2024",
 )
+# As PLKSR with a group norm behind each block and dropout, for degraded images.
 _realplksr = partial(
     ArchSpec,
     architecture="PLKSR",
@@ -89,6 +97,7 @@ _mosr = partial(
     stack="wide",
     source="neosr's MoSR, 2024",
 )
+# Four levels of pooling, the smallest by 2^3, so sides of another multiple are padded.
 _safmn = partial(
     ArchSpec,
     architecture="SAFMN",
@@ -102,6 +111,7 @@ _safmn = partial(
     stacked_class="StackedSAFMN",
     source="SAFMN, 2023",
 )
+# The minimum is what spandrel asks for.
 _seemore = partial(
     ArchSpec,
     architecture="SeemoRe",
@@ -114,6 +124,7 @@ _seemore = partial(
     stacked_class="StackedSeemoRe",
     source="SeemoRe, 2024",
 )
+# A class for each scale, with the scale in its name.
 _realcugan = partial(
     ArchSpec,
     architecture="RealCUGAN",
@@ -124,10 +135,15 @@ _realcugan = partial(
 
 CONVOLUTIONAL: tuple[ArchSpec, ...] = (
     _compact(
-        name="compact", defaults={"num_feat": 64, "num_conv": 16}, aliases=("srvggnetcompact",)
+        # 16 convolutions as in Real-ESRGAN's models for animation; ultra and superultra are the
+        # field's own smaller ones.
+        name="compact",
+        defaults={"num_feat": 64, "num_conv": 16},
+        aliases=("srvggnetcompact",),
     ),
     _compact(name="ultracompact", defaults={"num_feat": 64, "num_conv": 8}),
     _compact(name="superultracompact", defaults={"num_feat": 24, "num_conv": 8}),
+    # 48 channels in the paper, 28 in its small one; 96 is the field's, for degraded images.
     _span(name="span", defaults={"feature_channels": 48}),
     _span(name="span_s", defaults={"feature_channels": 28}),
     _span(name="span_f96", defaults={"feature_channels": 96}),
@@ -136,15 +152,19 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         defaults={"num_filters": 64, "num_blocks": 23},
         aliases=("rrdbnet", "realesrgan", "bsrgan"),
     ),
+    # Real-ESRGAN's for animation.
     _esrgan(name="esrgan_6b", defaults={"num_filters": 64, "num_blocks": 6}),
     _esrgan(name="esrgan_lite", defaults={"num_filters": 32, "num_blocks": 12}),
+    # The paper's: 10 groups of 20 blocks.
     _rcan(name="rcan", defaults={"n_resgroups": 10, "n_resblocks": 20, "n_feats": 64}),
+    # The released weights have DCCM, two 3x3 convolutions; the class wants to be told.
     _plksr(name="plksr", defaults={"ccm_type": "DCCM"}),
     _plksr(
         name="plksr_tiny",
         defaults={"n_blocks": 12, "kernel_size": 13, "ccm_type": "DCCM", "use_ea": False},
     ),
     _realplksr(name="realplksr"),
+    # Small as PLKSR's tiny one is: fewer blocks, narrower kernels, no attention to elements.
     _realplksr(name="realplksr_s", defaults={"n_blocks": 12, "kernel_size": 13, "use_ea": False}),
     _realplksr(name="realplksr_l", defaults={"dim": 96}),
     _mosr(name="mosr", defaults={"n_block": 24, "dim": 64}),
@@ -160,9 +180,11 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         stack="narrow",
         source="the author's MoESR, 2025",
     ),
+    # Both sizes of the paper.
     _safmn(name="safmn", defaults={"dim": 36, "n_blocks": 8}),
     _safmn(name="safmn_l", defaults={"dim": 128, "n_blocks": 16}),
     _seemore(
+        # The three sizes of the paper; the large one recurs less and does not shuffle channels.
         name="seemore_t",
         defaults={"num_experts": 3, "num_layers": 6, "embedding_dim": 36, "lr_space": "exp"},
     ),
@@ -190,6 +212,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         note="`pro: true` is for weights of the pro models, which expect another range inside",
     ),
     _realcugan(
+        # spandrel asks for 40 pixels here, and for 32 of the others.
         name="realcugan_fast",
         class_name="UpCunet{scale}x_fast",
         scales=(2,),
@@ -197,6 +220,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         min_size=40,
     ),
     ArchSpec(
+        # It enlarges in steps of two, so there is no scale 3.
         name="swiftsrgan",
         architecture="SwiftSRGAN",
         class_name="SwiftSRGAN",
@@ -209,6 +233,7 @@ CONVOLUTIONAL: tuple[ArchSpec, ...] = (
         note="has batch norms: small batches train badly",
     ),
     ArchSpec(
+        # Returns its estimate of the degradation too, which `adapters.MMRealSR` leaves out.
         name="mmrealsr",
         architecture="MMRealSR",
         class_name="MMRealSR",

@@ -8,7 +8,10 @@ from traiNNer.archs.clips import AtLeastOne, OddFrames
 from traiNNer.archs.spec import ArchSpec
 from traiNNer.archs.temporal_stack import StackSpec
 
+# EDVR's choice, and the default clip_size of the video datasets, so that both fit without being
+# set.
 _FRAMES = 5
+# A class of layers made of none says nothing helpful, so the options refuse zero.
 _COUNTS: dict[str, object] = dict.fromkeys(
     ("num_feat", "num_extract", "num_blocks", "deform_groups"), AtLeastOne
 )
@@ -20,6 +23,7 @@ TEMPORAL: tuple[ArchSpec, ...] = (
         class_name="TemporalStack",
         home="traiNNer.archs.temporal_stack",
         scale_parameter=None,
+        # Of the network that `arch` names; these are all that any of them offers.
         scales=(1, 2, 3, 4, 8),
         defaults={"frames": _FRAMES},
         temporal=True,

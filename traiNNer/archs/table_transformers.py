@@ -6,23 +6,29 @@ from functools import partial
 
 from traiNNer.archs.spec import ArchSpec
 
+# Pixel shuffling could enlarge by any whole number; these are the ones that are trained and tested.
 _ALL = (1, 2, 3, 4, 8)
 # At scale 1 these networks learn the difference to their input, as their authors do for denoising.
 _RESIDUAL_AT_1 = {1: {"upsampler": ""}}
 
 # SwinIR and Swin2SR have the same variants.
+# SwinIR's lightweight one.
 _SWIN_S = {
     "embed_dim": 60, "depths": [6] * 4, "num_heads": [6] * 4, "window_size": 8, "mlp_ratio": 2.0,
     "upsampler": "pixelshuffledirect",
 }  # fmt: skip
+# SwinIR's for classical super-resolution.
 _SWIN_M = {
     "embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "window_size": 8, "mlp_ratio": 2.0,
     "upsampler": "pixelshuffle",
 }  # fmt: skip
+# SwinIR's large one for real images. It is published at x4 only, with another upsampler: see
+# `at_scale` of those that use it.
 _SWIN_L = {
     "embed_dim": 240, "depths": [6] * 9, "num_heads": [8] * 9, "window_size": 8, "mlp_ratio": 2.0,
     "upsampler": "pixelshuffle", "resi_connection": "3conv",
 }  # fmt: skip
+# Sides are padded to windows of 8 pixels.
 _swinir = partial(
     ArchSpec,
     architecture="SwinIR",
@@ -30,6 +36,7 @@ _swinir = partial(
     scale_parameter="upscale",
     scales=_ALL,
     at_scale=_RESIDUAL_AT_1,
+    # It folds the image into channels, so it is a scale of its own.
     hidden=("start_unshuffle",),
     size_multiple=8,
     min_size=16,
@@ -50,6 +57,7 @@ _swin2sr = partial(
     stack="wide",
     source="Swin2SR, 2022",
 )
+# Sides are padded to windows of 16 pixels.
 _hat = partial(
     ArchSpec,
     architecture="HAT",
@@ -62,6 +70,7 @@ _hat = partial(
     stack="wide",
     source="HAT, 2023",
 )
+# The multiple is the longer side of its split windows.
 _dat = partial(
     ArchSpec,
     architecture="DAT",
@@ -70,12 +79,14 @@ _dat = partial(
     scales=_ALL,
     size_multiple=32,
     min_size=32,
+    # A pooled map of one value per channel goes through a batch norm, which has no variance of one.
     min_batch=2,
     fp16=False,
     stack="wide",
     source="DAT, 2023",
     note="has batch norms over one value per channel: batches of one cannot be trained on",
 )
+# HAT's windows and dense connections.
 _drct = partial(
     ArchSpec,
     architecture="DRCT",
@@ -88,6 +99,7 @@ _drct = partial(
     stack="wide",
     source="DRCT, 2024",
 )
+# Sides are padded to windows of 16 pixels.
 _atd = partial(
     ArchSpec,
     architecture="ATD",
@@ -101,6 +113,7 @@ _atd = partial(
     stack="wide",
     source="ATD, 2024",
 )
+# The multiple is the longer side of its split windows, as DAT's.
 _rgt = partial(
     ArchSpec,
     architecture="RGT",
@@ -125,6 +138,7 @@ _fdat = partial(
     stack="narrow",
     source="the author's FDAT, 2025",
 )
+# The multiple is the side of its stripes.
 _grl = partial(
     ArchSpec,
     architecture="GRL",
@@ -134,6 +148,7 @@ _grl = partial(
     # What cannot be read from the weights and spandrel assumes: large windows above scale 1, small
     # ones at it.
     at_scale={1: {"upsampler": "", "window_size": 8, "stripe_size": [8, 8]}},
+    # They need a library that is not installed here.
     hidden=("fairscale_checkpoint", "offload_to_cpu"),
     size_multiple=64,
     min_size=64,
@@ -141,9 +156,12 @@ _grl = partial(
     stack="narrow",
     source="GRL, 2023",
 )
+# What all of the paper's sizes share; spandrel assumes it.
 _GRL_COMMON = {
-    "window_size": 32, "stripe_size": [64, 64], "stripe_shift": True, "mlp_ratio": 2.0, "anchor_window_down_factor": 4,
+    "window_size": 32, "stripe_size": [64, 64], "stripe_shift": True, "mlp_ratio": 2.0,
+    "anchor_window_down_factor": 4,
 }  # fmt: skip
+# Sides are padded to patches of 8 pixels.
 _ditn = partial(
     ArchSpec,
     architecture="DITN",
@@ -188,6 +206,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         defaults=_SWIN_L,
     ),
     _hat(
+        # The paper's three sizes; the small one squeezes its channels harder.
         name="hat_s",
         defaults={
             "embed_dim": 144,
@@ -221,6 +240,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         },
     ),
     _dat(
+        # The paper's four sizes. Light is one long group, and the split windows tell 2 from S.
         name="dat_light",
         defaults={
             "embed_dim": 60,
@@ -260,6 +280,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         },
     ),
     _drct(
+        # The paper's two sizes: six and twelve groups.
         name="drct",
         defaults={"depths": [6] * 6, "num_heads": [6] * 6, "upsampler": "pixelshuffle"},
     ),
@@ -268,6 +289,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         defaults={"depths": [6] * 12, "num_heads": [6] * 12, "upsampler": "pixelshuffle"},
     ),
     _atd(
+        # The paper's two sizes.
         name="atd_light",
         at_scale={},  # spandrel tells the light variant, and so its categories, by this upsampler
         defaults={
@@ -299,6 +321,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         },
     ),
     _rgt(
+        # The paper's two sizes: six and eight groups.
         name="rgt_s",
         defaults={"depth": [6] * 6, "num_heads": [6] * 6, "mlp_ratio": 2.0, "split_size": [8, 32]},
     ),
@@ -307,6 +330,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         defaults={"depth": [6] * 8, "num_heads": [6] * 8, "mlp_ratio": 2.0, "split_size": [8, 32]},
     ),
     _fdat(
+        # The author's five sizes.
         name="fdat_tiny",
         defaults={
             "embed_dim": 96,
@@ -334,6 +358,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         defaults={"embed_dim": 180, "num_groups": 6, "depth_per_group": 6, "num_heads": 6},
     ),
     _grl(
+        # The paper's three sizes.
         name="grl_t",
         defaults={
             **_GRL_COMMON,
@@ -368,6 +393,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         },
     ),
     ArchSpec(
+        # Windows of 8 pixels; five groups as in the paper.
         name="omnisr",
         architecture="OmniSR",
         class_name="OmniSR",
@@ -380,6 +406,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         source="Omni-SR, 2023",
     ),
     ArchSpec(
+        # Windows of 16 pixels.
         name="craft",
         architecture="CRAFT",
         class_name="CRAFT",
@@ -402,6 +429,7 @@ TRANSFORMERS: tuple[ArchSpec, ...] = (
         stack="narrow",
         source="DCTLSA, 2023",
     ),
+    # The paper's two: three blocks, and one for devices.
     _ditn(name="ditn", defaults={"UFONE_blocks": 3}),
     _ditn(name="ditn_tiny", defaults={"UFONE_blocks": 1}),
 )

@@ -18,7 +18,8 @@ from traiNNer.archs.spec import ArchSpec
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import ARCHS, UnknownNameError
 
-_OWN = ("arch", "frames")
+# Parameters of the stack itself; all others are those of the network inside.
+_OF_THE_STACK = ("arch", "frames")
 
 
 class TemporalStack(nn.Module):
@@ -41,6 +42,7 @@ class TemporalStack(nn.Module):
         """`(B, frames, 3, H, W)` to the centre frame, `(B, 3, H * scale, W * scale)`."""
         require_clip(x, self.frames)
         output = self.network(self._in_layout(x.flatten(1, 2)))
+        # The middle channel of an odd number of frames is the green one of the centre.
         centre = output.shape[1] // 2
         return output if output.shape[1] == 3 else output[:, centre - 1 : centre + 2]
 
@@ -49,11 +51,11 @@ class TemporalStack(nn.Module):
         computes.
         """
         last = torch.channels_last
-        if any(
-            w.dim() == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=last)
-            for w in self.parameters()
-        ):
-            return images.contiguous(memory_format=last)
+        for weight in self.parameters():
+            # Weights of a 1x1 kernel are contiguous in both formats, and so tell nothing.
+            told = weight.dim() == 4 and not weight.is_contiguous()
+            if told and weight.is_contiguous(memory_format=last):
+                return images.contiguous(memory_format=last)
         return images
 
 
@@ -62,7 +64,7 @@ class StackSpec(ArchSpec):
     """An image network over stacked frames: its facts are those of the network that `arch` names.
 
     Args:
-        arch: an image network of the catalogue; its own parameters stand beside this one.
+        arch: an image network of the catalogue; its own parameters are given beside this one.
         frames: consecutive frames that it sees, an odd number. It makes the one in the middle.
 
     Attributes:
@@ -96,18 +98,21 @@ class StackSpec(ArchSpec):
         try:
             return _resolved(self, ARCHS.canonical(name))
         except UnknownNameError as error:
+            # The registry's hints are of all networks, those that cannot be stacked too.
             near = [suggestion for suggestion in error.suggestions if suggestion in stackable()]
             raise UnknownNameError(error.kind, error.name, near, stackable()) from None
 
     def _parameters(self) -> list[inspect.Parameter]:
         keyword = inspect.Parameter.KEYWORD_ONLY
         frames = self.defaults["frames"]
-        own = [
+        of_the_stack = [
             inspect.Parameter("arch", keyword, annotation=str),
             inspect.Parameter("frames", keyword, default=frames, annotation=OddFrames),
         ]
-        inner = [] if self.inner is None else list(self.inner.__signature__.parameters.values())[1:]
-        return own + inner
+        if self.inner is None:
+            return of_the_stack
+        # The first parameter is the scale, which both have.
+        return of_the_stack + list(self.inner.__signature__.parameters.values())[1:]
 
     def __call__(self, *, scale: int, **parameters: object) -> nn.Module:
         """Build the network for clips `(B, frames, 3, H, W)` in 0..1, in training mode, with fresh
@@ -115,8 +120,8 @@ class StackSpec(ArchSpec):
 
         Raises:
             UnknownNameError: if `arch` names no network.
-            OptionsError: for a scale that the network has not, an unknown parameter, or values it
-                cannot be built of.
+            OptionsError: for a scale that the network does not offer, an unknown parameter, or
+                values that it cannot be built with.
         """
         if self.inner is None:
             return self.for_parameters(parameters)(scale=scale, **parameters)
@@ -125,7 +130,7 @@ class StackSpec(ArchSpec):
             frames = require_centre(parameters.get("frames", self.defaults["frames"]))
         except ValueError as error:
             raise OptionsError(f"network '{self.label}' cannot be built with {error}") from None
-        inner = {name: value for name, value in parameters.items() if name not in _OWN}
+        inner = {name: value for name, value in parameters.items() if name not in _OF_THE_STACK}
         return TemporalStack(self.inner.build(scale, inner, frames), frames)
 
 
@@ -134,15 +139,15 @@ def stackable() -> list[str]:
     return [name for name, spec in ARCHS.items() if spec.stackable]
 
 
+# The same object for the same network, because its signature is worth keeping: to find it out
+# imports the class.
 @cache
 def _resolved(generic: StackSpec, name: str) -> StackSpec:
-    inner: ArchSpec = ARCHS[name]
+    inner = ARCHS[name]
     if not inner.stackable:
-        why = (
-            "takes clips by itself"
-            if inner.temporal
-            else "takes no more than the three channels of one image"
-        )
+        why = "takes no more than the three channels of one image"
+        if inner.temporal:
+            why = "takes clips by itself"
         raise OptionsError(
             f"{name} {why}, so it cannot be stacked; those that can: {', '.join(stackable())}"
         )

@@ -2,7 +2,7 @@
 one module each.
 """
 
-from traiNNer.automations.base import Automation, Decision, StepReport
+from traiNNer.automations.base import Automation, AutomationContext, Decision, StepReport
 from traiNNer.automations.cpu_memory import CpuMemory
 from traiNNer.automations.cuda_memory import CudaMemory
 from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
@@ -16,12 +16,16 @@ from traiNNer.automations.simulated_memory import (
     SimulatedMemory,
     SimulatedOutOfMemoryError,
 )
+from traiNNer.automations.target import Target
+from traiNNer.automations.together import Automations
 from traiNNer.utils.memory import MemoryBackend, MemoryLook, MemoryReading
 from traiNNer.utils.out_of_memory import is_out_of_memory
 from traiNNer.utils.shape import Shape
 
 __all__ = [
     "Automation",
+    "AutomationContext",
+    "Automations",
     "CardModel",
     "CpuMemory",
     "CudaMemory",
@@ -38,5 +42,6 @@ __all__ = [
     "SimulatedMemory",
     "SimulatedOutOfMemoryError",
     "StepReport",
+    "Target",
     "is_out_of_memory",
 ]

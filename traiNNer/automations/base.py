@@ -8,8 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
+
+
+@dataclass(frozen=True)
+class AutomationContext:
+    """What every automation is built from, before its own options.
+
+    Attributes:
+        bounds: the shapes that network, images and dataset allow.
+        start: the lq_size and batch_size of the options.
+        total: bytes of the device, or the limit.
+    """
+
+    bounds: ShapeBounds
+    start: Shape
+    total: int
 
 
 @dataclass(frozen=True)
@@ -19,14 +35,19 @@ class Decision:
     Attributes:
         shape: the batches from now on.
         reason: for the log, one clause.
-        predicted_share: share of the memory that a step at `shape` should take; 0.85 is 85 %.
+        predicted_share: share of the memory that a step at `shape` should take; 0.85 is 85 %. None
+            where nobody can tell.
+        decided_by: the automation's name; empty until the automations are taken together.
     """
 
     shape: Shape
     reason: str
-    predicted_share: float
+    predicted_share: float | None = None
+    decided_by: str = ""
 
     def __str__(self) -> str:
+        if self.predicted_share is None:
+            return f"{self.shape} ({self.reason})"
         return f"{self.shape}: predicted {self.predicted_share:.1%} ({self.reason})"
 
 
@@ -39,7 +60,8 @@ class StepReport:
         shape: of the tensor that entered the network in this step, not of what was asked for.
         reading: memory of this step; None where it was not measured.
         settled: the reading tells what a step at this shape takes. Not so when something else had
-            its peak in the window (validation, checkpoint, compilation, a retried phase).
+            its peak since `start_window` (validation, checkpoint, compilation, a retried phase, the
+            first step of a process).
     """
 
     iteration: int
@@ -48,33 +70,45 @@ class StepReport:
     settled: bool = True
 
 
+# The hooks do nothing and name their arguments all the same, for whoever overrides them reads them.
 class Automation:
     """Base of the automations. Every hook does nothing here; an automation overrides those that it
     needs.
 
     A hook sees values, never the model or the loader: what it returns is carried out by the loop,
-    so the same decision can be taken on every rank and replayed in a test.
+    so the same decision can be taken on every rank and replayed in a test. What it returns is a
+    wish: of several automations the one that asks for the fewest pixels decides, within the bounds
+    that all of them allow (see `Automations`).
 
     Args:
+        context: what network, images, options and device allow.
         enabled: whether it takes part in the run.
     """
 
-    def __init__(self, *, enabled: bool = True) -> None:
+    def __init__(self, context: AutomationContext, *, enabled: bool = True) -> None:
+        self.context = context
         self.enabled = enabled
+
+    @property
+    def bounds(self) -> ShapeBounds:
+        """The shapes that this automation allows now. They may change with every hook."""
+        return self.context.bounds
 
     def describe(self) -> str:
         """One line for the log at the start of a run."""
         return type(self).__name__
 
     def before_training(self) -> Shape | None:
-        """The shape to begin (or to resume) with; None leaves what the options say."""
+        """The shape to begin with, or after `load_state_dict` to go on with; None leaves what the
+        options say.
+        """
         return None
 
-    def after_step(self, report: StepReport) -> Decision | None:  # noqa: ARG002 (a hook)
+    def after_step(self, report: StepReport) -> Decision | None:  # noqa: ARG002
         """After every change of the weights. A decision takes effect from the next batch on."""
         return None
 
-    def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:  # noqa: ARG002 (a hook)
+    def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:  # noqa: ARG002
         """After a step at `shape` ran out of memory and was repeated in chunks, the largest of them
         being `fitted`.
 
@@ -83,16 +117,28 @@ class Automation:
         """
         return None
 
-    def after_validation(self, iteration: int, means: Mapping[str, float]) -> None:
-        """After a validation, with the mean of each metric by label."""
+    def narrow(self, bounds: ShapeBounds) -> Decision | None:  # noqa: ARG002
+        """`bounds` are what all automations together allow from now on; they may be wider than
+        before, or the same. A decision is a wish that replaces one outside of them.
+        """
+        return None
+
+    def follow(self, shape: Shape) -> None:
+        """`shape` is asked for from the next batch on, whether it is this automation's wish or
+        not.
+        """
+
+    def predict(self, shape: Shape) -> float | None:  # noqa: ARG002
+        """The share of the memory that a step at `shape` should take; None if it cannot tell."""
+        return None
 
     def scalars(self) -> dict[str, float]:
         """Points for TensorBoard, by tag."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: numbers, strings, lists and dictionaries of these."""
+        """What a checkpoint keeps: numbers, strings, None, lists and dictionaries of these."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave, as if the run had never ended."""

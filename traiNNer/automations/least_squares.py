@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Far below the noise of any measurement, far above the rounding of float64.
 RIDGE = 1e-12
+# Stands for a pivot of nothing, so that a division gives something large and finite.
+TINY = 1e-300
 
 
 def weighted_least_squares(
@@ -24,7 +27,8 @@ def weighted_least_squares(
         weights: at least 0, one for each value.
     """
     size = len(rows[0])
-    scales = [max(abs(row[k]) for row in rows) or 1.0 for k in range(size)]
+    # columns differ by ten orders of magnitude; unscaled, their products lose all digits
+    scales = [max(map(abs, column)) or 1.0 for column in zip(*rows, strict=True)]
     matrix = [[0.0] * (size + 1) for _ in range(size)]
     top = max(weights) or 1.0
     for row, value, weight in zip(rows, values, weights, strict=True):
@@ -43,9 +47,10 @@ def _solve(matrix: list[list[float]]) -> list[float]:
     """Gauss's elimination with pivots; the last column is the right side. Changes `matrix`."""
     size = len(matrix)
     for column in range(size):
+        # dividing by the largest keeps rounding errors from growing
         pivot = max(range(column, size), key=lambda row: abs(matrix[row][column]))
         matrix[column], matrix[pivot] = matrix[pivot], matrix[column]
-        head = matrix[column][column] or 1e-300
+        head = matrix[column][column] or TINY
         for row in range(column + 1, size):
             factor = matrix[row][column] / head
             for k in range(column, size + 1):
@@ -53,5 +58,5 @@ def _solve(matrix: list[list[float]]) -> list[float]:
     result = [0.0] * size
     for row in reversed(range(size)):
         known = sum(matrix[row][k] * result[k] for k in range(row + 1, size))
-        result[row] = (matrix[row][size] - known) / (matrix[row][row] or 1e-300)
+        result[row] = (matrix[row][size] - known) / (matrix[row][row] or TINY)
     return result

@@ -11,8 +11,8 @@ from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.shape import Shape
 
-# A rung is at least this many LQ pixels: finer steps change little, coarser ones leave memory
-# unused.
+# A rung is at least this many LQ pixels. Finer steps change use by less than noise and need more
+# rungs to look at; coarser ones leave memory unused.
 RUNG_PIXELS = 4
 
 
@@ -55,13 +55,8 @@ class ShapeBounds:
     max_batch_due_to: str = "the samples"
 
     def __post_init__(self) -> None:
-        for name in (
-            "min_lq_size",
-            "size_multiple",
-            "min_batch_size",
-            "frames",
-            "elements_per_pixel",
-        ):
+        sizes = ("min_lq_size", "size_multiple", "min_batch_size", "frames", "elements_per_pixel")
+        for name in sizes:
             if getattr(self, name) < 1:
                 raise OptionsError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.min_batch_size > self.max_batch_size:
@@ -135,9 +130,9 @@ class ShapeBounds:
         can grow.
         """
         reasons: list[str] = []
-        lq_open = any(
-            self.largest_batch(s) >= self.min_batch_size for s in self.ladder if s > shape.lq_size
-        )
+        larger = [side for side in self.ladder if side > shape.lq_size]
+        # a larger side may leave no batch at all within the elements
+        lq_open = any(self.largest_batch(side) >= self.min_batch_size for side in larger)
         if lq_open or shape.batch_size < self.largest_batch(shape.lq_size):
             return reasons
         ends_at_elements = shape.lq_size != self.ladder[-1]
@@ -154,6 +149,40 @@ class ShapeBounds:
     def _elements(self) -> str:
         limit = "2^31" if self.max_elements == 2**31 - 1 else str(self.max_elements)
         return f"{limit} elements in a tensor"
+
+    def describe(self) -> str:
+        """Both ends of both sizes, and what each is due to."""
+        return (
+            f"lq_size {self.ladder[0]} ({self.min_lq_due_to}) to {self.ladder[-1]} "
+            f"({self.max_lq_due_to}), batch {self.min_batch_size} ({self.min_batch_due_to}) to "
+            f"{self.max_batch_size} ({self.max_batch_due_to})"
+        )
+
+    def intersected(self, other: ShapeBounds) -> ShapeBounds:
+        """The shapes that both allow; each end is due to whoever sets it.
+
+        Raises:
+            OptionsError: if there is none.
+        """
+        changes: dict[str, int | str] = {
+            "size_multiple": math.lcm(self.size_multiple, other.size_multiple),
+            "frames": max(self.frames, other.frames),
+            "elements_per_pixel": max(self.elements_per_pixel, other.elements_per_pixel),
+            "max_elements": min(self.max_elements, other.max_elements),
+        }
+        if other.min_lq_size > self.min_lq_size:
+            changes["min_lq_size"] = other.min_lq_size
+            changes["min_lq_due_to"] = other.min_lq_due_to
+        if other.max_lq_size < self.max_lq_size:
+            changes["max_lq_size"] = other.max_lq_size
+            changes["max_lq_due_to"] = other.max_lq_due_to
+        if other.min_batch_size > self.min_batch_size:
+            changes["min_batch_size"] = other.min_batch_size
+            changes["min_batch_due_to"] = other.min_batch_due_to
+        if other.max_batch_size < self.max_batch_size:
+            changes["max_batch_size"] = other.max_batch_size
+            changes["max_batch_due_to"] = other.max_batch_due_to
+        return replace(self, **changes)
 
     def narrowed(
         self,
@@ -174,6 +203,7 @@ class ShapeBounds:
         if problems:
             raise OptionsError("\n".join(problems))
         changes: dict[str, int | str] = {}
+        # a maximum beyond what there is stays no bound, and is not said to be one
         if min_lq_size is not None:
             changes |= {"min_lq_size": min_lq_size, "min_lq_due_to": "min_lq_size"}
         if max_lq_size is not None and max_lq_size <= self.max_lq_size:
@@ -195,12 +225,21 @@ class ShapeBounds:
                     f"example {below} or {below + self.size_multiple}"
                 )
         if min_lq is not None and min_lq < self.min_lq_size:
-            yield f"min_lq_size is {min_lq}; expected at least {self.min_lq_size} ({self.min_lq_due_to})"
+            yield (
+                f"min_lq_size is {min_lq}; expected at least {self.min_lq_size} "
+                f"({self.min_lq_due_to})"
+            )
         if min_lq is not None and min_lq > self.max_lq_size:
             yield f"min_lq_size is {min_lq}; {self.max_lq_due_to} allow at most {self.max_lq_size}"
-        if max_lq is not None and max_lq < (min_lq or self.min_lq_size):
-            yield f"max_lq_size is {max_lq}, below the smallest lq_size, {min_lq or self.min_lq_size}"
+        # the other end is the one that the user sets too, if he does
+        least_lq = min_lq or self.min_lq_size
+        if max_lq is not None and max_lq < least_lq:
+            yield f"max_lq_size is {max_lq}, below the smallest lq_size, {least_lq}"
         if min_batch is not None and min_batch < self.min_batch_size:
-            yield f"min_batch_size is {min_batch}; expected at least {self.min_batch_size} ({self.min_batch_due_to})"
-        if max_batch is not None and max_batch < (min_batch or self.min_batch_size):
-            yield f"max_batch_size is {max_batch}, below the smallest batch, {min_batch or self.min_batch_size}"
+            yield (
+                f"min_batch_size is {min_batch}; expected at least {self.min_batch_size} "
+                f"({self.min_batch_due_to})"
+            )
+        least_batch = min_batch or self.min_batch_size
+        if max_batch is not None and max_batch < least_batch:
+            yield f"max_batch_size is {max_batch}, below the smallest batch, {least_batch}"

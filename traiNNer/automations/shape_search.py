@@ -10,11 +10,16 @@ from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.utils.shape import Shape
 
 # Rungs of the ladder, nearest first, among which one is looked for whose batch lands on the target.
+# Batches are coarse at large sides: with 32 sides one of them lands, and a search stays below 1 ms.
 RUNGS_TRIED = 32
-# Factor of pixels from which on a step of a climb is worth a move.
+# Factor of pixels from which on a step of a climb is worth a move: a move costs a step that is not
+# measured and a cache that is emptied.
 REAL_STEP = 1.15
-# Factor by which lq_size may change, either way, to land with another batch.
+# Factor by which lq_size may change, either way, to land with another batch. Beyond it the run
+# would be another one: patches are what a network learns from.
 SIDEWAYS = 2.0
+# Pixels that are left by each rung down where the batch is too small to be lowered so often.
+LESS_PATCH = 0.8
 # Rungs after which a little above is preferred to further away.
 RUNGS_NEAR = 6
 
@@ -74,8 +79,10 @@ class ShapeSearch:
 
     def largest_batch(self, lq_size: int, goal: Goal, at_most: int | None = None) -> int:
         """The largest batch that fits at `lq_size`; 0 if none does."""
-        low, high = self.bounds.min_batch_size, self.bounds.largest_batch(lq_size)
-        high = high if at_most is None else min(high, at_most)
+        low = self.bounds.min_batch_size
+        high = self.bounds.largest_batch(lq_size)
+        if at_most is not None:
+            high = min(high, at_most)
         if high < low or not self.fits(Shape(lq_size, low), goal):
             return 0
         while low < high:
@@ -90,7 +97,8 @@ class ShapeSearch:
         """The largest lq_size that fits with `batch_size`; 0 if none does."""
         ladder = [side for side in self.bounds.ladder if at_most is None or side <= at_most]
         ladder = [side for side in ladder if self.bounds.largest_batch(side) >= batch_size]
-        low, high = -1, len(ladder) - 1
+        low = -1  # below the ladder: it may be that no rung fits
+        high = len(ladder) - 1
         while low < high:
             middle = (low + high + 1) // 2
             if self.fits(Shape(ladder[middle], batch_size), goal):
@@ -106,30 +114,40 @@ class ShapeSearch:
         with `present`, which is close to the goal already, at no less than its. Where none does,
         the nearest that lands with any batch; where nothing lands, what comes closest.
         """
-        ladder = self.bounds.ladder
         least = present or self.start
         top = self.largest_lq_size(least.batch_size, goal)
-        sides = [side for side in reversed(ladder) if least.lq_size <= side <= top][:RUNGS_TRIED]
-        center = least.lq_size if present is not None else max(top, least.lq_size)
-        near = [
-            side
-            for side in ladder
-            if present is None or center / SIDEWAYS <= side <= center * SIDEWAYS
-        ]
-        near = [side for side in near if side >= goal.min_lq_size]
-        sides += sorted(near, key=lambda side: abs(math.log(side / center)))[:RUNGS_TRIED]
-        found: list[tuple[float, Shape]] = []
-        for tried, lq_size in enumerate(sides, start=1):
+        ladder = reversed(self.bounds.ladder)
+        sides = [side for side in ladder if least.lq_size <= side <= top][:RUNGS_TRIED]
+        sides += self._near(
+            max(top, least.lq_size) if present is None else least.lq_size,
+            goal,
+            anywhere=present is None,
+        )
+        closest: Shape | None = None
+        closest_use = 0.0
+        for count, lq_size in enumerate(sides, start=1):
             batch = self.largest_batch(lq_size, goal)
             if batch:
-                found.append((self.estimate(Shape(lq_size, batch)).expected, Shape(lq_size, batch)))
-                if found[-1][0] >= goal.low:
-                    return found[-1][1]
-            if tried == RUNGS_NEAR:
-                over = self._least_over(sides[:tried], goal)
+                shape = Shape(lq_size, batch)
+                expected = self.estimate(shape).expected
+                if expected >= goal.low:
+                    return shape
+                if closest is None or expected > closest_use:
+                    closest = shape
+                    closest_use = expected
+            # the sides that would be taken gladly are through: a little above beats far away
+            if count == RUNGS_NEAR:
+                over = self._least_over(sides[:count], goal)
                 if over is not None:
                     return over
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+        return closest
+
+    def _near(self, center: int, goal: Goal, *, anywhere: bool) -> list[int]:
+        """Sides around `center`, the nearest by factor first."""
+        sides = [side for side in self.bounds.ladder if side >= goal.min_lq_size]
+        if not anywhere:
+            sides = [side for side in sides if center / SIDEWAYS <= side <= center * SIDEWAYS]
+        return sorted(sides, key=lambda side: abs(math.log(side / center)))[:RUNGS_TRIED]
 
     def _least_over(self, sides: list[int], goal: Goal) -> Shape | None:
         """The first shape that is a little above `high` and not above `ceiling`: better than far
@@ -175,11 +193,10 @@ class ShapeSearch:
         """
         if present == self.bounds.smallest:
             return None
-        share = (
-            (present.batch_size - rungs + 1) / present.batch_size
-            if rungs < present.batch_size
-            else 0.8**rungs
-        )
+        share = LESS_PATCH**rungs
+        if rungs < present.batch_size:
+            share = (present.batch_size - rungs + 1) / present.batch_size
+        # a shape with exactly as many pixels would be no smaller
         most = min(goal.max_pixels, share * self.pixels(present) - 1)
         smaller = replace(goal, max_pixels=most)
         same = self.largest_batch(present.lq_size, smaller, at_most=present.batch_size - 1)

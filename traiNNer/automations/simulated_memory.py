@@ -60,7 +60,7 @@ class CardModel:
     def peak(self, shape: Shape) -> tuple[float, float]:
         """(allocated, reserved / allocated) at a shape, without noise."""
         # a workspace belongs to a shape, so it is drawn from the shape, not by the order of steps
-        chance = random.Random(f"{self.seed}/{shape.lq_size}/{shape.batch_size}")  # noqa: S311 (not for secrets)
+        chance = random.Random(f"{self.seed}/{shape.lq_size}/{shape.batch_size}")  # noqa: S311
         side = round_up(shape.lq_size, self.padding)
         frames = shape.batch_size * self.frames
         pixels = frames * side * side
@@ -90,7 +90,7 @@ class SimulatedMemory:
     _reserved: float = 0.0
 
     def __post_init__(self) -> None:
-        self._noise = random.Random(self.card.seed)  # noqa: S311 (not for secrets)
+        self._noise = random.Random(self.card.seed)  # noqa: S311
 
     @property
     def total(self) -> int:
@@ -105,6 +105,7 @@ class SimulatedMemory:
 
     def needs(self, shape: Shape) -> tuple[float, float]:
         """(allocated, reserved) bytes of a step at a shape, without noise."""
+        # a run asks for the same few shapes hundreds of times
         if shape not in self._peaks:
             self._peaks[shape] = self.card.peak(shape)
         allocated, ratio = self._peaks[shape]

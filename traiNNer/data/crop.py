@@ -46,20 +46,20 @@ class Placement:
         """Top and left of the crop in LQ pixels; 0 along a side that is shorter than the crop (it
         is padded there).
         """
-        top, left = (
-            int(share * (max(side, lq_size) - lq_size + 1))
-            for share, side in ((self.plan.top, self.height), (self.plan.left, self.width))
-        )
-        return top, left
+        # Rounding down and one more place than there is room make all places equally likely.
+        places_down = max(self.height, lq_size) - lq_size + 1
+        places_right = max(self.width, lq_size) - lq_size + 1
+        return int(self.plan.top * places_down), int(self.plan.left * places_right)
 
     def corner_inside(self, lq_size: int, outer: int) -> tuple[int, int]:
         """Top and left of the crop of `lq_size` within the augmented crop of `outer` LQ pixels."""
         room = outer - lq_size
-        top, left = (
-            # Rounding of the floats may not push it over the edge.
-            min(small - large, room)
-            for small, large in zip(self.corner(lq_size), self.corner(outer), strict=True)
-        )
+        inner_top, inner_left = self.corner(lq_size)
+        outer_top, outer_left = self.corner(outer)
+        # Rounding of the floats may not push it over the edge.
+        top = min(inner_top - outer_top, room)
+        left = min(inner_left - outer_left, room)
+        # The outer crop is flipped already, so the same pixels are counted from its other end.
         left = room - left if self.plan.hflip else left
         top = room - top if self.plan.vflip else top
         return (left, top) if self.plan.transpose else (top, left)
@@ -77,7 +77,9 @@ def draw_plan(seed: int, use_hflip: bool, use_rot: bool) -> CropPlan:
         use_rot: allow up and down, and rows and columns, to change places (with hflip: all 8
             orientations).
     """
-    draw = random.Random(seed)  # noqa: S311  # no cryptography here
+    draw = random.Random(seed)  # noqa: S311 - no cryptography here
+    # Three flips are all eight orientations of a square: a turn by 90 degrees is a transposition
+    # and a flip.
     hflip, vflip, transpose = (draw.random() < 0.5 for _ in range(3))
     return CropPlan(
         hflip and use_hflip, vflip and use_rot, transpose and use_rot, draw.random(), draw.random()
@@ -95,6 +97,7 @@ def cut(pixels: Pixels, placement: Placement, lq_size: int, factor: int) -> Pixe
     """
     top, left = (place * factor for place in placement.corner(lq_size))
     view = pixels[top : top + lq_size * factor, left : left + lq_size * factor]
+    # Views with negative strides; the one copy is made when it becomes a tensor.
     if placement.plan.hflip:
         view = view[:, ::-1]
     if placement.plan.vflip:
@@ -108,7 +111,10 @@ def pad_to(pixels: Pixels, side: int) -> Pixels:
 
     The edge pixel is repeated: only so do mirrored GT and LQ stay aligned.
     """
-    bottom, right = (max(0, side - length) for length in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    bottom = max(0, side - height)
+    right = max(0, side - width)
     if not bottom and not right:
         return pixels
+    # Symmetric repeats the edge pixel, as many times over as the side needs.
     return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -20,6 +21,7 @@ from traiNNer.data.dynamic_mixins import (
 )
 from traiNNer.data.loader import (
     BatchReader,
+    PatchSize,
     ReadErrors,
     RequestDataset,
     RequestSampler,
@@ -28,6 +30,7 @@ from traiNNer.data.loader import (
     open_loader,
     receive,
 )
+from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
 from traiNNer.data.sample import Batch, Sample, SampleRequest
 from traiNNer.data.views import SizedDataset, leaves, locate, view_length
@@ -75,21 +78,21 @@ class DynamicDatasetWrapper(Dataset[Sample]):
             raise DataError("the dataset for training is empty")
         self.dataset = dataset
         self.scale = scale
-        self._lq_size = _positive("lq_size", lq_size)
+        self.patch = PatchSize(lq_size)
 
     @property
     def lq_size(self) -> int:
         """Side of the LQ crops in pixels."""
-        return self._lq_size
+        return self.patch.lq_size
 
     @lq_size.setter
     def lq_size(self, lq_size: int) -> None:
-        self._lq_size = _positive("lq_size", lq_size)
+        self.patch.lq_size = lq_size
 
     @property
     def gt_size(self) -> int:
         """Side of the GT crops in pixels: `lq_size * scale`."""
-        return self._lq_size * self.scale
+        return self.lq_size * self.scale
 
     @gt_size.setter
     def gt_size(self, gt_size: int) -> None:
@@ -149,7 +152,7 @@ class DynamicDatasetWrapper(Dataset[Sample]):
 
     def _request(self, index: int) -> SampleRequest:
         place = index + len(self) if index < 0 else index
-        return SampleRequest(place, self._lq_size, hash_seed(place))
+        return SampleRequest(place, self.lq_size, hash_seed(place))
 
 
 class DynamicDataLoaderWrapper:
@@ -178,8 +181,7 @@ class DynamicDataLoaderWrapper:
 
     Args:
         dataset: what is read. One of images should have been told the largest crop
-            (`require_lq_size`). The `lq_size` of a `DynamicDatasetWrapper` is set, and followed
-            when it changes.
+            (`require_lq_size`). A `DynamicDatasetWrapper` and its loader have one patch size.
         batch_size: samples of a batch.
         lq_size: side of the LQ crops in pixels.
         seed: of the run.
@@ -194,12 +196,15 @@ class DynamicDataLoaderWrapper:
             unit).
         start_method: how workers are started; None is the default of Python on this system.
         samples_consumed: where in the stream to begin.
+        order: which element each position visits. None: `ShuffledOrder` of the seed and
+            `enlarge_ratio`.
 
     Raises:
         DataError: if the dataset is empty.
     """
 
-    def __init__(
+    # Settings of a public class, all named by keyword: a bundle would only hide them.
+    def __init__(  # noqa: PLR0913
         self,
         dataset: RequestDataset,
         *,
@@ -215,18 +220,18 @@ class DynamicDataLoaderWrapper:
         prefetch_batches: int = 4,
         start_method: StartMethod | None = None,
         samples_consumed: int = 0,
+        order: Order | None = None,
     ) -> None:
         if not len(dataset):
             raise DataError("the dataset for training is empty")
         self.dataset = dataset
         self.sampler = RequestSampler(
-            len(dataset),
+            order or ShuffledOrder(len(dataset), seed, enlarge_ratio),
             batch_size=_positive("batch_size", batch_size),
-            lq_size=_positive("lq_size", lq_size),
-            seed=seed,
-            enlarge_ratio=enlarge_ratio,
+            patch=dataset.patch if isinstance(dataset, DynamicDatasetWrapper) else PatchSize(1),
             unit_size=self._unit_size,
         )
+        self.set_lq_size(lq_size)
         self.samples_consumed = samples_consumed
         self.replaced_total = 0
         self._seed = seed
@@ -240,7 +245,6 @@ class DynamicDataLoaderWrapper:
         )
         self._batches: Iterator[Batch | None] | None = None
         self._worker_pids: tuple[int, ...] = ()
-        self.set_lq_size(lq_size)
 
     @property
     def batch_size(self) -> int:
@@ -250,12 +254,12 @@ class DynamicDataLoaderWrapper:
     @property
     def lq_size(self) -> int:
         """Side of the LQ crops in pixels, of all requests from the next one on."""
-        return self.sampler.lq_size
+        return self.sampler.patch.lq_size
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples of an epoch: length of the dataset times `enlarge_ratio`."""
-        return self.sampler.samples_per_epoch
+        """Samples of an epoch, as the order counts them."""
+        return self.sampler.order.samples_per_epoch
 
     @property
     def epoch(self) -> float:
@@ -273,9 +277,7 @@ class DynamicDataLoaderWrapper:
 
     def set_lq_size(self, lq_size: int) -> None:
         """Ask for LQ crops of `lq_size` pixels from now on, and crop what waits if it is larger."""
-        self.sampler.lq_size = _positive("lq_size", lq_size)
-        if isinstance(self.dataset, DynamicDatasetWrapper):
-            self.dataset.lq_size = lq_size
+        self.sampler.patch.lq_size = lq_size
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -295,8 +297,6 @@ class DynamicDataLoaderWrapper:
                 then, and no sample counts as consumed.
             WorkerError: if a worker process has ended.
         """
-        if isinstance(self.dataset, DynamicDatasetWrapper):
-            self.sampler.lq_size = self.dataset.lq_size
         if self._batches is None:
             self._start()
         try:
@@ -311,22 +311,24 @@ class DynamicDataLoaderWrapper:
         self._report(batch.replaced)
         return batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps. The sizes are not part of it: they belong to whoever sets
         them.
         """
         return {
             "samples_consumed": self.samples_consumed,
+            "replaced_total": self.replaced_total,
             "samples_per_epoch": self.samples_per_epoch,
             "seed": self._seed,
-            "replaced_total": self.replaced_total,
+            "order": self.sampler.order.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on behind the samples that were consumed when the state was saved."""
         self.close()
-        self.samples_consumed = state["samples_consumed"]
-        self.replaced_total = state["replaced_total"]
+        self.samples_consumed = int(state["samples_consumed"])
+        self.replaced_total = int(state["replaced_total"])
+        self.sampler.order.load_state_dict(state["order"])
         if state["samples_per_epoch"] != self.samples_per_epoch:
             log.warning(
                 "an epoch has %d samples now and had %d before: the order of the images is another "

@@ -149,8 +149,19 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
         """
         element = self._elements[index.index]
         lq, gt, placement = self._read(element, index)
+        lq_path, gt_path = self.name_paths(element)
+        # Whole images are not augmented, so their place says nothing.
         known = None if index.lq_size is None else placement
-        return Sample(lq, gt, index.index, *self.name_paths(element), placement=known)
+        return Sample(
+            lq,
+            gt,
+            index.index,
+            lq_path,
+            gt_path,
+            placement=known,
+            seed=index.seed,
+            scale=self.scale,
+        )
 
     def _place(self, element: Element, lq: Pixels, request: SampleRequest) -> Placement:
         """Draw where the crop lies.

@@ -18,9 +18,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from traiNNer.data.order import Order
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.utils.errors import DataError
-from traiNNer.utils.seeds import hash_seed
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +42,39 @@ class WorkerError(DataError):
     exit_code = 1
 
 
-class RequestSampler(Sampler[list[SampleRequest]]):
-    """Endless lists of requests, from the position `start` of a stream that depends on the seed
-    only.
-
-    Position k is place k % n of the permutation of epoch k // n, where n is `samples_per_epoch`.
-    `batch_size` and `lq_size` are read for each list anew: assigning them changes the requests from
-    then on, and never the order.
+class PatchSize:
+    """The present side of the crops, in LQ pixels: one number that dataset, sampler and loader
+    share, so that there is nothing to keep equal.
 
     Args:
-        length: elements of the dataset.
+        lq_size: 1 or more.
+    """
+
+    def __init__(self, lq_size: int) -> None:
+        self.lq_size = lq_size
+
+    @property
+    def lq_size(self) -> int:
+        """Side of the LQ crops in pixels."""
+        return self._lq_size
+
+    @lq_size.setter
+    def lq_size(self, lq_size: int) -> None:
+        if lq_size < 1:
+            raise ValueError(f"lq_size is {lq_size}; it is 1 or more")
+        self._lq_size = lq_size
+
+
+class RequestSampler(Sampler[list[SampleRequest]]):
+    """Endless lists of requests, from the position `start` of a stream on.
+
+    What a position asks for is decided by the order alone. `batch_size` and the patch size are read
+    for each list anew: changing them changes the requests from then on, and never the order.
+
+    Args:
+        order: which element each position visits, and with which seed.
         batch_size: samples of a batch.
-        lq_size: side of the LQ crops in pixels.
-        seed: of the run.
-        enlarge_ratio: how many times an epoch visits each element, each time with another crop.
+        patch: side of the LQ crops.
         start: samples of the stream that are left out because they were consumed before.
         unit_size: asked for the length of each list, 0 for an empty one; without it a list is a
             batch.
@@ -63,23 +82,18 @@ class RequestSampler(Sampler[list[SampleRequest]]):
 
     def __init__(
         self,
-        length: int,
+        order: Order,
         *,
         batch_size: int,
-        lq_size: int,
-        seed: int,
-        enlarge_ratio: int = 1,
+        patch: PatchSize,
         start: int = 0,
         unit_size: Callable[[], int] | None = None,
     ) -> None:
+        self.order = order
         self.batch_size = batch_size
-        self.lq_size = lq_size
+        self.patch = patch
         self.start = start
-        self.samples_per_epoch = length * enlarge_ratio
-        self._length = length
-        self._seed = seed
         self._unit_size = unit_size
-        self._permutation: tuple[int, list[int]] = (-1, [])
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
         position = self.start
@@ -89,18 +103,9 @@ class RequestSampler(Sampler[list[SampleRequest]]):
             position += length
 
     def request(self, position: int) -> SampleRequest:
-        """The request at a position of the stream, with the present `lq_size`."""
-        epoch, place = divmod(position, self.samples_per_epoch)
-        if self._permutation[0] != epoch:
-            generator = torch.Generator().manual_seed(hash_seed(self._seed, epoch))
-            self._permutation = (
-                epoch,
-                torch.randperm(self.samples_per_epoch, generator=generator).tolist(),
-            )
-        index = self._permutation[1][place]
-        return SampleRequest(
-            index % self._length, self.lq_size, hash_seed(self._seed, epoch, index)
-        )
+        """The request at a position of the stream, with the present patch size."""
+        visit = self.order.visit(position)
+        return SampleRequest(visit.index, self.patch.lq_size, visit.seed)
 
 
 def eval_batches(
@@ -185,6 +190,7 @@ class BatchReader:
             except DataError as error:
                 reason = reason or str(error)
                 continue
+            # It stands for the one that was asked for: the count of samples must not notice.
             sample.index = request.index
             sample.replaced = reason or None
             return sample

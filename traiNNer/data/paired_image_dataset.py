@@ -7,9 +7,10 @@ from torch.utils.data import Dataset
 from traiNNer.data.crop import SmallImages
 from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.dynamic_dataloader_wrapper import PairedImageDatasetDynamicMixin
+from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
 from traiNNer.data.sample import Sample
 from traiNNer.data.scan import ImagePair, Problems, as_roots, pair_folders
-from traiNNer.utils.images import Pixels, read_image
+from traiNNer.utils.images import Pixels
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
 
@@ -32,10 +33,14 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
             and columns).
         small_images: images smaller than the patch; error lists them, skip leaves them out, pad
             mirrors their edges.
+        source: where pixels come from; for programs, it is no option.
 
     Raises:
         DataError: listing all that is wrong with the folders and images.
     """
+
+    # No clips: see `EvalSet.target`.
+    target = None
 
     def __init__(
         self,
@@ -45,8 +50,10 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         use_hflip: bool = True,
         use_rot: bool = True,
         small_images: SmallImages = "error",
+        source: PixelSource = IMAGE_FILES,
     ) -> None:
         self.scale = scale
+        self.source = source
         self.use_hflip = use_hflip
         self.use_rot = use_rot
         self.small_images: SmallImages = small_images
@@ -66,12 +73,16 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         return str(element.lq.path), str(element.gt.path)
 
     def read_pair(self, element: ImagePair) -> tuple[Pixels, Pixels]:
-        """Decode LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16.
+        """The pixels of LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16.
 
         Raises:
             DataError: if a file cannot be read.
         """
-        return read_image(element.lq.path), read_image(element.gt.path)
+        return self.source.read(element.lq), self.source.read(element.gt)
+
+    def for_validation(self) -> PairedImageDataset:
+        """Itself: whole images are what is judged."""
+        return self
 
     def require_gt_side(self, side: int, what: str) -> None:
         """Refuse GT images that are too small for `what`, whose sides have to be at least `side`
@@ -80,6 +91,7 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         Raises:
             DataError: naming them.
         """
+        # All of them at once, because they are enlarged or taken out together.
         problems = Problems()
         for pair in self.pairs:
             if min(pair.gt.header.width, pair.gt.header.height) < side:
@@ -97,7 +109,6 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
             f"GT {describe_sizes(pair.gt.header for pair in self.pairs)}",
             *kinds,
         ]
-        return ", ".join(
-            parts
-            + ([f"{self.left_out} left out (smaller than the patch)"] if self.left_out else [])
-        )
+        if self.left_out:
+            parts.append(f"{self.left_out} left out (smaller than the patch)")
+        return ", ".join(parts)

@@ -17,11 +17,12 @@ from traiNNer.data.dynamic_dataloader_wrapper import PairedVideoDatasetDynamicMi
 from traiNNer.data.dynamic_mixins import ClipFrame, Target
 from traiNNer.data.sample import Sample
 from traiNNer.data.scan import Problems, as_roots
-from traiNNer.data.scene_reader import ReaderPool
-from traiNNer.data.scenes import Scene, ScenePair, iterate_numbers, mirrored, pair_scenes
+from traiNNer.data.scene_scan import ScenePair, pair_scenes
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
+from traiNNer.video.scene_reader import ReaderPool
+from traiNNer.video.scenes import Scene, iterate_numbers, mirrored
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         DataError: listing all that is wrong with the options, folders, frames and videos.
     """
 
-    def __init__(
+    # Each argument is an option of the dataset's section, with its own name and default.
+    def __init__(  # noqa: PLR0913
         self,
         scale: int,
         dataroot_gt: str | list[str],
@@ -99,10 +101,10 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         self.target: Target = target
         self.frame_stride = frame_stride
         self._clip_size = clip_size
-        self._readers = ReaderPool()
+        self.readers = ReaderPool()
         problems = Problems(what="scenes")
         self._scenes = pair_scenes(as_roots(dataroot_gt), as_roots(dataroot_lq), scale, problems)
-        self._short = self._find_short(short_scenes, problems)
+        self.short_count = self._find_short(short_scenes, problems)
         problems.raise_if_any()
         warn_of_variable_rate(scene for pair in self._scenes for scene in (pair.gt, pair.lq))
         last = self._span - 1
@@ -138,11 +140,15 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         last frame, so that scenes which are shorter than a clip are there too. Neighbouring clips
         share frames, which are decoded once.
         """
+        # A copy, so that nothing is scanned a second time.
         other = copy.copy(self)
         other.target = "center"
-        other.use_hflip = other.use_rot = other.use_time_flip = False
-        other._readers = ReaderPool(keep=self._span)
-        other._short = 0
+        other.use_hflip = False
+        other.use_rot = False
+        other.use_time_flip = False
+        # Neighbouring windows share all but one of their frames.
+        other.readers = ReaderPool(keep=self._span)
+        other.short_count = 0
         before = self._middle * self.frame_stride
         other.use_elements(
             [Clip(scene, middle - before) for scene in self._scenes for middle in range(len(scene))]
@@ -167,11 +173,12 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         Raises:
             DataError: if a file cannot be read.
         """
-        lq, gt = (self._readers.reader(scene) for scene in (element.scene.lq, element.scene.gt))
+        lq, gt = (self.readers.reader(scene) for scene in (element.scene.lq, element.scene.gt))
         numbers = iterate_numbers(element.first, self.frames, self.frame_stride, len(element.scene))
         for place, number in enumerate(numbers):
-            wanted = self.target == "all" or place == self._middle
-            yield lq.read(number), gt.read(number) if wanted else None
+            # Decoding GT is most of the work, and of no use where nobody looks at it.
+            needs_gt = self.target == "all" or place == self._middle
+            yield lq.read(number), gt.read(number) if needs_gt else None
 
     def require_gt_side(self, side: int, what: str) -> None:
         """Refuse GT scenes that are too small for `what`, whose sides have to be at least `side`
@@ -192,7 +199,9 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
 
     def summary(self) -> str:
         """One line: how many scenes, frames and clips, their sizes, what is unusual."""
+        # In order, each once: many clips are of one scene.
         used = list({clip.scene: None for clip in self.clips})
+        # Videos are all alike in what is told of frames: 8 bits, three channels.
         frames = chain.from_iterable(
             zip(pair.gt.headers, pair.lq.headers, strict=True)
             for pair in used
@@ -206,8 +215,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         ]
         if self.left_out:
             parts.append(f"{plural(self.left_out, 'clip')} left out (smaller than the patch)")
-        if self._short:
-            parts.append(f"{plural(self._short, 'scene')} left out (shorter than a clip)")
+        if self.short_count:
+            parts.append(f"{plural(self.short_count, 'scene')} left out (shorter than a clip)")
         return ", ".join(parts)
 
     @property
@@ -230,8 +239,10 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
             needs += (
                 f" at a distance of {self.frame_stride} (frame_stride), which spans {self._span}"
             )
+        # Skipping all of them would leave nothing to train on, so that is an error as well.
         if short and len(short) == len(self._scenes):
             longest = max(short, key=len)
+            # The largest clip whose span the longest scene has room for.
             fitting = (len(longest) - 1) // self.frame_stride + 1
             problems.add(
                 f"every scene is shorter than {needs}; choose clip_size {fitting} or less",
@@ -247,10 +258,9 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         return len(short)
 
     def _too_small(self, elements: list[Clip], lq_size: int) -> DataError:
-        # One line for each scene, not for each of its clips.
-        return super()._too_small(
-            list({clip.scene: clip for clip in reversed(elements)}.values())[::-1], lq_size
-        )
+        # One line for each scene, not for each of its clips: the first clip, hence backwards.
+        firsts = {clip.scene: clip for clip in reversed(elements)}
+        return super()._too_small(list(firsts.values())[::-1], lq_size)
 
 
 def require_positive(**options: int) -> None:

@@ -80,8 +80,8 @@ class Prefetch:
         if batch is None:
             assert not unit.samples
             return
-        if (len(batch), *batch.lq.shape[-2:]) != (unit.samples, unit.lq_size, unit.lq_size):
-            height, width = batch.lq.shape[-2:]
+        height, width = batch.lq_sides
+        if (len(batch), height, width) != (unit.samples, unit.lq_size, unit.lq_size):
             raise DataError(
                 f"the dataset was asked for {unit.samples} crops of {unit.lq_size}x{unit.lq_size} "
                 f"LQ pixels and gave {len(batch)} of {width}x{height}, as for {batch.lq_paths[0]}; "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from traiNNer.data.crop import Placement
+from traiNNer.ops.color import to_float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +35,92 @@ class SampleRequest:
 class Sample:
     """One LQ tensor (..., 3, h, w) and, where there is one, its GT (..., 3, h * scale, w * scale).
 
-    uint8 in 0 to 255 or float32 in [0, 1]. `replaced` says why the requested image could not be
-    read, where another one was taken in its place. `placement` says where a crop lies in its image,
-    where that is known.
+    uint8 in 0 to 255 or float32 in [0, 1].
+
+    Attributes:
+        lq: None where LQ is made of GT later, on the device.
+        gt: None where there is no ground truth.
+        index: of the element that was asked for.
+        lq_path: for messages.
+        gt_path: for messages.
+        replaced: why the requested image could not be read, where another one was taken in its
+            place.
+        placement: where a crop lies in its image, where that is known.
+        seed: of the request: whatever is drawn for this sample comes from it.
+        lq_size: side of the LQ crop in pixels; 0 asks the tensor (of whole images its width).
+        scale: GT pixels for each LQ pixel, per side; 0 asks the tensors.
     """
 
-    lq: Tensor
+    lq: Tensor | None
     gt: Tensor | None
     index: int
     lq_path: str
     gt_path: str | None
     replaced: str | None = None
     placement: Placement | None = None
+    seed: int = 0
+    lq_size: int = 0
+    scale: int = 0
 
 
 @dataclass(slots=True)
 class Batch:
-    """Samples stacked along a first dimension: `lq` (B, ..., 3, h, w), `gt` (B, ..., 3, h * scale,
-    w * scale) or None.
+    """Samples stacked along a first dimension: `lq` (B, ..., 3, h, w) and `gt` (B, ..., 3,
+    h * scale, w * scale); either may be None.
 
     uint8 in 0 to 255 or float32 in [0, 1]; float32 after `to`. Each list has an entry for each
-    sample (`gt_paths` is empty without GT): `reasons` why another image was taken, or None, and
-    `placements` of the crops, None if unknown.
+    sample (`gt_paths` is empty without GT).
+
+    Attributes:
+        lq: None where LQ is made of GT later, on the device.
+        gt: None where there is no ground truth.
+        indices: of the elements of the dataset.
+        lq_paths: for messages.
+        gt_paths: for messages.
+        reasons: why another image was taken, or None.
+        placements: of the crops, None if unknown.
+        seeds: of the requests: whatever is drawn for a sample comes from its seed.
+        lq_size: side of the LQ crops in pixels, whether LQ is there or not (of whole images: the
+            width). 0 asks the tensor.
+        scale: GT pixels for each LQ pixel, per side. 0 asks the tensors.
     """
 
-    lq: Tensor
+    lq: Tensor | None
     gt: Tensor | None
     indices: list[int]
     lq_paths: list[str]
     gt_paths: list[str]
     reasons: list[str | None] = field(default_factory=list)
     placements: list[Placement | None] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    lq_size: int = 0
+    scale: int = 0
 
     def __post_init__(self) -> None:
         self.reasons = self.reasons or [None] * len(self)
         self.placements = self.placements or [None] * len(self)
+        self.seeds = self.seeds or [0] * len(self)
+        if self.lq is not None:
+            self.lq_size = self.lq_size or self.lq.shape[-1]
+            pair = self.gt if self.gt is not None else self.lq
+            self.scale = self.scale or pair.shape[-1] // self.lq.shape[-1]
+        if not self.lq_size or not self.scale:
+            raise ValueError("a batch without LQ needs to be told its lq_size and its scale")
 
     def __len__(self) -> int:
-        return self.lq.shape[0]
+        return len(self.indices)
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """LQ and GT, of a batch that has both.
+
+        Raises:
+            ValueError: if one of them is missing.
+        """
+        if self.lq is None or self.gt is None:
+            missing = "LQ" if self.lq is None else "GT"
+            raise ValueError(f"a batch of {', '.join(self.lq_paths[:3])} has no {missing}")
+        return self.lq, self.gt
 
     @property
     def replaced(self) -> list[str]:
@@ -79,28 +128,42 @@ class Batch:
         return [reason for reason in self.reasons if reason is not None]
 
     @property
-    def lq_size(self) -> int:
-        """Side of the LQ crops in pixels (of whole images: the width)."""
-        return self.lq.shape[-1]
+    def frames(self) -> int:
+        """Frames of a sample: 1 for images."""
+        tensor = self.lq if self.lq is not None else self.gt
+        return tensor.shape[1] if tensor is not None and tensor.ndim == 5 else 1
+
+    @property
+    def lq_sides(self) -> tuple[int, int]:
+        """Height and width in LQ pixels as the tensors have them, whether LQ is there or not."""
+        if self.lq is not None:
+            return self.lq.shape[-2], self.lq.shape[-1]
+        if self.gt is not None:
+            return self.gt.shape[-2] // self.scale, self.gt.shape[-1] // self.scale
+        return self.lq_size, self.lq_size
 
     @property
     def pixels(self) -> int:
-        """LQ pixels of the whole batch (of all frames)."""
-        return self.lq.numel() // self.lq.shape[-3]
+        """LQ pixels of the whole batch (of all frames), whether LQ is there or not."""
+        if self.lq is not None:
+            return self.lq.numel() // self.lq.shape[-3]
+        return len(self) * self.frames * self.lq_size**2
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both tensors."""
-        return self.lq.nbytes + (0 if self.gt is None else self.gt.nbytes)
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in (self.lq, self.gt) if tensor is not None)
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory. The DataLoader calls this."""
-        return replace(
-            self, lq=self.lq.pin_memory(), gt=None if self.gt is None else self.gt.pin_memory()
-        )
+        return self._with_each(lambda tensor, _: tensor.pin_memory())
 
     def to(
-        self, device: torch.device | str, *, channels_last: bool = False, non_blocking: bool = False
+        self,
+        device: torch.device | str,
+        *,
+        channels_last: bool = False,
+        non_blocking: bool = False,
     ) -> Batch:
         """A batch of float32 in [0, 1] on `device`; the conversion happens there, after the copy.
 
@@ -109,11 +172,14 @@ class Batch:
             channels_last: in the channels_last memory format (images only; clips stay as they are).
             non_blocking: do not wait for the copy (useful from page-locked memory).
         """
-        return replace(
-            self,
-            lq=_to_float(self.lq, device, channels_last, non_blocking),
-            gt=None if self.gt is None else _to_float(self.gt, device, channels_last, non_blocking),
-        )
+
+        def move(tensor: Tensor, _: int) -> Tensor:
+            moved = to_float(tensor.to(device, non_blocking=non_blocking))
+            if channels_last and moved.dim() == 4:
+                return moved.contiguous(memory_format=torch.channels_last)
+            return moved
+
+        return self._with_each(move)
 
     def split(self, samples: int) -> tuple[Batch, Batch]:
         """The first `samples` and the others (1 at least of each), as views of the same memory."""
@@ -128,7 +194,7 @@ class Batch:
         is), or this one if nothing is to do.
         """
         outer = self.lq_size
-        room = self.lq_size - lq_size
+        room = outer - lq_size
         assert room >= 0
         if not room:
             return self
@@ -136,12 +202,9 @@ class Batch:
             (room // 2, room // 2) if place is None else place.corner_inside(lq_size, outer)
             for place in self.placements
         ]
-        gt = (
-            None
-            if self.gt is None
-            else _windows(self.gt, corners, lq_size, self.gt.shape[-1] // outer)
-        )
-        return replace(self, lq=_windows(self.lq, corners, lq_size, 1), gt=gt)
+        cropped = self._with_each(lambda tensor, factor: _windows(tensor, corners, lq_size, factor))
+        cropped.lq_size = lq_size
+        return cropped
 
     @staticmethod
     def merge(parts: Sequence[Batch]) -> Batch:
@@ -152,42 +215,58 @@ class Batch:
         """
         if len(parts) == 1:
             return parts[0]
+        lqs = [part.lq for part in parts if part.lq is not None]
         gts = [part.gt for part in parts if part.gt is not None]
         return Batch(
-            lq=_join([part.lq for part in parts]),
+            lq=_join(lqs) if lqs else None,
             gt=_join(gts) if gts else None,
             indices=[index for part in parts for index in part.indices],
             lq_paths=[path for part in parts for path in part.lq_paths],
             gt_paths=[path for part in parts for path in part.gt_paths],
             reasons=[reason for part in parts for reason in part.reasons],
             placements=[placement for part in parts for placement in part.placements],
+            seeds=[seed for part in parts for seed in part.seeds],
+            lq_size=parts[0].lq_size,
+            scale=parts[0].scale,
+        )
+
+    def _with_each(self, change: Callable[[Tensor, int], Tensor]) -> Batch:
+        """This batch with `change(tensor, pixels for each LQ pixel)` in place of LQ and GT."""
+        return replace(
+            self,
+            lq=None if self.lq is None else change(self.lq, 1),
+            gt=None if self.gt is None else change(self.gt, self.scale),
         )
 
     def _part(self, which: slice) -> Batch:
-        return Batch(
-            lq=self.lq[which],
-            gt=None if self.gt is None else self.gt[which],
+        return replace(
+            self._with_each(lambda tensor, _: tensor[which]),
             indices=self.indices[which],
             lq_paths=self.lq_paths[which],
             gt_paths=self.gt_paths[which],
             reasons=self.reasons[which],
             placements=self.placements[which],
+            seeds=self.seeds[which],
         )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of equal shape. If some are uint8 and some float, all become float32 in [0,
-    1].
+    """Stack samples of equal shape. If some are uint8 and some float, all become float32 in
+    [0, 1].
     """
+    lqs = [sample.lq for sample in samples if sample.lq is not None]
     gts = [sample.gt for sample in samples if sample.gt is not None]
     return Batch(
-        lq=stack([sample.lq for sample in samples]),
+        lq=stack(lqs) if lqs else None,
         gt=stack(gts) if gts else None,
         indices=[sample.index for sample in samples],
         lq_paths=[sample.lq_path for sample in samples],
         gt_paths=[sample.gt_path for sample in samples if sample.gt_path is not None],
         reasons=[sample.replaced for sample in samples],
         placements=[sample.placement for sample in samples],
+        seeds=[sample.seed for sample in samples],
+        lq_size=samples[0].lq_size,
+        scale=samples[0].scale,
     )
 
 
@@ -200,7 +279,7 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
 
 def _of_one_type(tensors: Sequence[Tensor]) -> list[Tensor]:
     mixed = len({tensor.dtype for tensor in tensors}) > 1
-    return [_scale(tensor) for tensor in tensors] if mixed else list(tensors)
+    return [to_float(tensor) for tensor in tensors] if mixed else list(tensors)
 
 
 def _join(tensors: Sequence[Tensor]) -> Tensor:
@@ -213,8 +292,9 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 def _windows(
     tensor: Tensor, corners: Sequence[tuple[int, int]], lq_size: int, factor: int
 ) -> Tensor:
-    """Of each sample the square at its corner (top, left), all given in LQ pixels."""
+    """The square of each sample at its corner (top, left), all given in LQ pixels."""
     side = lq_size * factor
+    # Memory of its own: a view would keep the larger crops alive as long as the smaller ones.
     windows = torch.empty(
         (*tensor.shape[:-2], side, side),
         dtype=tensor.dtype,
@@ -222,21 +302,7 @@ def _windows(
         pin_memory=tensor.is_pinned(),
     )
     for window, whole, (top, left) in zip(windows, tensor, corners, strict=True):
-        window.copy_(
-            whole[..., top * factor : top * factor + side, left * factor : left * factor + side]
-        )
+        rows = slice(top * factor, top * factor + side)
+        columns = slice(left * factor, left * factor + side)
+        window.copy_(whole[..., rows, columns])
     return windows
-
-
-def _scale(tensor: Tensor) -> Tensor:
-    """float32 in [0, 1]."""
-    return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor.float()
-
-
-def _to_float(
-    tensor: Tensor, device: torch.device | str, channels_last: bool, non_blocking: bool
-) -> Tensor:
-    moved = _scale(tensor.to(device, non_blocking=non_blocking))
-    if channels_last and moved.dim() == 4:
-        return moved.contiguous(memory_format=torch.channels_last)
-    return moved

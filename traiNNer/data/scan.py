@@ -7,39 +7,62 @@ faster when all of its problems are known.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import repeat
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from traiNNer.utils.errors import DataError, DiskError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.images import IMAGE_SUFFIXES, ImageHeader, read_header
+from traiNNer.utils.problems import Problems
+from traiNNer.utils.scan_cache import cache_path
 
 log = logging.getLogger(__name__)
 
+# To be raised when what is remembered means something else, so that older caches are ignored.
 _CACHE_VERSION = 1
 # Threads overlap the waiting for a cold disk; more of them only fight for the interpreter.
 _THREADS = 4
+# Files that a thread is given at once: handing out single ones costs as much as reading a header.
 _CHUNK = 256
-_EXAMPLES = 10
+
+HeaderReader = Callable[[str], ImageHeader]
+
+
+class FileStamp(NamedTuple):
+    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
+
+    A hash of the content would be surer, and would read what headers spare.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStamp:
+        """The stamp of a file by its status."""
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+_Headers = dict[str, tuple[FileStamp, ImageHeader]]
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedImage:
-    """An image file: the scanned folder, its path below that (with `/` between folders), and its
-    header.
+    """An image file: the scanned folder, its path below that (with `/` between folders), its
+    header, and how it is known again (None for what is more than one file).
     """
 
     root: Path
     name: str
     header: ImageHeader
+    stamp: FileStamp | None = None
 
     @property
     def path(self) -> Path:
@@ -65,41 +88,6 @@ class ImagePair:
     lq: ScannedImage
 
 
-@dataclass
-class Problems:
-    """Collects what is wrong, by kind, for one error at the end. `what` cannot be used: the images,
-    the scenes.
-    """
-
-    kinds: dict[str, list[str]] = field(default_factory=dict)
-    what: str = "images"
-
-    def add(self, kind: str, example: str) -> None:
-        """Note one more `example` (a file or a folder) of a `kind` (a sentence about all of
-        them).
-        """
-        self.kinds.setdefault(kind, []).append(example)
-
-    def raise_if_any(self) -> None:
-        """Raise what was collected, if anything was.
-
-        Raises:
-            DataError: as `error` makes it.
-        """
-        if self.kinds:
-            raise self.error()
-
-    def error(self) -> DataError:
-        """An error that names up to ten examples of each kind, and how many there are."""
-        lines = [f"the {self.what} cannot be used:"]
-        for kind, examples in self.kinds.items():
-            lines.append(f"- {kind}" + (f" ({len(examples)} times):" if len(examples) > 1 else ":"))
-            lines += [f"    {example}" for example in examples[:_EXAMPLES]]
-            if len(examples) > _EXAMPLES:
-                lines.append(f"    ... and {len(examples) - _EXAMPLES} more")
-        return DataError("\n".join(lines))
-
-
 def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     """The folders of a `dataroot` option, which is one folder or a list of them.
 
@@ -111,6 +99,7 @@ def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     for name in [dataroot] if isinstance(dataroot, str) else dataroot:
         try:
             root = Path(name).expanduser()
+            # Asked for the error alone, which a name that no system takes raises.
             root.is_dir()
         except (RuntimeError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -121,17 +110,34 @@ def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     return roots
 
 
-def scan_folder(root: Path) -> list[ScannedImage]:
+def scan_folder(root: Path, read: HeaderReader = read_header) -> list[ScannedImage]:
     """All images below `root`, sorted by relative path. Hidden files and folders are left out.
+
+    Args:
+        root: the folder.
+        read: reads the header of a file that is not remembered.
 
     Raises:
         DataError: if the folder is missing, is a file or holds no image, or if any of its images is
             unusable.
     """
     problems = Problems()
-    images = scan_into(root, problems)
+    images, _ = scan_with_unusable(root, problems, read)
     problems.raise_if_any()
     return images
+
+
+def scan_file(path: Path, problems: Problems) -> list[ScannedImage]:
+    """A single image; none if it is unusable, which is added to `problems`."""
+    try:
+        # Stamped before it is read: a change in between is seen later, and not taken for known.
+        stamp = FileStamp.of(path.stat())
+        return [ScannedImage(path.parent, path.name, read_header(path), stamp)]
+    except OSError as error:
+        problems.add("unusable image", f"{path}: cannot be read: {error.strerror or error}")
+    except DataError as error:
+        problems.add("unusable image", str(error))
+    return []
 
 
 def scan_into(root: Path, problems: Problems) -> list[ScannedImage]:
@@ -139,7 +145,9 @@ def scan_into(root: Path, problems: Problems) -> list[ScannedImage]:
     return scan_with_unusable(root, problems)[0]
 
 
-def scan_with_unusable(root: Path, problems: Problems) -> tuple[list[ScannedImage], set[str]]:
+def scan_with_unusable(
+    root: Path, problems: Problems, read: HeaderReader = read_header
+) -> tuple[list[ScannedImage], set[str]]:
     """As `scan_into`: the usable images, and the stems of the unusable ones."""
     if not root.is_dir():
         _add_no_folder(root, problems)
@@ -151,29 +159,44 @@ def scan_with_unusable(root: Path, problems: Problems) -> tuple[list[ScannedImag
             str(root.absolute()),
         )
         return [], set()
+    headers = _headers(root, files, problems, read)
+    images = [
+        ScannedImage(root, name, headers[name], stamp) for name, stamp in files if name in headers
+    ]
+    # Their partners are not to be called images without a partner.
+    unusable = {_stem(name) for name, _ in files if name not in headers}
+    return images, unusable
+
+
+def _headers(
+    root: Path,
+    files: Sequence[tuple[str, FileStamp]],
+    problems: Problems,
+    read: HeaderReader,
+) -> dict[str, ImageHeader]:
+    """The headers of the usable files by name: remembered, or read and remembered."""
     cache = cache_path(root)
-    known = _load_cache(cache)
-    headers = {
-        name: known[name][1] for name, stamp in files if name in known and known[name][0] == stamp
-    }
+    remembered = _load_cache(cache)
+    headers: dict[str, ImageHeader] = {}
+    for name, stamp in files:
+        known_stamp, header = remembered.get(name, (None, None))
+        if header is not None and known_stamp == stamp:
+            headers[name] = header
     missing = [name for name, _ in files if name not in headers]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for chunk in pool.map(_read_headers, repeat(str(root)), _chunks(missing)):
+        for chunk in pool.map(partial(_read_headers, str(root), read), _chunks(missing)):
             for name, result in chunk:
                 if isinstance(result, DataError):
                     problems.add("unusable image", str(result))
                 else:
                     headers[name] = result
-    if missing or len(known) != len(files):
-        _save_cache(
-            cache, {name: (stamp, headers[name]) for name, stamp in files if name in headers}
-        )
-    log.debug(
-        "%s: %d images, %d headers from the cache", root, len(files), len(files) - len(missing)
-    )
-    usable = [name for name, _ in files if name in headers]
-    images = [ScannedImage(root, name, headers[name]) for name in usable]
-    return images, {_stem(name) for name, _ in files if name not in headers}
+    # Files that are gone are forgotten too.
+    if missing or len(remembered) != len(files):
+        usable = {name: (stamp, headers[name]) for name, stamp in files if name in headers}
+        _save_cache(cache, usable)
+    from_cache = len(files) - len(missing)
+    log.debug("%s: %d images, %d headers from the cache", root, len(files), from_cache)
+    return headers
 
 
 def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int) -> list[ImagePair]:
@@ -192,23 +215,29 @@ def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int)
     problems = Problems()
     pairs: list[ImagePair] = []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
-        images_gt, unusable_gt = scan_with_unusable(root_gt, problems)
-        images_lq, unusable_lq = scan_with_unusable(root_lq, problems)
-        gt, lq = _by_stem(images_gt, problems), _by_stem(images_lq, problems)
-        if not gt or not lq:
-            continue
-        for stem in sorted(gt.keys() - lq.keys() - unusable_lq):
-            problems.add(
-                f"GT without an LQ image of the same name in {root_lq}", str(gt[stem].path)
-            )
-        for stem in sorted(lq.keys() - gt.keys() - unusable_gt):
-            problems.add(f"LQ without a GT image of the same name in {root_gt}", str(lq[stem].path))
-        found = [ImagePair(image, lq[stem]) for stem, image in gt.items() if stem in lq]
-        for pair in found:
-            check_sizes(pair, scale, problems)
-        pairs += found
+        pairs += _pair_roots(root_gt, root_lq, problems)
+    for pair in pairs:
+        check_sizes(pair, scale, problems)
     problems.raise_if_any()
     return pairs
+
+
+def _pair_roots(root_gt: Path, root_lq: Path, problems: Problems) -> list[ImagePair]:
+    """The pairs of one GT folder and its LQ folder."""
+    images_gt, unusable_gt = scan_with_unusable(root_gt, problems)
+    images_lq, unusable_lq = scan_with_unusable(root_lq, problems)
+    gt = _by_stem(images_gt, problems)
+    lq = _by_stem(images_lq, problems)
+    # An empty folder is a problem already; every image of the other one would be a second.
+    if not gt or not lq:
+        return []
+    for stem in sorted(gt.keys() - lq.keys() - unusable_lq):
+        kind = f"GT without an LQ image of the same name in {root_lq}"
+        problems.add(kind, str(gt[stem].path))
+    for stem in sorted(lq.keys() - gt.keys() - unusable_gt):
+        kind = f"LQ without a GT image of the same name in {root_gt}"
+        problems.add(kind, str(lq[stem].path))
+    return [ImagePair(image, lq[stem]) for stem, image in gt.items() if stem in lq]
 
 
 def _add_no_folder(root: Path, problems: Problems) -> None:
@@ -226,13 +255,12 @@ def _add_no_folder(root: Path, problems: Problems) -> None:
 
 def _walk(
     root: str, below: str, ancestors: tuple[tuple[int, int], ...], problems: Problems
-) -> Iterable[tuple[str, tuple[int, int]]]:
-    """(relative path, (size in bytes, mtime in ns)) of the image files, following links but never
-    in a circle.
-    """
+) -> Iterable[tuple[str, FileStamp]]:
+    """(relative path, stamp) of the image files, following links but never in a circle."""
     folder = Path(root, below)
     try:
         status = folder.stat()
+        # Device and inode are the same whatever name a folder is reached by.
         place = (status.st_dev, status.st_ino)
         if place in ancestors:
             return
@@ -250,13 +278,14 @@ def _walk(
 
 def _stamp(
     entry: os.DirEntry[str], below: str, problems: Problems
-) -> Iterable[tuple[str, tuple[int, int]]]:
+) -> Iterable[tuple[str, FileStamp]]:
     try:
         status = entry.stat()
-    except OSError as error:  # a link to nowhere
+    except OSError as error:
+        # A link to nowhere.
         problems.add("unusable image", f"{entry.path}: cannot be read: {error.strerror or error}")
         return
-    yield below + entry.name, (status.st_size, status.st_mtime_ns)
+    yield below + entry.name, FileStamp.of(status)
 
 
 def _stem(name: str) -> str:
@@ -267,37 +296,39 @@ def _chunks(names: Sequence[str]) -> Iterable[Sequence[str]]:
     return (names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK))
 
 
-def _read_headers(root: str, names: Sequence[str]) -> list[tuple[str, ImageHeader | DataError]]:
+def _read_headers(
+    root: str, read: HeaderReader, names: Sequence[str]
+) -> list[tuple[str, ImageHeader | DataError]]:
     results: list[tuple[str, ImageHeader | DataError]] = []
     for name in names:
         try:
-            results.append((name, read_header(f"{root}/{name}")))
+            results.append((name, read(f"{root}/{name}")))
         except DataError as error:
             results.append((name, error))
     return results
 
 
 def _by_stem(images: list[ScannedImage], problems: Problems) -> dict[str, ScannedImage]:
-    found: dict[str, ScannedImage] = {}
+    by_stem: dict[str, ScannedImage] = {}
     for image in images:
-        if image.stem in found:
-            other = found[image.stem].path
-            problems.add(
-                "two images of one name in a folder; remove one", f"{other} and {image.name}"
-            )
-        found[image.stem] = image
-    return found
+        if image.stem in by_stem:
+            kind = "two images of one name in a folder; remove one"
+            problems.add(kind, f"{by_stem[image.stem].path} and {image.name}")
+        by_stem[image.stem] = image
+    return by_stem
 
 
 def check_sizes(pair: ImagePair, scale: int, problems: Problems) -> None:
     """Add a pair to `problems` if GT is not `scale` times as large as LQ, with the likely cause."""
-    gt, lq = pair.gt.header, pair.lq.header
+    gt = pair.gt.header
+    lq = pair.lq.header
     if gt.width == scale * lq.width and gt.height == scale * lq.height:
         return
     remedy = ""
     cause = _size_mismatch(gt, lq, scale)
     if cause.startswith("a few pixels"):
-        width, height = min(lq.width, gt.width // scale), min(lq.height, gt.height // scale)
+        width = min(lq.width, gt.width // scale)
+        height = min(lq.height, gt.height // scale)
         remedy = f"; crop GT to {width * scale}x{height * scale}"
         if (width, height) != (lq.width, lq.height):
             remedy += f" and LQ to {width}x{height}"
@@ -318,61 +349,43 @@ def _size_mismatch(gt: ImageHeader, lq: ImageHeader, scale: int) -> str:
         return f"it looks like scale {ratio}"
     if (gt.height, gt.width) == (scale * lq.width, scale * lq.height):
         return "one of them lies on its side (rotated by 90 degrees)"
-    if (
-        abs(gt.width - scale * lq.width) < 2 * scale
-        and abs(gt.height - scale * lq.height) < 2 * scale
-    ):
+    # Less than two LQ pixels: more than rounding of the sides and of a border can explain.
+    width_off = abs(gt.width - scale * lq.width)
+    height_off = abs(gt.height - scale * lq.height)
+    if max(width_off, height_off) < 2 * scale:
         return f"a few pixels are off; crop to a multiple of {scale}"
     return "are these different pictures?"
 
 
-def cache_path(root: Path) -> Path | None:
-    """Where the headers of a folder or of a video are remembered, in the user's cache folder; None
-    without a home.
-    """
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    try:
-        base = Path(os.environ.get(variable) or Path.home() / ".cache")
-        key = hashlib.blake2b(
-            str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=16
-        ).hexdigest()
-    except (RuntimeError, OSError) as error:
-        log.debug("headers are not remembered: %s", error)
-        return None
-    return base / "traiNNer" / "scan" / f"{key}.json"
-
-
-def _load_cache(path: Path | None) -> dict[str, tuple[tuple[int, int], ImageHeader]]:
-    """Relative path to (size in bytes, mtime in ns) and header. Whatever is wrong with the cache,
-    it is empty then.
-    """
+def _load_cache(path: Path | None) -> _Headers:
+    """Relative path to stamp and header. Whatever is wrong with the cache, it is empty then."""
     if path is None or not path.is_file():
         return {}
     try:
         content = json.loads(path.read_bytes())
         if content["version"] != _CACHE_VERSION:
             return {}
-        return {
-            name: (
-                (int(size), int(mtime)),
-                ImageHeader(int(width), int(height), int(channels), int(bits)),
-            )
-            for name, (size, mtime, width, height, channels, bits) in content["images"].items()
-        }
+        return {name: _remembered(*numbers) for name, numbers in content["images"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.debug("the remembered headers in %s are ignored: %r", path, error)
         return {}
 
 
-def _save_cache(path: Path | None, entries: dict[str, tuple[tuple[int, int], ImageHeader]]) -> None:
+def _remembered(
+    size: int, mtime_ns: int, width: int, height: int, channels: int, bits: int
+) -> tuple[FileStamp, ImageHeader]:
+    """An entry of the cache. `int` refuses what somebody else may have written there."""
+    header = ImageHeader(int(width), int(height), int(channels), int(bits))
+    return FileStamp(int(size), int(mtime_ns)), header
+
+
+def _save_cache(path: Path | None, entries: _Headers) -> None:
     if path is None:
         return
-    images = {
-        name: (*stamp, h.width, h.height, h.channels, h.bits)
-        for name, (stamp, h) in entries.items()
-    }
+    images = {name: (*stamp, *astuple(header)) for name, (stamp, header) in entries.items()}
     content = json.dumps({"version": _CACHE_VERSION, "images": images})
     try:
+        # Names need not be valid text; they come back as they were.
         write_atomic(path, content.encode("utf-8", "surrogatepass"))
     except (DiskError, OSError) as error:
         log.debug("headers are not remembered: %s", error)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch.utils.data import Dataset
 
 from traiNNer.data.describe import describe_kinds, describe_sizes
+from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
 from traiNNer.data.sample import Sample, SampleRequest
-from traiNNer.data.scan import Problems, ScannedImage, as_roots, scan_into
+from traiNNer.data.scan import ScannedImage, as_roots, scan_file, scan_into
 from traiNNer.utils.errors import DataError
-from traiNNer.utils.images import image_to_tensor, read_header, read_image
+from traiNNer.utils.images import image_to_tensor
+from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
 
@@ -23,22 +23,30 @@ class SingleImageDataset(Dataset[Sample]):
         scale: how many times larger the results are, per side; the images do not depend on it.
         dataroot_lq: a folder of images with all of its sub-folders, or one image file; or a list of
             such.
+        source: where pixels come from; for programs, it is no option.
 
     Raises:
         DataError: listing all that is wrong with the folders and images.
     """
 
-    def __init__(self, scale: int, dataroot_lq: str | list[str]) -> None:
+    # No clips: see `EvalSet.target`.
+    frames = 1
+    target = None
+
+    def __init__(
+        self, scale: int, dataroot_lq: str | list[str], source: PixelSource = IMAGE_FILES
+    ) -> None:
         self.scale = scale
+        self.source = source
         problems = Problems()
         self._images: list[ScannedImage] = []
         roots = as_roots(dataroot_lq)
         if not roots:
             raise DataError("dataroot_lq is an empty list; name a folder or an image")
         for root in roots:
-            self._images += (
-                _scan_file(root, problems) if root.is_file() else scan_into(root, problems)
-            )
+            # A single file is what one tries a checkpoint on.
+            scan = scan_file if root.is_file() else scan_into
+            self._images += scan(root, problems)
         problems.raise_if_any()
 
     def __len__(self) -> int:
@@ -51,10 +59,16 @@ class SingleImageDataset(Dataset[Sample]):
             DataError: if the file cannot be read.
             DataError: if a crop is asked for, as for training.
         """
+        # Crops are for training, for which there is no GT here.
         if index.lq_size is not None:
             self.require_lq_size(index.lq_size)
-        path = self._images[index.index].path
-        return Sample(image_to_tensor(read_image(path)), None, index.index, str(path), None)
+        image = self._images[index.index]
+        lq = image_to_tensor(self.source.read(image))
+        return Sample(lq, None, index.index, str(image.path), None)
+
+    def for_validation(self) -> SingleImageDataset:
+        """Itself: whole images are what is looked at."""
+        return self
 
     def require_lq_size(self, lq_size: int) -> None:
         """Refuse to be trained on.
@@ -80,11 +94,3 @@ class SingleImageDataset(Dataset[Sample]):
                 *describe_kinds([(h,) for h in headers]),
             ]
         )
-
-
-def _scan_file(path: Path, problems: Problems) -> list[ScannedImage]:
-    try:
-        return [ScannedImage(path.parent, path.name, read_header(path))]
-    except DataError as error:
-        problems.add("unusable image", str(error))
-        return []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 from torch.utils.data import Dataset
 
@@ -22,11 +23,12 @@ from traiNNer.data.paired_video_dataset import (
 )
 from traiNNer.data.sample import Sample, SampleRequest, stack
 from traiNNer.data.scan import Problems, as_roots
-from traiNNer.data.scene_reader import ReaderPool, open_scene
-from traiNNer.data.scenes import Scene, find_scenes, iterate_numbers
+from traiNNer.data.scene_scan import find_scenes
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, image_to_tensor
 from traiNNer.utils.registry import DATASETS
+from traiNNer.video.scene_reader import ReaderPool, open_scene
+from traiNNer.video.scenes import Scene, iterate_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ class SceneStream:
 
     @property
     def height(self) -> int:
-        """Of each frame, in pixels."""
+        """The height of each frame, in pixels."""
         return self.scene.header.height
 
     @property
     def width(self) -> int:
-        """Of each frame, in pixels."""
+        """The width of each frame, in pixels."""
         return self.scene.header.width
 
     @property
@@ -83,6 +85,7 @@ class SceneStream:
         Raises:
             DataError: if a frame cannot be read.
         """
+        # All cores decode: it is in the main process, and nothing forks while a scene is read.
         with closing(open_scene(self.scene, threads=0)) as reader:
             for number in range(len(self)):
                 yield reader.read(number)
@@ -107,10 +110,14 @@ class SingleVideoDataset(Dataset[Sample]):
         DataError: listing all that is wrong with the folders, frames and videos.
     """
 
+    # The frame in the middle is the one: see `EvalSet.target`.
+    target: Literal["center"] = "center"
+
     def __init__(self, scale: int, dataroot_lq: str | list[str], clip_size: int = 5) -> None:
         require_positive(clip_size=clip_size)
         self.scale = scale
         self._clip_size = clip_size
+        # Neighbouring windows share all but one of their frames.
         self._readers = ReaderPool(keep=clip_size)
         roots = as_roots(dataroot_lq)
         if not roots:
@@ -119,11 +126,15 @@ class SingleVideoDataset(Dataset[Sample]):
         self._streams: list[SceneStream] = []
         for root in roots:
             for scene in find_scenes(root, problems).scenes.values():
-                own = scene.path.stem if scene.video is not None else scene.path.absolute().name
-                self._streams.append(SceneStream(scene, scene.name or own))
+                self._streams.append(SceneStream(scene, scene.name or scene.own_name))
         problems.raise_if_any()
         warn_of_variable_rate(stream.scene for stream in self._streams)
+        # Where each scene ends in the numbering of all frames: a frame is found by bisection.
         self._ends = list(accumulate(map(len, self._streams)))
+
+    def for_validation(self) -> SingleVideoDataset:
+        """Itself: every frame of each scene is an element already."""
+        return self
 
     @property
     def frames(self) -> int:

@@ -43,21 +43,18 @@ def leaves(
     """
     if isinstance(dataset, Subset):
         inner = cast("Sequence[int]", dataset.indices)
-        yield from leaves(
-            dataset.dataset,
-            [inner[index] for index in (range(len(inner)) if indices is None else indices)],
-        )
+        places = range(len(inner)) if indices is None else indices
+        yield from leaves(dataset.dataset, [inner[index] for index in places])
     elif isinstance(dataset, ConcatDataset):
+        # Not from its `cumulative_sizes`, which are older than what the parts have left out since.
         first = 0
         for part in dataset.datasets:
             end = first + view_length(part)
-            own = (
-                None
-                if indices is None
-                else [index - first for index in indices if first <= index < end]
-            )
-            if own is None or own:
-                yield from leaves(part, own)
+            if indices is None:
+                yield from leaves(part)
+            # A part of which nothing is used has no say in what is too small.
+            elif inside := [index - first for index in indices if first <= index < end]:
+                yield from leaves(part, inside)
             first = end
     else:
         yield dataset, indices
@@ -80,6 +77,7 @@ def locate(dataset: object, index: int) -> tuple[object, int]:
     """
     if not 0 <= index < view_length(dataset):
         raise IndexError(f"there is no element {index} among {view_length(dataset)}")
+    # A view of views is taken off layer by layer.
     while True:
         if isinstance(dataset, Subset):
             index = cast("Sequence[int]", dataset.indices)[index]

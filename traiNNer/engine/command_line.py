@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED
-from traiNNer.utils.device import Runtime, choose_device, configure_backends
+from traiNNer.utils.device import Runtime, autocast_dtype, choose_device, configure_backends
 from traiNNer.utils.errors import OptionsError, TraiNNerError
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
@@ -34,37 +34,39 @@ def run_plainly(action: Callable[[], int]) -> int:
         code = action()
         if sys.stdout is not None:  # it is when the shell closed it
             sys.stdout.flush()
-        return code
     except TraiNNerError as error:
-        sys.stderr.write(f"\n{error}\n")
-        return error.exit_code
+        code = _tell(str(error), error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; what was saved before stays as it is\n")
-        return EXIT_INTERRUPTED
+        code = _tell("interrupted; what was saved before stays as it is", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # else Python complains when it ends
-        return 1
+        code = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"\n{where}{error.strerror or error}\n")
-        return 2 if error.errno in _WRONG_NAMES else 1
+        is_users = error.errno in _WRONG_NAMES
+        code = _tell(f"{where}{error.strerror or error}", 2 if is_users else 1)
     except MemoryError as error:
-        sys.stderr.write(
-            f"\nnot enough main memory: {error}; lower lq_size, batch_size_per_gpu or "
-            "num_worker_per_gpu\n"
+        code = _tell(
+            f"not enough main memory: {error}; lower lq_size, batch_size_per_gpu or "
+            "num_worker_per_gpu",
+            1,
         )
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback with a word of what it is
-        explained = _explain(error)
-        if explained is not None:
-            sys.stderr.write(f"\n{explained}\n")
-            return 1
-        traceback.print_exc()
-        sys.stderr.write(
-            "\nThis is a bug in traiNNer, not in your options: please report it with the lines "
-            "above.\n"
-        )
-        return 1
+    # The last line of defence: a traceback, with a word of what it is.
+    except Exception as error:  # noqa: BLE001
+        explanation = _explain(error)
+        if explanation is None:
+            traceback.print_exc()
+            explanation = (
+                "This is a bug in traiNNer, not in your options: please report it with the lines "
+                "above."
+            )
+        code = _tell(explanation, 1)
+    return code
+
+
+def _tell(message: str, code: int) -> int:
+    sys.stderr.write(f"\n{message}\n")
+    return code
 
 
 def _explain(error: Exception) -> str | None:
@@ -75,9 +77,9 @@ def _explain(error: Exception) -> str | None:
     if dead_worker is not None:
         return str(dead_worker)
     if is_out_of_memory(error):
-        said = str(error).strip().splitlines()[0]
+        complaint = str(error).strip().splitlines()[0]
         return (
-            f"out of memory outside a training step ({said}); for validation and test.py set "
+            f"out of memory outside a training step ({complaint}); for validation and test.py set "
             "val.tile_size, else lower lq_size or batch_size_per_gpu, or choose a smaller network. "
             "The last checkpoint is good."
         )
@@ -107,12 +109,10 @@ def make_runtime(
     Raises:
         OptionsError: if a GPU is asked for and there is none.
     """
-    import torch
-
     try:
         device = choose_device("auto" if num_gpu == "auto" else int(str(num_gpu)))
     except ValueError as error:
         raise OptionsError(f"num_gpu = {num_gpu}: {error}; set num_gpu: auto or 0") from error
     configure_backends(deterministic=deterministic, fast_matmul=fast_matmul)
-    amp_dtype = (torch.bfloat16 if amp_bf16 else torch.float16) if use_amp else None
+    amp_dtype = autocast_dtype(use_amp=use_amp, amp_bf16=amp_bf16)
     return Runtime(device, amp_dtype, use_channels_last, use_compile)

@@ -21,7 +21,7 @@ console = Console(stderr=True, highlight=False)
 class _FileHandler(logging.FileHandler):
     """A log file that stops, with one plain line, when the disk is full."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 (the signature is logging's)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002
         logging.getLogger().removeHandler(self)
         error = sys.exc_info()[1]
         sys.stderr.write(f"cannot write the log file {self.baseFilename}: {error}; it ends here\n")

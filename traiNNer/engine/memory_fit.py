@@ -1,13 +1,12 @@
-"""Between the loop and the automation that fits the run to the memory: measures steps, carries out
-decisions.
+"""The part that fits a run to its memory: hands measured steps to the automations, and carries out
+what they decide.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,62 @@ import torch
 from rich.table import Table
 
 from traiNNer.automations import (
-    Automation,
+    AutomationContext,
+    Automations,
     CpuMemory,
     CudaMemory,
     Decision,
-    MemoryBackend,
-    MemoryReading,
-    Shape,
     StepReport,
 )
-from traiNNer.data import Batch, DynamicDatasetWrapper
-from traiNNer.engine.shape_bounds import elements_per_pixel, probe_size, shape_bounds
-from traiNNer.engine.tracker import Tracker
+from traiNNer.data import DynamicDatasetWrapper
+from traiNNer.engine.part import Part
+from traiNNer.engine.run import Run
 from traiNNer.engine.vram_picture import save_vram_picture
-from traiNNer.models import BaseModel
+from traiNNer.models import BaseModel, StepResult
+from traiNNer.models.base_model import learning_rate_scale
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.planning.bounds import elements_per_pixel, probe_size, shape_bounds
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import DiskError
-from traiNNer.utils.registry import AUTOMATIONS
+from traiNNer.utils.memory import MemoryBackend, MemoryReading
+from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import GIB
 
 log = logging.getLogger(__name__)
 # Iterations of which each is a point of the picture: a run mostly arrives within them.
 FIRST = 200
+# Points of the picture; more would not be seen on its thousand pixels.
 MOST_POINTS = 4000
 # Per cent of the memory from the target within which a run has reached it.
 ARRIVED_PCT = 3.0
 
 
+def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend | None:
+    """The memory of the device that the run computes on; None for a device that does not tell.
+
+    Raises:
+        OptionsError: for a limit that is out of its range.
+    """
+    limit = None if limit_gib is None else int(limit_gib * GIB)
+    if runtime.device.type == "cuda":
+        return CudaMemory(runtime.device, limit)
+    return CpuMemory(limit) if runtime.device.type == "cpu" else None
+
+
 def build_memory_fit(
-    options: TrainingOptions, model: BaseModel, dataset: DynamicDatasetWrapper
+    options: TrainingOptions,
+    recipe: BaseModel,
+    dataset: DynamicDatasetWrapper,
+    memory: MemoryBackend | None = None,
 ) -> MemoryFit | None:
-    """The automation that the options switch on and the memory it watches; None without one.
+    """The automations that the options switch on and the memory they watch; None without any.
+
+    Args:
+        options: the checked options.
+        recipe: trains.
+        dataset: bounds the patches.
+        memory: what is watched; None opens that of the device.
 
     Raises:
         OptionsError: for bounds that images or network cannot serve, or a limit that is out of its
@@ -58,185 +80,195 @@ def build_memory_fit(
         if options.vram_limit_gib is not None:
             log.warning("vram_limit_gib has no effect: training_automations is not enabled")
         return None
-    runtime = model.runtime
-    train = options.datasets.train
-    memory = open_memory(runtime, options.vram_limit_gib)
+    runtime = recipe.runtime
+    memory = memory or open_memory(runtime, options.vram_limit_gib)
     if memory is None:
         log.warning(
-            "the memory of %s cannot be watched: lq_size and batch stay as they are", runtime.device
+            "the memory of %s cannot be watched: lq_size and batch stay as they are",
+            runtime.device,
         )
         return None
-    name, parameters = next(iter(active.items()))
-    elements = elements_per_pixel(
-        model.network, torch.zeros(probe_size(options), device=runtime.device)
-    )
+    probe = torch.zeros(probe_size(options), device=runtime.device)
+    elements = elements_per_pixel(recipe.main.module, probe)
     bounds = shape_bounds(options, dataset.largest_lq_size, elements)
-    automation = AUTOMATIONS[name](
-        bounds, Shape(train.lq_size, train.batch_size_per_gpu), memory.total, **parameters
-    )
-    log.info("%s: %s\n%s", name, automation.describe(), memory.describe())
-    return MemoryFit(automation, memory, model)
+    train = options.datasets.train
+    start = Shape(train.lq_size, train.batch_size_per_gpu)
+    automations = Automations.build(active, AutomationContext(bounds, start, memory.total))
+    log.info("%s\n%s", automations.describe(), memory.describe())
+    return MemoryFit(automations, memory)
 
 
-def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend | None:
-    """The memory of the device that the run computes on; None for a device that does not tell.
+class MemoryFit(Part):
+    """Changes the sizes when the automations say so.
 
-    Raises:
-        OptionsError: for a limit that is out of its range.
-    """
-    limit = None if limit_gib is None else int(limit_gib * 2**30)
-    if runtime.device.type == "cuda":
-        return CudaMemory(runtime.device, limit)
-    return CpuMemory(limit) if runtime.device.type == "cpu" else None
-
-
-@dataclass
-class MemoryFit:
-    """Measures every step and changes the sizes when the automation says so.
+    Args:
+        automations: decide.
+        memory: is measured by the recipe, around every attempt at a phase.
 
     Attributes:
-        automation: decides.
-        memory: is measured.
-        model: trains, and knows what entered its network.
-        tracker: takes the decisions as text, once training begins.
-        reading: of the last step that was measured.
         moves: decisions so far.
         history: the curves so far, for the picture at the end.
     """
 
-    automation: Automation
-    memory: MemoryBackend
-    model: BaseModel
-    tracker: Tracker | None = None
-    reading: MemoryReading | None = None
-    moves: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    name = "memory"
 
-    def start(self, tracker: Tracker) -> None:
-        """Begin at the shape that the automation wants."""
-        self.tracker = tracker
-        shape = self.automation.before_training()
+    def __init__(self, automations: Automations, memory: MemoryBackend) -> None:
+        self.automations = automations
+        self.memory = memory
+        self.moves = 0
+        self.history: list[dict[str, float]] = []
+        self._reading: MemoryReading | None = None
+        self._last_shape: Shape | None = None
+        self._failures = 0
+
+    def start(self, run: Run) -> None:
+        """Begin at the shape that the automations want, and have every attempt measured."""
+        run.memory = self.memory
+        run.recipe.runner.memory = self.memory
+        shape = self.automations.before_training()
         if shape is not None:
-            self.model.recover_from_oom(shape.batch_size, shape.lq_size)
+            run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)
             log.info("begins with %s", shape)
 
-    def before_step(self) -> None:
-        """Forget the peaks before the step."""
-        self.memory.start_window()
-
-    def after_step(self, step: Sequence[Batch]) -> None:
+    def after_step(self, run: Run, result: StepResult) -> None:
         """Take in what the step took, and carry out what is decided for the next one."""
-        model = self.model
-        shape = Shape(model.received[-1], model.received[0])
-        if model.out_of_memory_in_step:
-            failed = Shape(step[0].lq_size, max(len(batch) for batch in step))
-            decision = self.automation.after_out_of_memory(failed, shape)
+        self._last_shape = result.shape
+        retries = result.retries
+        self._failures += sum(retry.failures for retry in retries)
+        if retries:
+            # What fitted after a failure is known to fit; what it took is not that of the shape
+            # that was asked for, so it teaches nothing.
+            failed = max((retry.asked for retry in retries), key=Shape.pixels)
+            decision = self.automations.after_out_of_memory(failed, result.shape)
         else:
-            self.reading = self.memory.read()
-            decision = self.automation.after_step(StepReport(model.iteration, shape, self.reading))
-        if decision is not None or model.out_of_memory_in_step or model.iteration <= FIRST:
-            self._remember()
-        self._carry_out(decision)
+            self._reading = result.reading
+            report = StepReport(result.iteration, result.shape, result.reading)
+            decision = self.automations.after_step(report)
+        is_eventful = decision is not None or bool(retries) or result.iteration <= FIRST
+        if is_eventful or run.is_due(run.options.logger.print_freq):
+            self._remember(result)
+        if decision is not None:
+            self._carry_out(run, result, decision)
 
     def scalars(self) -> dict[str, float]:
-        """The curves of the memory at this iteration."""
-        self._remember()
-        return self.automation.scalars() | self._measured()
+        return self.automations.scalars() | self._measured()
 
-    def _remember(self) -> None:
-        """Keep a point for the picture; of many, every other one of the older ones."""
-        if self.history and self.history[-1]["iteration"] == self.model.iteration:
-            return
-        received = {
-            "lq_size": float(self.model.received[-1]),
-            "batch_size": float(self.model.received[0]),
-        }
-        point = {"iteration": float(self.model.iteration)} | received
-        self.history.append(point | self.automation.scalars() | self._measured())
-        if len(self.history) > MOST_POINTS:
-            self.history = self.history[: MOST_POINTS // 2 : 2] + self.history[MOST_POINTS // 2 :]
+    def status(self) -> str:
+        return f"VRAM {self.used_pct:.1f} %"
 
     @property
     def used_pct(self) -> float:
         """Use of the memory at the peak of the last step that was measured."""
-        return 0.0 if self.reading is None else 100 * self.reading.used_share
+        return 0.0 if self._reading is None else 100 * self._reading.used_share
 
-    def _measured(self) -> dict[str, float]:
-        if self.reading is None:
-            return {}
-        return {
-            "vram/used_pct": self.used_pct,
-            "vram/peak_allocated_gib": self.reading.allocated_peak / GIB,
-            "vram/peak_reserved_gib": self.reading.reserved_peak / GIB,
-            "vram/outside_gib": self.reading.outside / GIB,
-        }
-
-    def _carry_out(self, decision: Decision | None) -> None:
-        if decision is None:
-            return
-        shape = decision.shape
-        before = Shape(self.model.received[-1], self.model.received[0])
-        text = f"{before} -> {decision}{self._what_changes(before.batch_size, shape.batch_size)}"
-        log.info("%s", text)
-        self.moves += 1
-        if self.tracker is not None:
-            self.tracker.text("dynamic/decisions", text, self.model.iteration)
-        self.memory.release()
-        self.model.recover_from_oom(shape.batch_size, shape.lq_size)
-
-    def _what_changes(self, before: int, after: int) -> str:
-        """What another batch does to the samples of an iteration and to the learning rate."""
-        train = self.model.options.train
-        data = self.model.options.datasets.train
-        if before == after:
-            return ""
-        if train.effective_batch_size is not None:
-            passes = ceil_div(train.effective_batch_size, after)
-            return f"; still {train.effective_batch_size} samples an iteration, in {passes}; learning rate unchanged"
-        ratio = after / data.batch_size_per_gpu
-        factor = {"none": 1.0, "sqrt": ratio**0.5, "linear": ratio}[train.lr_scaling]
-        rate = "unchanged" if train.lr_scaling == "none" else f"x {factor:.3g}"
-        return f"; {after * data.accum_iter} samples an iteration, learning rate {rate} (lr_scaling: {train.lr_scaling})"
-
-    def save_picture(self, path: Path, title: str) -> None:
-        """Draw the curves so far as PNG; a full disk is only said."""
+    def close(self, run: Run) -> None:
+        """Draw the curves so far; a full disk is only said."""
         if not self.history:
             return
         try:
-            save_vram_picture(path, self.history, title)
+            path = picture_path(run.folders.root)
+            save_vram_picture(
+                path, self.history, f"{run.options.name} on {run.recipe.runtime.device}"
+            )
         except DiskError as error:
             log.warning("no picture of the memory: %s", error)
 
-    def table(self) -> Table:
+    def summary(self) -> Table | None:
         """What the run came to: sizes, use, what it took to get there."""
-        points = self.history
-        received = self.model.received
-        target = self.automation.scalars().get("vram/target_pct", math.nan)
-        arrived = [
-            p["iteration"]
-            for p in points
-            if abs(p.get("vram/used_pct", 0.0) - target) <= ARRIVED_PCT
+        if self._last_shape is None:
+            return None
+        target = self.automations.scalars().get("vram/target_pct", math.nan)
+        arrivals = [
+            point["iteration"]
+            for point in self.history
+            if abs(point.get("vram/used_pct", 0.0) - target) <= ARRIVED_PCT
         ]
         table = Table(title="memory", title_justify="left")
-        for name in ("lq_size", "batch", "used", "target", "reached at", "moves", "out of memory"):
+        cells = {
+            "lq_size": str(self._last_shape.lq_size),
+            "batch": str(self._last_shape.batch_size),
+            "used": f"{self.used_pct:.1f} %",
+            "target": f"{target:.0f} %",
+            "reached at": f"iteration {arrivals[0]:.0f}" if arrivals else "not yet",
+            "moves": str(self.moves),
+            "out of memory": str(self._failures),
+        }
+        for name in cells:
             table.add_column(name, justify="right")
-        table.add_row(
-            str(received[-1]), str(received[0]), f"{self.used_pct:.1f} %", f"{target:.0f} %",
-            f"iteration {arrived[0]:.0f}" if arrived else "not yet", str(self.moves),
-            str(self.model.out_of_memory_total),
-        )  # fmt: skip
+        table.add_row(*cells.values())
         return table
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
         return {
-            "automation": self.automation.state_dict(),
+            "automations": self.automations.state_dict(),
             "history": self.history,
             "moves": self.moves,
+            "failures": self._failures,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history = list(state["history"])
         self.moves = int(state["moves"])
-        self.automation.load_state_dict(state["automation"])
+        self._failures = int(state["failures"])
+        self.automations.load_state_dict(state["automations"])
+
+    def _remember(self, result: StepResult) -> None:
+        """Keep a point for the picture; where there are many, every other one of the older ones."""
+        point = {
+            "iteration": float(result.iteration),
+            "lq_size": float(result.shape.lq_size),
+            "batch_size": float(result.shape.batch_size),
+        }
+        self.history.append(point | self.scalars())
+        if len(self.history) > MOST_POINTS:
+            half = MOST_POINTS // 2
+            self.history = self.history[:half:2] + self.history[half:]
+
+    def _measured(self) -> dict[str, float]:
+        if self._reading is None:
+            return {}
+        return {
+            "vram/used_pct": self.used_pct,
+            "vram/peak_allocated_gib": self._reading.allocated_peak / GIB,
+            "vram/peak_reserved_gib": self._reading.reserved_peak / GIB,
+            "vram/outside_gib": self._reading.outside / GIB,
+        }
+
+    def _carry_out(self, run: Run, result: StepResult, decision: Decision) -> None:
+        before = result.shape
+        shape = decision.shape
+        consequences = _what_changes(run.options, before.batch_size, shape.batch_size)
+        text = f"{before} -> {decision}{consequences}"
+        log.info("%s", text)
+        self.moves += 1
+        run.tracker.text("dynamic/decisions", text, result.iteration)
+        # Blocks of the former shape do not fit the next one; kept, they would count as used.
+        self.memory.release()
+        run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)
+
+
+def picture_path(root: Path) -> Path:
+    """Where the picture of the memory is, below a run's folder."""
+    return root / "vram.png"
+
+
+def _what_changes(options: TrainingOptions, before: int, after: int) -> str:
+    """What another batch does to the samples of an iteration and to the learning rate."""
+    if before == after:
+        return ""
+    train = options.train
+    data = options.datasets.train
+    if train.effective_batch_size is not None:
+        passes = ceil_div(train.effective_batch_size, after)
+        return (
+            f"; still {train.effective_batch_size} samples an iteration, in {passes}; learning "
+            "rate unchanged"
+        )
+    rate = "unchanged"
+    if train.lr_scaling != "none":
+        factor = learning_rate_scale(train.lr_scaling, after / data.batch_size_per_gpu)
+        rate = f"x {factor:.3g}"
+    return (
+        f"; {after * data.accum_iter} samples an iteration, learning rate {rate} "
+        f"(lr_scaling: {train.lr_scaling})"
+    )

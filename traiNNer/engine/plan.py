@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
-from traiNNer.engine.runs import RunFolders
-from traiNNer.engine.shape_bounds import clip_frames
+from traiNNer.data.protocols import EvalSet, TrainingSet
+from traiNNer.engine.folders import RunFolders
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.planning.bounds import clip_frames
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.text import plural
 
@@ -23,8 +23,8 @@ def training_plan(
     options: TrainingOptions,
     runtime: Runtime,
     network: nn.Module,
-    train_set: Any,
-    val_sets: Mapping[str, Any],
+    train_set: TrainingSet,
+    val_sets: Mapping[str, EvalSet],
     folders: RunFolders,
     num_workers: int,
 ) -> dict[str, str]:
@@ -43,6 +43,7 @@ def training_plan(
     source = options.path.pretrain_network_g
     averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
     clipped = f", gradients clipped at {train.grad_clip_max_norm}" if train.grad_clip else ""
+    schedule = train.scheduler.type if train.scheduler else "constant rate"
     warmup = f", {train.warmup_iter:,} iterations of warm-up" if train.warmup_iter > 0 else ""
     return {
         "run": f"{options.name} in {folders.root}",
@@ -55,8 +56,7 @@ def training_plan(
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} "
         f"samples = {epochs:,.1f} epochs",
-        "optimizer": f"{train.optim_g.type}, "
-        f"{train.scheduler.type if train.scheduler else 'constant rate'}{warmup}{clipped}{averaged}",
+        "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
         "losses": ", ".join(
             f"{label} x {loss.loss_weight:g}" for label, loss in options.labelled_losses.items()
         ),
@@ -70,7 +70,7 @@ def training_plan(
     }
 
 
-def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, Any]) -> str:
+def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, EvalSet]) -> str:
     if not options.val.val_enabled:
         return "OFF (val.val_enabled is false)"
     if not val_sets:
@@ -80,7 +80,8 @@ def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, Any]) -> s
     )
     tiles = f", tiles of {options.val.tile_size} px" if options.val.tile_size else ""
     metrics = ", ".join(options.val.metrics) or "no metrics"
-    return f"every {options.val.val_freq:,} iterations on {plural(len(val_sets), 'set')} ({images}): {metrics}{tiles}"
+    sets = f"{plural(len(val_sets), 'set')} ({images})"
+    return f"every {options.val.val_freq:,} iterations on {sets}: {metrics}{tiles}"
 
 
 def best_metric(options: TrainingOptions) -> str | None:

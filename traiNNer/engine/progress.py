@@ -29,9 +29,10 @@ class Stopwatch:
     """Counts iterations, samples and pixels against the clock."""
 
     def __init__(self) -> None:
-        self._reset()
+        self.restart()
 
-    def _reset(self) -> None:
+    def restart(self) -> None:
+        """Begin to count here."""
         self._start = time.perf_counter()
         self._outside = self._waiting = 0.0
         self._iterations = self._samples = self._pixels = 0
@@ -65,7 +66,7 @@ class Stopwatch:
             self._pixels / seconds / 1e6,
             100 * self._waiting / seconds,
         )
-        self._reset()
+        self.restart()
         return speed
 
 

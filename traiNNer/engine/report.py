@@ -14,16 +14,17 @@ from torch import Tensor
 
 from traiNNer.data import eval_batches
 from traiNNer.data.loader import RequestDataset
-from traiNNer.engine.validation import (
+from traiNNer.engine.scoring import (
     ImageScore,
     Judge,
     Metric,
-    Upscale,
     ValidationResult,
     image_name,
+    is_clip,
     middle_frame,
     scene_of,
 )
+from traiNNer.engine.validation import Upscale
 from traiNNer.ops.color import to_uint8
 from traiNNer.ops.resize import resize
 from traiNNer.utils.images import write_image
@@ -72,20 +73,18 @@ def compare_with_bicubic(
     rows: list[_Row] = []
     judges = Judge(metrics), Judge(metrics)
     for batch in eval_batches(dataset, 0):
-        images = batch.to("cpu")
-        if images.gt is None:
+        if batch.gt is None:
             continue
-        lq = middle_frame(images.lq)
-        gt = images.gt
-        clip = images.lq.ndim == 5
+        whole_lq, gt = batch.to("cpu").pair
+        lq = middle_frame(whole_lq)
         height, width = gt.shape[-2:]
         bicubic = resize(lq, (height, width)).clamp(0, 1)
-        sr = middle_frame(upscale(images.lq)).clamp(0, 1)
+        sr = middle_frame(upscale(whole_lq)).clamp(0, 1)
         for scores, picture, judge in (
             (bicubic_scores, bicubic, judges[0]),
             (network_scores, sr, judges[1]),
         ):
-            own = judge(picture, gt, batch.lq_paths[0], frame=clip)
+            own = judge(picture, gt, batch.lq_paths[0], frame=is_clip(batch))
             scores.append(ImageScore(image_name(batch), own, scene_of(batch)))
         if len(rows) < MAX_ROWS:
             pictures = {

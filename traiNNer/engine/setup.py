@@ -3,85 +3,62 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 
-from traiNNer.data import (
-    DynamicDataLoaderWrapper,
-    DynamicDatasetWrapper,
-    PairedVideoDataset,
-    SingleVideoDataset,
-)
-from traiNNer.data.demo import make_demo_dataset
-from traiNNer.data.demo_video import make_demo_video
-from traiNNer.engine.runs import RunFolders
+from traiNNer.data import DynamicDataLoaderWrapper, DynamicDatasetWrapper
+from traiNNer.data.protocols import EvalSet, TrainingSet
+from traiNNer.engine.folders import RunFolders
+from traiNNer.engine.scoring import build_metrics, require_sizes
 from traiNNer.engine.tracker import Tracker
-from traiNNer.engine.validation import Validator, build_metrics, require_sizes
+from traiNNer.engine.validation import Exhibition, Validator, ValSet
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
 from traiNNer.utils.errors import OptionsError
 
 log = logging.getLogger(__name__)
+# Reading processes that a GPU is given at most: more have not made any of our loaders faster.
 MOST_WORKERS = 8
-DEMO_ROOT = Path("datasets/demo")
-DEMO_VIDEO_ROOT = Path("datasets/demo_video")
 
 
-def data_roots(options: DatasetOptions) -> list[Path]:
-    """The folders that a section names."""
-    given = [value for key, value in options.params.items() if key.startswith("dataroot")]
-    return [
-        Path(root) for value in given for root in (value if isinstance(value, list) else [value])
-    ]
-
-
-def all_data_roots(options: TrainingOptions) -> list[Path]:
-    """The folders that a run reads."""
-    sections = [options.datasets.train, *options.datasets.evaluated.values()]
-    return [root for section in sections for root in data_roots(section)]
-
-
-def open_dataset(options: DatasetOptions, scale: int) -> Any:
-    """The dataset that a section names, its headers read. The demos' pictures are made on first
-    use.
+def open_dataset(section: DatasetOptions, scale: int) -> EvalSet:
+    """The dataset that a section names, its headers read. Nothing is written.
 
     Raises:
         DataError: listing everything that is wrong with its files.
     """
-    for demo, make in ((DEMO_ROOT, make_demo_dataset), (DEMO_VIDEO_ROOT, make_demo_video)):
-        if any(demo in root.parents for root in data_roots(options)) and make(demo):
-            log.info("made the demo's pictures in %s", demo)
-    return options.entry(scale=scale, **options.params)
+    return section.entry(scale=scale, **section.params)
 
 
-def open_datasets(options: TrainingOptions) -> tuple[Any, dict[str, Any]]:
+def open_datasets(options: TrainingOptions) -> tuple[TrainingSet, dict[str, EvalSet]]:
     """The training set, fit for its patches, and the validation sets by name."""
-    train = options.datasets.train
-    train_set = open_dataset(train, options.scale)
-    require_kind(options, "train", train_set)
-    train_set.require_lq_size(train.lq_size)
-    val_sets: dict[str, Any] = {}
-    if options.val.val_enabled:
-        for key, section in options.datasets.evaluated.items():
-            val_set = open_dataset(section, options.scale)
-            require_kind(options, key, val_set)
-            val_sets[section.name or key] = (
-                val_set.for_validation() if is_video(val_set) else val_set
-            )
-        metrics = build_metrics(options.val.metrics, options.scale)
-        for val_set in val_sets.values():
-            require_sizes(val_set, metrics)
+    section = options.datasets.train
+    opened = open_dataset(section, options.scale)
+    require_kind(options, "train", opened)
+    # Sets without GT refuse to be trained on when they are asked for a patch size.
+    train_set = cast("TrainingSet", opened)
+    train_set.require_lq_size(section.lq_size)
+    val_sets: dict[str, EvalSet] = {}
+    if not options.val.val_enabled:
+        return train_set, val_sets
+    for key, val_section in options.datasets.evaluated.items():
+        val_set = open_dataset(val_section, options.scale)
+        require_kind(options, key, val_set)
+        val_sets[val_section.name or key] = val_set.for_validation()
+    metrics = build_metrics(options.val.metrics, options.scale)
+    for val_set in val_sets.values():
+        require_sizes(val_set, metrics)
     return train_set, val_sets
 
 
-def is_video(dataset: Any) -> bool:
+def is_video(dataset: EvalSet) -> bool:
     """Whether samples are clips `(T, 3, h, w)`, of one frame even, and not images."""
-    return isinstance(dataset, PairedVideoDataset | SingleVideoDataset)
+    return dataset.target is not None
 
 
-def require_kind(options: TrainingOptions, key: str, dataset: Any) -> None:
+def require_kind(options: TrainingOptions, key: str, dataset: EvalSet) -> None:
     """Refuse clips for a network of images, images for one of clips, and clips of another length or
     target.
 
@@ -156,24 +133,27 @@ def build_loader(
 def build_validator(
     options: TrainingOptions,
     runtime: Runtime,
-    val_sets: dict[str, Any],
+    val_sets: Mapping[str, EvalSet],
     tracker: Tracker,
     folders: RunFolders,
 ) -> Validator | None:
     """The validator, None when there is nothing to validate on."""
     if not val_sets:
         return None
-    sections = {section.name or key: section for key, section in options.datasets.evaluated.items()}
-    workers = {
-        name: 0 if s.num_worker_per_gpu == "auto" else s.num_worker_per_gpu
-        for name, s in sections.items()
-    }
-    return Validator(
-        val_sets,
-        build_metrics(options.val.metrics, options.scale),
-        runtime.device,
-        workers,
+    workers: dict[str, int] = {}
+    for key, section in options.datasets.evaluated.items():
+        # auto: none of its own, for a validation reads few images and the readers of the training
+        # keep their cores.
+        number = section.num_worker_per_gpu
+        workers[section.name or key] = 0 if number == "auto" else number
+    exhibition = Exhibition(
         tracker,
         tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,
         save_to=folders.visualization if options.val.save_img else None,
+    )
+    return Validator(
+        {name: ValSet(images, workers[name]) for name, images in val_sets.items()},
+        build_metrics(options.val.metrics, options.scale),
+        runtime.device,
+        exhibition,
     )

@@ -16,25 +16,31 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Writes scalars, pictures and text; does nothing when switched off.
+    """Writes scalars, pictures and text; does nothing when switched off, and before `open`.
 
     Args:
         folder: where the curves go, None to write none.
-        first_step: points of this iteration and later that an earlier, interrupted run wrote are
-            dropped.
     """
 
-    def __init__(self, folder: Path | None, first_step: int = 0) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._writer: Any = None
-        self._said = False
+        self._is_full = False
         self._former_hook = threading.excepthook
-        if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
 
-            threading.excepthook = self._thread_ended
-            purge = first_step if first_step > 1 else None
-            self._writer = self._guarded(lambda: SummaryWriter(str(folder), purge_step=purge))
+    def open(self, first_step: int = 0) -> None:
+        """Begin to write. Points of `first_step` and later that an earlier, interrupted run wrote
+        are dropped.
+        """
+        if self._folder is None:
+            return
+        # TensorBoard is imported for those who want it: it takes a second.
+        from torch.utils.tensorboard import SummaryWriter
+
+        threading.excepthook = self._thread_ended
+        purge = first_step if first_step > 1 else None
+        folder = str(self._folder)
+        self._writer = self._guarded(lambda: SummaryWriter(folder, purge_step=purge))
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """One point for each tag."""
@@ -68,7 +74,7 @@ class Tracker:
         try:
             writer.close()
         except OSError as error:
-            if not self._said:
+            if not self._is_full:
                 log.warning(
                     "cannot write the TensorBoard curves in %s: %s",
                     self._folder,
@@ -88,7 +94,7 @@ class Tracker:
         try:
             return action()
         except OSError as error:
-            self._said = True
+            self._is_full = True
             raise DiskError(
                 f"cannot write the TensorBoard curves in {self._folder}: "
                 f"{error.strerror or error}; make room, choose another folder with path.tb_root, "

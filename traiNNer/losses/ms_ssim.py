@@ -10,19 +10,16 @@ from traiNNer.losses.pixel import PairLoss
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import LOSSES
 
-# pixels; with SIGMA, K1 and K2 the constants of Wang et al., "Image quality assessment", 2004
+# The constants of Wang et al., "Image quality assessment", 2004: side of the window in pixels, its
+# spread, and what keeps divisions by small means and variances stable.
 WINDOW = 11
 SIGMA = 1.5
 C1 = 0.01**2
 C2 = 0.03**2
-SCALE_WEIGHTS = (
-    0.0448,
-    0.2856,
-    0.3001,
-    0.2363,
-    0.1333,
-)  # finest first; Wang et al., 2003, figure 3
-# least similarity of a scale: roots of it have a finite gradient (below 300 for the smallest weight)
+# Finest scale first; Wang et al., 2003, figure 3.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+# Least similarity of a scale: roots of it have a finite gradient (below 300 for the smallest
+# weight).
 FLOOR = 1e-4
 
 
@@ -60,7 +57,8 @@ class MSSSIMLoss(PairLoss):
         for index, weight in enumerate(weights):
             coarsest = index == len(weights) - 1
             if index:
-                sr, gt = F.avg_pool2d(sr, 2), F.avg_pool2d(gt, 2)
+                sr = F.avg_pool2d(sr, 2)
+                gt = F.avg_pool2d(gt, 2)
             level = self._compare_scale(sr, gt, with_luminance=coarsest)
             similarity = similarity * level.clamp(min=FLOOR) ** weight
         return 1.0 - similarity.mean()
@@ -68,11 +66,14 @@ class MSSSIMLoss(PairLoss):
     def _compare_scale(self, sr: Tensor, gt: Tensor, *, with_luminance: bool) -> Tensor:
         """Mean similarity of each image, (B,)."""
         if with_luminance:
-            sr, gt = (F.pad(image, [WINDOW // 2] * 4, mode="reflect") for image in (sr, gt))
+            border = [WINDOW // 2] * 4
+            sr = F.pad(sr, border, mode="reflect")
+            gt = F.pad(gt, border, mode="reflect")
         # Variances do not depend on the level, but as small differences of large squares their
         # precision does.
         level = gt.detach().mean(dim=(2, 3), keepdim=True)
-        sr, gt = sr - level, gt - level
+        sr = sr - level
+        gt = gt - level
         moments = self._blur(torch.cat((sr, gt, sr * sr, gt * gt, sr * gt), dim=1))
         sr_mean, gt_mean, sr_square, gt_square, product = moments.chunk(5, dim=1)
         covariance = product - sr_mean * gt_mean
@@ -109,6 +110,7 @@ def _scale_weights(image: Tensor) -> tuple[float, ...]:
             f"ms_ssim needs images of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}; "
             "use a larger lq_size or drop this loss"
         )
+    # Each scale halves the sides, so n scales need 2^(n - 1) windows.
     scales = min(len(SCALE_WEIGHTS), (min(height, width) // WINDOW).bit_length())
     if scales == len(SCALE_WEIGHTS):
         return SCALE_WEIGHTS

@@ -15,9 +15,8 @@ class PairLoss(nn.Module):
     implement `compare`.
     """
 
-    def __init__(
-        self,
-    ) -> None:  # without it the signature would be nn.Module's, which seems to take any option
+    # Without it the signature would be nn.Module's, which seems to take any option.
+    def __init__(self) -> None:
         super().__init__()
 
     def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
@@ -35,6 +34,7 @@ class PairLoss(nn.Module):
                 f"the network's output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ "
                 "in shape; check that the scale of the network is that of the dataset"
             )
+        # Differences of nearly equal values are what half precision loses first.
         with torch.autocast(device_type=sr.device.type, enabled=False):
             return self.compare(sr.float(), gt.float())
 

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from traiNNer.metrics.psnr_ssim import _FidelityMetric
+from traiNNer.metrics.psnr_ssim import FidelityMetric
 from traiNNer.utils.registry import METRICS
 
 
 @METRICS.register("flicker", aliases=("temporal_difference_error",))
-class Flicker(_FidelityMetric):
+class Flicker(FidelityMetric):
     """Mean absolute error, in levels of 0..255, of the change from one frame to the next.
 
     |(sr_t - sr_t-1) - (gt_t - gt_t-1)|, over all pixels and channels: 0 where the output moves as
@@ -27,6 +27,7 @@ class Flicker(_FidelityMetric):
         OptionsError: if crop_border is negative.
     """
 
+    # Flicker is an error; the metrics beside it are likenesses.
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     temporal: ClassVar[bool] = True
 
@@ -34,5 +35,8 @@ class Flicker(_FidelityMetric):
         """Compare the change of `sr` with that of `gt`, both `(2, 3, H, W)` in 0..1: a frame and
         the one after it.
         """
-        before, after = (self._prepare_pair(sr[place], gt[place]) for place in (0, 1))
-        return float(((after[0] - before[0]) - (after[1] - before[1])).abs().mean() * 255)
+        sr_before, gt_before = self._prepare_pair(sr[0], gt[0])
+        sr_after, gt_after = self._prepare_pair(sr[1], gt[1])
+        wrong = (sr_after - sr_before) - (gt_after - gt_before)
+        # In the levels of a saved image, because a share of the range says nothing to the eye.
+        return float(wrong.abs().mean() * 255)

@@ -12,14 +12,16 @@ from traiNNer.ops.color import rgb_to_y
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.registry import METRICS
 
-WINDOW = 11  # pixels; with SIGMA, C1 and C2 the constants of Wang et al., 2004
+# The constants of Wang et al., 2004: side of the window in pixels, its spread, and what keeps
+# divisions by small means and variances stable.
+WINDOW = 11
 SIGMA = 1.5
 C1 = 0.01**2
 C2 = 0.03**2
 
 
-class _FidelityMetric:
-    """What both have in common: the border, the Y channel, the checks.
+class FidelityMetric:
+    """What all metrics of two pictures have in common: the border, the Y channel, the checks.
 
     Computed in float64: in flat areas SSIM divides small differences of large numbers, and float32
     costs it 2e-4. Nothing is quantised here: to measure what a saved image is worth, pass it
@@ -39,6 +41,7 @@ class _FidelityMetric:
                 f"crop_border must be 0 or more pixels, got {crop_border}; leave it out for the "
                 "scale"
             )
+        # As papers do: networks know too little at the edges, and less the larger the scale.
         self.border = scale if crop_border is None else crop_border
         self.test_y_channel = test_y_channel
 
@@ -57,23 +60,25 @@ class _FidelityMetric:
             raise DataError(
                 f"metrics take one image, (C, H, W) or (1, C, H, W), got shape {tuple(image.shape)}"
             )
-        if image.device.type == "mps":  # it has no double precision
+        # Apple's GPUs have no double precision.
+        if image.device.type == "mps":
             image = image.cpu()
         image = crop(image.double(), self.border)
         return rgb_to_y(image) if self.test_y_channel else image
 
     def _prepare_pair(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        prepared = self._prepare(sr), self._prepare(gt)
-        if prepared[0].shape != prepared[1].shape:
+        prepared_sr = self._prepare(sr)
+        prepared_gt = self._prepare(gt)
+        if prepared_sr.shape != prepared_gt.shape:
             raise DataError(
                 f"the output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ in shape; "
                 "check that the GT image is the LQ image times the scale"
             )
-        return prepared
+        return prepared_sr, prepared_gt
 
 
 @METRICS.register("psnr", aliases=("calculate_psnr",))
-class PSNR(_FidelityMetric):
+class PSNR(FidelityMetric):
     """Peak signal-to-noise ratio for a peak of 1, over all channels together; `inf` for identical
     images.
 
@@ -103,7 +108,7 @@ class PSNR(_FidelityMetric):
 
 
 @METRICS.register("ssim", aliases=("calculate_ssim",))
-class SSIM(_FidelityMetric):
+class SSIM(FidelityMetric):
     """Structural similarity, in [-1, 1], as the mean over all channels and all windows within the
     image.
 
@@ -164,6 +169,7 @@ def _blur(plane: Tensor) -> Tensor:
     window = torch.exp(
         -0.5 * ((torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2) / SIGMA).square()
     )
+    # Plain numbers, so that each multiplication needs no tensor of its own.
     weights = (window / window.sum()).tolist()
     for axis in (0, 1):
         length = plane.shape[axis] - WINDOW + 1

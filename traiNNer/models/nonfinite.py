@@ -24,12 +24,23 @@ class NonFiniteGuard:
         limit: non-finite steps in a row after which `flush` gives up.
         scaled: whether a GradScaler is at work, which meets overflows on purpose and does its own
             skipping.
+        phase: whose gradients these are, for messages.
+        optimizer_option: where its learning rate is set, for messages.
     """
 
-    def __init__(self, limit: int, *, scaled: bool) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        scaled: bool,
+        phase: str = "generator",
+        optimizer_option: str = "train.optim_g",
+    ) -> None:
         self.limit = limit
+        self.phase = phase
         self.total = 0
         self.in_a_row = 0
+        self._optimizer_option = optimizer_option
         self._scaled = scaled
         self._pending: list[tuple[Tensor, list[str]]] = []
 
@@ -46,7 +57,8 @@ class NonFiniteGuard:
             scaler.step(optimizer)
             scaler.update()
         elif norm.device.type == "cuda" and optimizer.param_groups[0].get("fused"):
-            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue] (read by fused kernels)
+            # Fused kernels read this and change nothing where it is 1: the host need not wait.
+            setattr(optimizer, "found_inf", bad.float())  # noqa: B010 (torch does not declare it)
             optimizer.step()
         elif not bad:
             optimizer.step()
@@ -72,18 +84,24 @@ class NonFiniteGuard:
         self.total += len(skipped)
         if self.in_a_row >= self.limit:
             raise TrainingError(
-                f"the gradients were not finite for {self.in_a_row} iterations in a row; the "
-                "weights are those before them. Lower train.optim_g.lr, set train.grad_clip: true, "
-                "or, in mixed precision, amp_bf16: true or use_amp: false. The last checkpoint is "
-                "good."
+                f"the gradients of the {self.phase} were not finite for {self.in_a_row} iterations "
+                f"in a row; the weights are those before them. Lower {self._optimizer_option}.lr, "
+                "set train.grad_clip: true, or, in mixed precision, amp_bf16: true or use_amp: "
+                "false. The last checkpoint is good."
             )
         if self._scaled:
-            log.info("fp16: %d overflows, the loss scale was lowered", len(skipped))
+            log.info(
+                "fp16: %d overflows in the %s, the loss scale was lowered", len(skipped), self.phase
+            )
         else:
             log.warning(
-                "%d steps with non-finite gradients skipped (%d in all); images of the last: %s",
-                len(skipped), self.total, ", ".join(skipped[-1][:16]),
-            )  # fmt: skip
+                "%d steps with non-finite gradients skipped (%d in all) in the %s; images of the "
+                "last: %s",
+                len(skipped),
+                self.total,
+                self.phase,
+                ", ".join(skipped[-1][:16]),
+            )
 
     def state_dict(self) -> dict[str, int]:
         """The counts."""

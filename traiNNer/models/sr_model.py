@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any, cast
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from traiNNer.data import Batch
-from traiNNer.models.base_model import BaseModel, Phase
-from traiNNer.optim import build_optimizer
+from traiNNer.models.chunks import Chunk
+from traiNNer.models.phase import Objective
+from traiNNer.models.restoration_model import RestorationModel
+from traiNNer.models.step import Losses
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.registry import RECIPES
 
-log = logging.getLogger(__name__)
 
-
-class SRModel(BaseModel):
+@RECIPES.register("SRModel")
+class SRModel(RestorationModel):
     """Trains `network_g` on pairs of LQ and GT images, or of clips.
 
     A clip is `(B, T, 3, h, w)`; GT is that of its middle frame or of all its frames, as the network
@@ -30,53 +30,44 @@ class SRModel(BaseModel):
     """
 
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
-        super().__init__(options, runtime)
-        self.net_g = runtime.place(network).train()
-        self.ema_g = self.make_ema(self.net_g)
-        self._forward_g = torch.compile(self.net_g) if runtime.compile else self.net_g
-        self._criteria = [
-            (label, loss.loss_weight, cast(nn.Module, loss.entry(**loss.params)).to(runtime.device))
-            for label, loss in options.labelled_losses.items()
-        ]
-        optim = options.train.optim_g
-        optimizer = build_optimizer(
-            optim.type, self.net_g.parameters(), optim.params, runtime.device
+        super().__init__(options, runtime, network)
+        module = self.main.module
+        self._forward_g: Callable[[Tensor], Tensor] = module
+        if runtime.compile:
+            self._forward_g = torch.compile(module)
+        self._weighted_criteria: list[tuple[str, float, nn.Module]] = []
+        for label, loss in options.labelled_losses.items():
+            criterion = loss.entry(**loss.params).to(runtime.device)
+            self.criteria.append(criterion)
+            self._weighted_criteria.append((label, loss.loss_weight, criterion))
+        self.add_phase(
+            "generator",
+            module.parameters(),
+            [Objective(self._pixel_losses)],
+            options.train.optim_g,
         )
-        self.phases = [
-            Phase("generator", optimizer, self._generator_losses, self.make_scheduler(optimizer))
-        ]
 
-    def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        self.note_received(batch.lq)
+    def _pixel_losses(self, chunk: Chunk) -> Losses:
+        lq, gt = chunk.batch.pair
         with self.runtime.autocast():
-            sr = self._forward_g(batch.lq)
-        assert batch.gt is not None
-        sr, gt = (frames.flatten(0, -4) for frames in (sr.float(), batch.gt))
-        return {label: weight * loss(sr, gt) for label, weight, loss in self._criteria}
+            sr = self._forward_g(chunk.enter(lq))
+        # To the losses, which are computed in float32, every frame is an image.
+        frames = sr.float().flatten(0, -4)
+        targets = gt.flatten(0, -4)
+        losses = self._weighted_losses(frames, targets)
+        if chunk.wants_per_sample:
+            chunk.per_sample = self._losses_of_each(frames.detach(), targets, len(chunk.batch))
+        return losses
 
-    def after_step(self) -> None:
-        if self.ema_g is not None:
-            self.ema_g.update_parameters(self.net_g)
-
-    @property
-    def network(self) -> nn.Module:
-        return self.net_g
-
-    @property
-    def evaluated_network(self) -> nn.Module:
-        return self.net_g if self.ema_g is None else self.ema_g.module
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        averaged = {} if self.ema_g is None else {"net_g_ema": self.ema_g.module}
-        return {"net_g": self.net_g, **averaged}
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "ema_updates": 0 if self.ema_g is None else int(self.ema_g.n_averaged)
+    def _weighted_losses(self, sr: Tensor, gt: Tensor) -> Losses:
+        return {
+            label: weight * criterion(sr, gt)
+            for label, weight, criterion in self._weighted_criteria
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        if self.ema_g is not None:
-            self.ema_g.n_averaged.fill_(int(state["ema_updates"]))
+    @torch.no_grad()
+    def _losses_of_each(self, sr: Tensor, gt: Tensor, samples: int) -> Losses:
+        """`(samples,)` by label: the loss of each sample alone, over all of its frames."""
+        pairs = zip(sr.chunk(samples), gt.chunk(samples), strict=True)
+        losses = [self._weighted_losses(own_sr, own_gt) for own_sr, own_gt in pairs]
+        return {label: torch.stack([loss[label] for loss in losses]) for label in losses[0]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from traiNNer.models.recovery import release_memory
+from traiNNer.models.memory_needs import release_memory
 from traiNNer.ops.tiling import tiled_forward
 from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.device import Runtime

@@ -19,13 +19,14 @@ def rgb_to_y(image: Tensor) -> Tensor:
         (..., 1, H, W), in [16/255, 235/255].
 
     Raises:
-        DataError: if the image has not three channels.
+        DataError: if the image does not have three channels.
     """
     if image.ndim < 3 or image.shape[-3] != 3:
         raise DataError(
             f"the Y channel needs an RGB image (..., 3, H, W), got shape {tuple(image.shape)}"
         )
     red, green, blue = image.unbind(-3)
+    # ITU-R BT.601 for values of 0..1; Matlab's rgb2ycbcr, by which papers measure, is the same.
     return ((65.481 * red + 128.553 * green + 24.966 * blue + 16.0) / 255.0).unsqueeze(-3)
 
 
@@ -63,6 +64,19 @@ def to_uint8(image: Tensor) -> Tensor:
     return _levels(image).to(torch.uint8)
 
 
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 in 0 to 255, or floating point in [0, 1], to float32 in [0, 1].
+
+    Args:
+        pixels: any shape and device. A float32 tensor is returned itself, not copied.
+
+    Returns:
+        The same shape, float32, on the same device.
+    """
+    # In place: `float` has made a new tensor of the bytes, and a batch should not be there twice.
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
+
+
 def quantize(image: Tensor) -> Tensor:
     """The values that `to_uint8` would store, as floats in [0, 1]: what is left of an image once it
     is saved.
@@ -79,5 +93,6 @@ def quantize(image: Tensor) -> Tensor:
 
 def _levels(image: Tensor) -> Tensor:
     """8-bit levels 0..255, still floating point."""
+    # Half precision has 11 bits, and so no exact place for many of the levels.
     precise = image if image.dtype == torch.float64 else image.float()
     return (precise.clamp(0.0, 1.0) * 255.0).round()

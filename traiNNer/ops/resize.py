@@ -41,12 +41,15 @@ def resize(image: Tensor, size: tuple[int, int], mode: ResizeMode = "bicubic") -
             f"cannot resize {_size_text(image)} to {size[0]}x{size[1]}; both sides must be at "
             "least 1"
         )
+    # The kernels would return the same pixels up to rounding.
     if tuple(image.shape[-2:]) == tuple(size):
         return image.clone()
+    # The kernels take exactly four dimensions.
     pixels = image.reshape(-1, *image.shape[-3:])
     if pixels.dtype not in (torch.float32, torch.float64):
         pixels = pixels.float()
     if mode == "nearest":
+        # Plain "nearest" is off by half a pixel: it takes the one at the corner.
         pixels = F.interpolate(pixels, size=size, mode="nearest-exact")
     else:
         pixels = F.interpolate(pixels, size=size, mode=mode, align_corners=False, antialias=True)

@@ -19,13 +19,16 @@ from traiNNer.utils.errors import OptionsError
 class _Axis:
     """How one side of the image is cut."""
 
-    length: int  # of every tile, LQ pixels
-    starts: tuple[int, ...]  # first LQ pixel of each tile
-    # (tiles, length * scale), float32; at every output pixel the tiles' weights sum to one
+    # Of every tile, in LQ pixels: equal sizes let a compiled network be compiled once.
+    length: int
+    # The first LQ pixel of each tile.
+    starts: tuple[int, ...]
+    # (tiles, length * scale), float32; at every output pixel the tiles' weights sum to one.
     weights: Tensor
 
 
-def tiled_forward(
+# What the network is, what the tiles are and where they are computed, each with one caller's name.
+def tiled_forward(  # noqa: PLR0913
     network: Callable[[Tensor], Tensor],
     image: Tensor,
     *,
@@ -68,39 +71,38 @@ def tiled_forward(
 
     Raises:
         OptionsError: if tile size or overlap make no sense.
-        ValueError: if the network's output has not the expected size.
+        ValueError: if the network's output is not of the expected size.
     """
-    tile = _round_up(max(tile_size, min_size), size_multiple) if tile_size is not None else None
+    tile = None
+    if tile_size is not None:
+        tile = round_up(max(tile_size, min_size), size_multiple)
     _check(tile, tile_size, overlap, size_multiple)
     height, width = image.shape[-2:]
-    padded = _pad(
-        image, *(_round_up(max(side, min_size), size_multiple) for side in (height, width))
-    )
-    rows, columns = (_cut(side, tile, overlap, size_multiple, scale) for side in padded.shape[-2:])
+    padded_height = round_up(max(height, min_size), size_multiple)
+    padded_width = round_up(max(width, min_size), size_multiple)
+    padded = _pad(image, padded_height, padded_width)
+    rows = _cut(padded_height, tile, overlap, size_multiple, scale)
+    columns = _cut(padded_width, tile, overlap, size_multiple, scale)
 
     output: Tensor | None = None
     for row, top in enumerate(rows.starts):
         for column, left in enumerate(columns.starts):
-            result = _forward(
-                network,
-                padded[..., top : top + rows.length, left : left + columns.length],
-                scale,
-                device,
-            )
+            inside = padded[..., top : top + rows.length, left : left + columns.length]
+            result = _forward(network, inside, scale, device)
+            # A single tile needs no second image to be blended into.
             if len(rows.starts) == len(columns.starts) == 1:
                 output = result.to(image.device)
                 break
             if output is None:
-                output = result.new_zeros(
-                    (*result.shape[:2], *(side * scale for side in padded.shape[-2:])),
-                    device=image.device,
-                )
+                # Only the first result tells how many channels there are.
+                size = (*result.shape[:2], padded_height * scale, padded_width * scale)
+                output = result.new_zeros(size, device=image.device)
             weight = rows.weights[row, :, None] * columns.weights[column]
-            area = output[..., top * scale :, left * scale :][
-                ..., : rows.length * scale, : columns.length * scale
-            ]
+            below = output[..., top * scale :, left * scale :]
+            area = below[..., : rows.length * scale, : columns.length * scale]
             area += (result * weight.to(result.device)).to(image.device)
-    assert output is not None  # there is at least one tile
+    # There is at least one tile.
+    assert output is not None
     return output[..., : height * scale, : width * scale]
 
 
@@ -121,24 +123,19 @@ def _check(tile: int | None, tile_size: int | None, overlap: int, size_multiple:
         )
 
 
-def _round_up(side: int, multiple: int) -> int:
-    return round_up(side, multiple)
-
-
 def _pad(image: Tensor, height: int, width: int) -> Tensor:
     """The image padded at the bottom and the right to (B, C, height, width); itself where nothing
     is missing.
     """
     below = height - image.shape[-2]
     right = width - image.shape[-1]
+    # A reflection does not repeat the edge, so it is one pixel shorter than the side.
     if below:
-        image = F.pad(
-            image, (0, 0, 0, below), mode="reflect" if below < image.shape[-2] else "replicate"
-        )
+        mode = "reflect" if below < image.shape[-2] else "replicate"
+        image = F.pad(image, (0, 0, 0, below), mode=mode)
     if right:
-        image = F.pad(
-            image, (0, right, 0, 0), mode="reflect" if right < image.shape[-1] else "replicate"
-        )
+        mode = "reflect" if right < image.shape[-1] else "replicate"
+        image = F.pad(image, (0, right, 0, 0), mode=mode)
     return image
 
 
@@ -157,13 +154,13 @@ def _cut(side: int, tile: int | None, overlap: int, size_multiple: int, scale: i
 def _blend_weights(starts: tuple[int, ...], length: int, side: int, scale: int) -> Tensor:
     """(tiles, length * scale), float32, see `tiled_forward`."""
     pixels = length * scale
-    distance = (
-        torch.arange(pixels, dtype=torch.float64) + 0.5
-    ) / scale  # of pixel centres to the near edge, LQ pixels
+    # Of the centres of pixels to the tile's near edge, in LQ pixels.
+    distance = (torch.arange(pixels, dtype=torch.float64) + 0.5) / scale
     weights = torch.ones(len(starts), pixels, dtype=torch.float64)
     for index in range(1, len(starts)):
         shared = starts[index - 1] + length - starts[index]
         if shared > 0:
+            # Zero over the first quarter of what they share, one from the third on.
             ramp = (2 * distance / shared - 0.5).clamp(0, 1)
             weights[index] = torch.minimum(weights[index], ramp)
             weights[index - 1] = torch.minimum(weights[index - 1], ramp.flip(0))

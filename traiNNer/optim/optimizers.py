@@ -12,8 +12,11 @@ from torch import nn
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import OPTIMIZERS
 
+# Left out are LBFGS, which needs a closure, SparseAdam, which takes sparse gradients only, and what
+# younger versions of torch add.
 NAMES = (
-    "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "Adafactor", "RMSprop", "Rprop", "ASGD", "SGD",
+    "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "Adafactor", "RMSprop",
+    "Rprop", "ASGD", "SGD",
 )  # fmt: skip
 for _name in NAMES:
     OPTIMIZERS.add(_name, getattr(torch.optim, _name))
@@ -36,6 +39,7 @@ def build_optimizer(
     """
     cls = OPTIMIZERS[name]
     trained = [p for p in parameters if p.requires_grad]
+    # torch refuses two of these at once.
     choices = {"foreach", "fused", "capturable", "differentiable"}
     if (
         "fused" in inspect.signature(cls).parameters

@@ -39,9 +39,8 @@ class SchedulerSpec:
             "Callable": Callable,
             "Literal": typing.Literal,
         }
-        hints = typing.get_type_hints(
-            self.cls.__init__, localns=names
-        )  # torch imports them for type checkers only
+        # torch imports these names for type checkers only.
+        hints = typing.get_type_hints(self.cls.__init__, localns=names)
         parameters = [
             p.replace(
                 annotation=hints.get(p.name, p.annotation),
@@ -49,13 +48,15 @@ class SchedulerSpec:
                 kind=p.KEYWORD_ONLY,
             )
             for p in inspect.signature(self.cls).parameters.values()
-            if p.name not in {"verbose"}
+            # Deprecated, and gone in newer versions.
+            if p.name != "verbose"
         ]
         return inspect.Signature(parameters)
 
     def __call__(
         self, optimizer: torch.optim.Optimizer, total_iter: int, **options: Any
     ) -> torch.optim.lr_scheduler.LRScheduler:
+        # A user who leaves the length out means the run.
         if self.length is not None and options.get(self.length) is None:
             options[self.length] = total_iter
         return self.cls(optimizer, **options)
@@ -86,17 +87,16 @@ def build_scheduler(
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the rehearsal steps a scheduler whose optimizer never does
-            known = inspect.signature(type(optimizer)).parameters
-            settings = {key: value for key, value in optimizer.defaults.items() if key in known}
+            # The rehearsal steps a scheduler whose optimizer never does.
+            warnings.simplefilter("ignore")
+            # Values that are refused at the first step are refused before the run, not in it.
+            arguments = inspect.signature(type(optimizer)).parameters
+            settings = {key: value for key, value in optimizer.defaults.items() if key in arguments}
             rehearsal = type(optimizer)([torch.zeros(1, requires_grad=True)], **settings)
-            tried = SCHEDULERS[name](rehearsal, total_iter, **options)
-            tried.step()
-        length = getattr(
-            tried, "total_steps", total_iter
-        )  # OneCycleLR alone refuses to go beyond its end
+            rehearsed = SCHEDULERS[name](rehearsal, total_iter, **options)
+            rehearsed.step()
+        # OneCycleLR alone refuses to go beyond its end.
+        length = getattr(rehearsed, "total_steps", total_iter)
         if length < total_iter:
             raise ValueError(
                 f"it ends after {length} steps and the run has {total_iter} (train.total_iter)"

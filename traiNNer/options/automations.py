@@ -21,7 +21,7 @@ class TrainingAutomations(Section):
     model_config = ConfigDict(extra="allow")
 
     registry: ClassVar[Registry[Any]] = AUTOMATIONS
-    injected: ClassVar[frozenset[str]] = frozenset({"bounds", "start", "total"})
+    injected: ClassVar[frozenset[str]] = frozenset({"context"})
     """Arguments of automations that the program fills in."""
 
     enabled: bool = False

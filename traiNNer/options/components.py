@@ -14,11 +14,15 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
+from pydantic_core import PydanticCustomError, to_jsonable_python
 
+from traiNNer.options.problems import OptionProblems
+from traiNNer.options.problems import restate as restate
 from traiNNer.utils.registry import Registry, UnknownNameError
+
+_COLLECTING = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 class Section(BaseModel):
@@ -42,6 +46,7 @@ class Component(Section):
     named class.
     """
 
+    # Checked by `_check` and not by pydantic: what is allowed depends on `type`.
     model_config = ConfigDict(extra="allow")
 
     registry: ClassVar[Registry[Any]]
@@ -61,15 +66,15 @@ class Component(Section):
         return self.entry_for(self.type, self.params)
 
     @classmethod
-    def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
-        """What is registered as `name`, and what its arguments are checked against. `given` are
-        those arguments.
+    def entry_for(cls, name: str, parameters: dict[str, Any]) -> Any:
+        """What is registered as `name`, and what its arguments are checked against; `parameters`
+        are those arguments.
 
         Raises:
             ValidationError: in sections where arguments tell more of it, if they tell something
                 impossible.
         """
-        del given
+        del parameters
         return cls.registry[name]
 
     @model_validator(mode="wrap")
@@ -79,80 +84,49 @@ class Component(Section):
             return data
         if not isinstance(data, dict):
             raise PydanticCustomError("section_type", "expected a section with `type: name`")
-        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        fields = {key: value for key, value in data.items() if key in cls.model_fields}
         extras = {key: value for key, value in data.items() if key not in cls.model_fields}
-        errors: list[InitErrorDetails] = []
-        checked: Any = None
-        try:
-            checked = handler(own)
-        except ValidationError as error:
-            errors += [restate(e) for e in error.errors()]
-        if isinstance(own.get("type"), str):
+        problems = OptionProblems()
+        section: Any = None
+        with problems.collecting():
+            section = handler(fields)
+        name = data.get("type")
+        if isinstance(name, str):
             try:
-                name = cls.registry.canonical(own["type"])
+                name = cls.registry.canonical(name)
             except UnknownNameError as error:
-                details = {
-                    "allowed": error.names,
-                    "suggestions": error.suggestions,
-                    "message": f"unknown {error.kind}",
-                }
-                problem = PydanticCustomError("unknown_type", "{message}", details)
-                errors.append(InitErrorDetails(type=problem, loc=("type",), input=own["type"]))
+                problems.add_unknown_name(("type",), error)
             else:
-                try:
+                with problems.collecting(own_names=tuple(cls.model_fields)):
                     extras = check_parameters(cls.entry_for(name, extras), extras, cls.injected)
-                except ValidationError as error:
-                    errors += [
-                        restate(e, own_names=tuple(cls.model_fields)) for e in error.errors()
-                    ]
-                own["type"] = name
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        declared = {name: getattr(checked, name) for name in checked.model_fields_set} | {
-            "type": own["type"]
-        }
-        return cls.model_construct(_fields_set=None, **declared, **extras)
+        problems.raise_if_any(cls.__name__)
+        values = {key: getattr(section, key) for key in section.model_fields_set} | {"type": name}
+        # All of it is checked. To call the class would enter this validator again.
+        return cls.model_construct(_fields_set=None, **values, **extras)
 
 
-def restate(
-    error: Any, own_names: tuple[str, ...] = (), at: tuple[str, ...] = ()
-) -> InitErrorDetails:
-    """Re-state one of pydantic's errors, below the key `at`, so that it can be raised again inside
-    a validator.
-    """
-    context = {"message": error["msg"]} | dict(error.get("ctx") or {})
-    if own_names and "allowed" in context and error["type"] == "extra_forbidden":
-        context["allowed"] = [*own_names, *context["allowed"]]
-    return InitErrorDetails(
-        type=PydanticCustomError(error["type"], "{message}", context),
-        loc=(*at, *error["loc"]),
-        input=error["input"],
-    )
-
-
-def check_parameters(entry: Any, given: dict[str, Any], injected: frozenset[str]) -> dict[str, Any]:
-    """The values of `given`, checked and converted as the signature of `entry` wants them.
+def check_parameters(
+    entry: Any, values: dict[str, Any], injected: frozenset[str]
+) -> dict[str, Any]:
+    """The `values` by name, checked and converted as the signature of `entry` wants them.
 
     Raises:
         ValidationError: for names that the entry does not take (with the names it does take in
             `ctx["allowed"]`), values of the wrong type, and required ones that are missing.
     """
     model = parameter_model(entry, injected)
-    errors: list[InitErrorDetails] = []
-    for name in given:
+    problems = OptionProblems()
+    allowed = list(model.model_fields)
+    for name in values:
         if name not in model.model_fields:
-            context = {"allowed": list(model.model_fields), "message": "unknown key"}
-            problem = PydanticCustomError("extra_forbidden", "{message}", context)
-            errors.append(InitErrorDetails(type=problem, loc=(name,), input=given[name]))
-    known = {name: value for name, value in given.items() if name in model.model_fields}
-    try:
-        checked = model.model_validate_json(json.dumps(to_jsonable_python(known)))
-    except ValidationError as error:
-        errors += [restate(e) for e in error.errors()]
-        checked = None
-    if errors or checked is None:
-        raise ValidationError.from_exception_data(str(entry), errors)
-    return {name: getattr(checked, name) for name in known}
+            problems.add((name,), "unknown key", values[name], "extra_forbidden", allowed=allowed)
+    arguments = {name: value for name, value in values.items() if name in model.model_fields}
+    result: Any = None
+    with problems.collecting():
+        # By way of JSON, in which strict validation takes a list for a tuple, as YAML has it.
+        result = model.model_validate_json(json.dumps(to_jsonable_python(arguments)))
+    problems.raise_if_any(str(entry))
+    return {name: getattr(result, name) for name in arguments}
 
 
 @cache
@@ -161,15 +135,15 @@ def parameter_model(entry: Any, injected: frozenset[str]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     hints = _type_hints(entry)
     for parameter in inspect.signature(entry).parameters.values():
-        if parameter.name in injected or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        ):
+        # Whatever goes through *args and **kwargs has no name and no type to be checked against.
+        if parameter.name in injected or parameter.kind in _COLLECTING:
             continue
         required = parameter.default is parameter.empty
         annotation = _without_tensors(hints.get(parameter.name, parameter.annotation), parameter)
+        # Many signatures have None for a value that is left out, and do not say so.
         if not required and parameter.default is None:
             annotation = annotation | None if annotation is not Any else annotation
+        # `...` is how pydantic spells "required".
         fields[parameter.name] = (annotation, ... if required else parameter.default)
     config = ConfigDict(
         extra="forbid",
@@ -192,6 +166,7 @@ def parameter_docs(entry: Any) -> dict[str, str]:
     for line in block.splitlines():
         if not line.strip() or not line.startswith(" "):
             break
+        # A line that goes on is indented deeper than the four blanks of an argument.
         if line.startswith("     ") and name:
             docs[name] += " " + line.strip()
             continue
@@ -230,8 +205,8 @@ def _without_tensors(annotation: Any, parameter: inspect.Parameter) -> Any:
     origin = typing.get_origin(annotation)
     args = typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        kept = [_without_tensors(a, parameter) for a in args if a is not torch.Tensor]
-        return typing.Union[tuple(kept)]  # noqa: UP007 (built from a tuple)
+        members = [_without_tensors(a, parameter) for a in args if a is not torch.Tensor]
+        return typing.Union[tuple(members)]  # noqa: UP007 (built from a tuple)
     if origin in (collections.abc.Iterable, collections.abc.Sequence):
         return list[_without_tensors(args[0], parameter)]
     if origin is tuple:

@@ -1,4 +1,4 @@
-"""Walks the schema by key: which section stands where, what a key is called, its type and its
+"""Walks the schema by key: which section is where, what a key is called, its type and its
 default.
 """
 
@@ -45,6 +45,7 @@ def section_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseMo
             current = _extra_section(current)
             continue
         inner = inner_sections(info.annotation)
+        # A list's number and a free label are steps of the path, and no keys of the schema.
         if is_collection(info.annotation) and steps:
             steps.pop(0)
         current = inner[0] if inner else None
@@ -64,11 +65,10 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
     for name, info in model.model_fields.items():
         key = f"{prefix}{name}"
         yield key, info
+        insides = {list: f"{key}[].", dict: f"{key}.<label>."}
         for section in inner_sections(info.annotation):
-            inside = {list: f"{key}[].", dict: f"{key}.<label>."}.get(
-                typing.get_origin(info.annotation), f"{key}."
-            )
-            yield from walk(section, inside)
+            yield from walk(section, insides.get(typing.get_origin(info.annotation), f"{key}."))
+    # A component's further keys depend on its type; they have pages of their own.
     extra = _extra_section(model) if not issubclass(model, Component) else None
     if extra is not None:
         label = f"{prefix}{getattr(model, 'prefixes', ('<label>',))[0]}*"
@@ -85,21 +85,25 @@ def type_text(annotation: Any) -> str:
     """An annotation in words that a YAML author understands."""
     origin = typing.get_origin(annotation)
     args = typing.get_args(annotation)
-    if annotation is type(None):
-        return "null"
+    if origin is None:
+        return _plain_type_text(annotation)
     if origin is Literal:
         return " or ".join(str(a) for a in args)
-    if origin is typing.Annotated:
-        return type_text(args[0])
     if origin in (typing.Union, types.UnionType):
+        # Whole numbers of different bounds are both "whole number".
         return " or ".join(dict.fromkeys(type_text(a) for a in args))
-    if origin is list:
-        return f"list of {type_text(args[0])}"
-    if origin is tuple:
+    # YAML has no tuples: what becomes one is written as a list.
+    if origin in (list, tuple):
         return f"list of {type_text(args[0])}" if args else "list"
     if origin is dict:
         return f"{type_text(args[1])} by label"
+    return type_text(args[0]) if origin is typing.Annotated else _name(annotation)
+
+
+def _plain_type_text(annotation: Any) -> str:
+    """The words for an annotation without parts."""
     words = {
+        type(None): "null",
         int: "whole number",
         float: "number",
         bool: "true or false",
@@ -112,6 +116,10 @@ def type_text(annotation: Any) -> str:
         return "section with a type"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
+    return _name(annotation)
+
+
+def _name(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", annotation))
 
 
@@ -124,11 +132,22 @@ def limits_text(info: FieldInfo) -> str:
         "lt": "less than",
         "min_length": "at least",
     }
-    found = [
-        f"{text} {getattr(rule, name)}" + (" item" if name == "min_length" else "")
-        for rule in info.metadata
-        for name, text in words.items()
-        if getattr(rule, name, None) is not None
-        and not (name == "min_length" and not is_collection(info.annotation))
-    ]
-    return ", ".join(dict.fromkeys(found))
+    limits: list[str] = []
+    for rule in info.metadata:
+        for name, text in words.items():
+            bound = getattr(rule, name, None)
+            if bound is None:
+                continue
+            if name != "min_length":
+                limits.append(f"{text} {bound}")
+            # A text's shortest length says no more than that it is not empty.
+            elif is_collection(info.annotation):
+                limits.append(f"{text} {bound} item")
+    # pydantic keeps a bound twice where an alias of the type and the field both have it.
+    return ", ".join(dict.fromkeys(limits))
+
+
+def described_type(info: FieldInfo) -> str:
+    """A field's type and bounds in words, for example "whole number, at least 1"."""
+    limits = limits_text(info)
+    return f"{type_text(info.annotation)}{f', {limits}' if limits else ''}"

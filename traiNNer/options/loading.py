@@ -16,9 +16,19 @@ from pydantic import BaseModel, ValidationError
 
 from traiNNer.options.fields import all_keys, section_at
 from traiNNer.options.schema import TestOptions, TrainingOptions
-from traiNNer.options.yaml_reader import KeyPath, RawOptions, apply_override, read_yaml
+from traiNNer.options.yaml_reader import KeyPath, Position, RawOptions, apply_override, read_yaml
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
+from traiNNer.utils.text import plural
+
+# What pydantic says of a field without a value.
+_MISSING = "Field required"
+# A message's line holds that much of a value, which may be a whole section.
+_LONGEST_VALUE = 60
+# Higher than difflib's 0.6: keys of a section are often alike (val_freq and print_freq).
+_LEAST_SIMILARITY = 0.65
+# Keys of three letters begin too many others.
+_SHORTEST_BEGINNING = 4
 
 AnyOptions = TypeVar("AnyOptions", TrainingOptions, TestOptions)
 
@@ -43,7 +53,7 @@ def load_options(
         apply_override(raw, assignment)
     if name is not None:
         raw.values["name"] = name
-        raw.positions["name",] = type(raw.position(()))("--name", 0)
+        raw.positions["name",] = Position("--name", 0)
     return check_options(model, raw, path)
 
 
@@ -51,18 +61,16 @@ def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOp
     """Check raw values against the schema; see `load_options`."""
     try:
         text = json.dumps(raw.values, default=str)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # by --set; a file's anchors were followed when it was read
+    except (ValueError, RecursionError):
+        # Only --set gets here: a file's anchors were followed when it was read.
         raise OptionsError(f"{path}: a value holds itself (an anchor inside --set?)") from None
     try:
+        # JSON, in which strict validation takes a list for a tuple and a whole number for a float.
         return model.model_validate_json(text)
     except ValidationError as error:
         problems = _problems(model, raw, error, path)
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "\n".join(f"  {text}" for text in problems)
-    raise OptionsError(f"{path}: {count} in the options\n{lines}")
+    raise OptionsError(f"{path}: {plural(len(problems), 'problem')} in the options\n{lines}")
 
 
 def options_text(options: BaseModel) -> str:
@@ -86,14 +94,11 @@ def changed_options(before: dict[str, Any], after: BaseModel) -> dict[str, tuple
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    children = (
-        node.items()
-        if isinstance(node, dict)
-        else enumerate(node)
-        if isinstance(node, list)
-        else None
-    )
-    if children is None:
+    if isinstance(node, dict):
+        children = list(node.items())
+    elif isinstance(node, list):
+        children = list(enumerate(node))
+    else:
         yield path, node
         return
     for key, child in children:
@@ -121,16 +126,20 @@ def _describe(
     model: type[BaseModel], raw: RawOptions, loc: KeyPath, errors: list[dict[str, Any]]
 ) -> str:
     """What is wrong at `loc`: key, value, what is allowed, nearest name."""
-    given = raw_value(raw, loc)
-    shown = _shown(errors[0].get("input") if given is None else given)
+    value = raw_value(raw, loc)
+    shown = _shown(errors[0].get("input") if value is None else value)
     key = ".".join(map(str, loc)) or "(top level)"
+    # Where members of a union refuse a value, each has an error of its own; the first one's kind
+    # decides whether they are put together below.
     kind = errors[0]["type"]
     context = errors[0].get("ctx") or {}
     if kind == "missing":
         section = section_at(model, loc[:-1])
         info = section.model_fields.get(str(loc[-1])) if section else None
-        reason = context.get("message", "Field required")
-        about = reason if reason != "Field required" else (info and info.description) or "required"
+        about = (info and info.description) or "required"
+        # pydantic's own words say less than the field's documentation; a validator's say more.
+        if context.get("message", _MISSING) != _MISSING:
+            about = context["message"]
         return f"{key} is missing: {about}"
     if kind == "extra_forbidden":
         return f"unknown key {key}{_suggest_key(model, loc, context.get('allowed'))}"
@@ -147,23 +156,23 @@ def _real_path(model: type[BaseModel], raw: RawOptions, loc: tuple[str | int, ..
     path: list[str | int] = []
     node: Any = raw.values
     for place, step in enumerate(loc):
-        missing = section_at(model, path) is not None and (
-            place == len(loc) - 1 or not _is_union_tag(step)
-        )
+        # The last step is a key even if it looks like a tag: pydantic puts no tag at the end.
+        is_key = place == len(loc) - 1 or not _is_union_tag(step)
+        missing = section_at(model, path) is not None and is_key
         if isinstance(node, dict) and (step in node or missing):
             path.append(step)
             node = node.get(step)
         elif isinstance(node, list) and isinstance(step, int):
             path.append(step)
             node = node[step] if step < len(node) else None
-        elif (
-            node is None and section_at(model, path) is not None
-        ):  # below a section that was left out
+        elif node is None and section_at(model, path) is not None:
+            # Below a section that was left out.
             path.append(step)
     return tuple(path)
 
 
 def _is_union_tag(step: str | int) -> bool:
+    # For example "literal['auto']" or "function-before[f(), int]". A plain "int" could be a key.
     return isinstance(step, str) and any(mark in step for mark in "[('")
 
 
@@ -180,7 +189,7 @@ def raw_value(raw: RawOptions, path: KeyPath) -> Any:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 EXPECTATIONS = {
@@ -231,8 +240,9 @@ def _suggest_key(model: type[BaseModel], loc: KeyPath, allowed: Any) -> str:
     section = section_at(model, loc[:-1])
     names = list(allowed or (section.model_fields if section else ()))
     key = str(loc[-1])
-    near = difflib.get_close_matches(key, names, n=2, cutoff=0.65)
-    near = near or [name for name in names if len(key) > 3 and name.startswith(key)][:2]
+    near = difflib.get_close_matches(key, names, n=2, cutoff=_LEAST_SIMILARITY)
+    if not near and len(key) >= _SHORTEST_BEGINNING:
+        near = [name for name in names if name.startswith(key)][:2]
     if near:
         return f"; did you mean {' or '.join(near)}?"
     elsewhere = [k for k in all_keys(model) if normalize(k.rpartition(".")[2]) == normalize(key)]

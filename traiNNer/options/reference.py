@@ -13,19 +13,31 @@ from pydantic_core import PydanticUndefined
 
 from traiNNer.options.components import Component, parameter_fields
 from traiNNer.options.fields import (
+    described_type,
     inner_sections,
     is_collection,
-    limits_text,
     section_at,
     type_text,
     walk,
 )
-from traiNNer.options.schema import TestOptions, TrainingAutomations, TrainingOptions
+from traiNNer.options.schema import (
+    DatasetOptions,
+    LossOptions,
+    MetricOptions,
+    TestOptions,
+    TrainingAutomations,
+    TrainingOptions,
+)
 from traiNNer.utils.errors import OptionsError
-from traiNNer.utils.registry import AUTOMATIONS, UnknownNameError
+from traiNNer.utils.registry import AUTOMATIONS, RECIPES, UnknownNameError
 
 NAMED = (Component, TrainingAutomations)
 INJECTED = TrainingAutomations.injected
+# The components whose parameters are ours, and so do not depend on a library's version.
+OUR_COMPONENTS: tuple[type[Component], ...] = (DatasetOptions, LossOptions, MetricOptions)
+# More names than that are no help; less alike than that, they are other keys.
+_MOST_SUGGESTIONS = 4
+_LEAST_SIMILARITY = 0.5
 
 
 def default_text(info: FieldInfo) -> str:
@@ -49,7 +61,8 @@ def explain_key(key: str) -> str:
     Raises:
         OptionsError: if there is no such key, naming the nearest ones.
     """
-    plain = re.sub(r"\[\d*\]|\.\d+(?=\.|$)|\.<label>", "", key.strip())  # places in lists, labels
+    # Places in lists and labels are no keys of the schema: losses[0], losses.0, metrics.<label>.
+    plain = re.sub(r"\[\d*\]|\.\d+(?=\.|$)|\.<label>", "", key.strip())
     steps = plain.split(".")
     for model in (TrainingOptions, TestOptions):
         section: type[BaseModel] | None = model
@@ -67,14 +80,13 @@ def explain_key(key: str) -> str:
             if place == len(steps) - 1:
                 return _explain_field(".".join(steps), section, step, section_at(model, steps))
             section = section_at(model, steps[: place + 1])
-    known = [name for name, _ in walk(TrainingOptions)]
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    near += [name for name in known if name.rpartition(".")[2] == steps[-1] and name not in near]
-    hint = (
-        f"did you mean {' or '.join(near[:4])}?"
-        if near
-        else f"at the top there are: {', '.join(TrainingOptions.model_fields)}"
-    )
+    keys = [name for name, _ in walk(TrainingOptions)]
+    near = difflib.get_close_matches(key, keys, n=3, cutoff=_LEAST_SIMILARITY)
+    # Who knows the key but not its section is helped by where it belongs.
+    near += [name for name in keys if name.rpartition(".")[2] == steps[-1] and name not in near]
+    hint = f"at the top there are: {', '.join(TrainingOptions.model_fields)}"
+    if near:
+        hint = f"did you mean {' or '.join(near[:_MOST_SUGGESTIONS])}?"
     raise OptionsError(f"--explain {key}: there is no such option; {hint}")
 
 
@@ -84,19 +96,18 @@ def _explain_field(
     info = section.model_fields.get(step)
     lines: list[str] = [key]
     if info is not None:
-        limits = limits_text(info)
         lines += [
-            f"  type:    {type_text(info.annotation)}{f', {limits}' if limits else ''}",
+            f"  type:    {described_type(info)}",
             f"  default: {default_text(info)}",
             f"  {info.description or ''}",
         ]
     if inner is None:
         return "\n".join(lines)
-    many = " each of which" if info is not None and is_collection(info.annotation) else ""
+    many = info is not None and is_collection(info.annotation)
     lines += [
         "",
         f"  {(inner.__doc__ or '').strip()}",
-        f"  Its keys{',' if many else ''}{many and ' for'}{many}:",
+        "  Its keys, for each of which:" if many else "  Its keys:",
     ]
     lines += _rows(inner.model_fields)
     if issubclass(inner, Component):
@@ -122,17 +133,14 @@ def _explain_component(
         head = f"{where}: {{type: {name}}}" if issubclass(section, Component) else f"{where}.{name}"
         lines = [head, f"  {_summary(section.registry[name])}", "  Its parameters:"]
         return "\n".join(lines + (_rows(fields) or ["    none"]) + _further(section.registry[name]))
-    wanted = steps[place + 1]
-    if wanted not in fields:
+    parameter = steps[place + 1]
+    if parameter not in fields:
+        refusal = f"--explain: {name} has no parameter '{parameter}'"
         further = " ".join(_further(section.registry[name])).strip()
         if further:
-            raise OptionsError(
-                f"--explain: {name} has no parameter '{wanted}' of its own. {further}"
-            )
-        raise OptionsError(
-            f"--explain: {name} has no parameter '{wanted}'; it has: {', '.join(fields) or 'none'}"
-        )
-    return "\n".join([f"{where}.{wanted} of {name}", *_rows({wanted: fields[wanted]})])
+            raise OptionsError(f"{refusal} of its own. {further}")
+        raise OptionsError(f"{refusal}; it has: {', '.join(fields) or 'none'}")
+    return "\n".join([f"{where}.{parameter} of {name}", *_rows({parameter: fields[parameter]})])
 
 
 def _further(entry: Any) -> list[str]:
@@ -154,24 +162,19 @@ def _rows(fields: Mapping[str, FieldInfo]) -> list[str]:
     width = max((len(name) for name in fields), default=0)
     rows: list[str] = []
     for name, info in fields.items():
-        limits = limits_text(info)
-        about = f"{type_text(info.annotation)}{f', {limits}' if limits else ''}; default {default_text(info)}"
-        rows.append(
-            f"    {name:<{width}}  "
-            f"{about if not info.is_required() else about.replace('default required', 'required')}"
-        )
+        default = "required" if info.is_required() else f"default {default_text(info)}"
+        rows.append(f"    {name:<{width}}  {described_type(info)}; {default}")
         if info.description:
             rows.append(f"    {'':<{width}}  {info.description}")
     return rows
 
 
 def _summary(entry: Any) -> str:
-    doc = (
-        (entry.__doc__ or "").strip().splitlines()
-        if isinstance(entry, type)
-        else [getattr(entry, "source", "")]
-    )
-    return doc[0] if doc else ""
+    # A spec is an instance, whose docstring would be that of all networks.
+    if not isinstance(entry, type):
+        return getattr(entry, "source", "")
+    lines = (entry.__doc__ or "").strip().splitlines()
+    return lines[0] if lines else ""
 
 
 def options_page() -> str:
@@ -185,12 +188,12 @@ def options_page() -> str:
         ),
         "",
         (
-            "Every key of an options file, as `python train.py --explain KEY` tells it too. A file may "
-            "begin with"
+            "Every key of an options file, as `python train.py --explain KEY` tells it too. A file "
+            "may begin with"
         ),
         (
-            "`extends: base.yml` to share keys with others; `--set a.b.c=value` on the command line "
-            "overrides one."
+            "`extends: base.yml` to share keys with others; `--set a.b.c=value` on the command "
+            "line overrides one."
         ),
         "Unknown keys are errors. Names after `type:` are insensitive to case, `_` and `-`.",
         "",
@@ -203,15 +206,11 @@ def options_page() -> str:
             "| --- | --- | --- | --- |",
         ]
         for key, info in walk(model):
-            limits = limits_text(info)
-            kind = f"{type_text(info.annotation)}{f', {limits}' if limits else ''}"
-            parts.append(
-                f"| `{key}` | {kind} | {default_text(info)} | "
-                f"{' '.join((info.description or '').split())} |"
-            )
+            meaning = " ".join((info.description or "").split())
+            parts.append(f"| `{key}` | {described_type(info)} | {default_text(info)} | {meaning} |")
         parts.append("")
     parts += ["## Parameters of the types", ""]
-    for section in (*_own_components(), TrainingAutomations):
+    for section in (*OUR_COMPONENTS, TrainingAutomations):
         for name, entry in section.registry.items():
             fields = parameter_fields(entry, section.injected)
             parts += [f"### {section.registry.kind} `{name}`", "", _summary(entry), ""]
@@ -225,8 +224,8 @@ def options_page() -> str:
                 parts.append("")
     parts += [
         (
-            "Networks are listed in [archs.md](archs.md). Optimizers and schedulers are torch's, with "
-            "torch's arguments:"
+            "Networks are listed in [archs.md](archs.md). Optimizers and schedulers are torch's, "
+            "with torch's arguments:"
         ),
         "`python train.py --explain train.optim_g.AdamW`.",
         "",
@@ -234,25 +233,19 @@ def options_page() -> str:
     return "\n".join(parts)
 
 
-def _own_components() -> list[type[Component]]:
-    """The components whose parameters are ours, and so do not depend on a library's version."""
-    from traiNNer.options.schema import DatasetOptions, LossOptions, MetricOptions
-
-    return [DatasetOptions, LossOptions, MetricOptions]
-
-
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of an options file, for editors: keys, types, texts, and the names that
     `type` may have.
     """
     schema = model.model_json_schema()
-    own = {section.__name__: section for section in _own_components()}
     for name, definition in schema.get("$defs", {}).items():
         section = _component_named(name)
         if section is None:
             continue
+        # Examples and not an enumeration, because any spelling is accepted.
         definition["properties"]["type"]["examples"] = list(section.registry)
-        if name in own or issubclass(section, tuple(own.values())):
+        # Arguments of torch and spandrel change with their versions, and the file would too.
+        if issubclass(section, OUR_COMPONENTS):
             definition["additionalProperties"] = False
             for entry_name, entry in section.registry.items():
                 for key, info in parameter_fields(entry, section.injected).items():
@@ -266,11 +259,14 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
             }
             definition = {"type": "object", "additionalProperties": False, "properties": about}
             schema["$defs"]["TrainingAutomations"]["properties"][name] = definition
+    if "model_type" in schema["properties"]:
+        schema["properties"]["model_type"]["examples"] = list(RECIPES)
     schema["properties"]["extends"] = {
         "description": "Options files below this one, relative to its folder.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
-    schema["required"] = []  # a preset may leave a key to the file it extends, or to --set
+    # A preset may leave a key to the file it extends, or to --set.
+    schema["required"] = []
     return schema
 
 

@@ -5,14 +5,21 @@ docs/options.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from traiNNer.options.automations import TrainingAutomations
-from traiNNer.options.components import Component, Section, restate
-from traiNNer.options.problems import problem, raise_at
+from traiNNer.options.components import Component, Section
+from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
 from traiNNer.utils.arithmetic import ceil_div, round_up
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import (
@@ -21,9 +28,16 @@ from traiNNer.utils.registry import (
     LOSSES,
     METRICS,
     OPTIMIZERS,
+    RECIPES,
     SCHEDULERS,
     UnknownNameError,
+    normalize,
 )
+
+if TYPE_CHECKING:
+    from traiNNer.utils.registry import NetworkSpec
+
+DEFAULT_RECIPE = "SRModel"
 
 
 def _integral(value: Any) -> Any:
@@ -31,8 +45,22 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _known_recipe(name: str) -> str:
+    """The recipe's canonical name."""
+    # The plain recipe is known to be there. To ask the registry would import the models and torch's
+    # compiler with them, which reading options should not wait for.
+    if normalize(name) == normalize(DEFAULT_RECIPE):
+        return DEFAULT_RECIPE
+    try:
+        return RECIPES.canonical(name)
+    except UnknownNameError as error:
+        raise ValidationError.from_exception_data("Options", [unknown_name((), error)]) from None
+
+
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+RecipeName = Annotated[str, AfterValidator(_known_recipe)]
+# Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
 FOLDER_NAME = r"^[\w][\w .+-]*$"
 
 
@@ -45,22 +73,26 @@ class NetworkOptions(Component):
     type: str
     """Name of the network, for example span, compact, realplksr."""
 
+    @property
+    def entry(self) -> NetworkSpec:
+        """The network's spec, with the facts of the network that the parameters make."""
+        return self.entry_for(self.type, self.params)
+
     @classmethod
-    def entry_for(cls, name: str, given: dict[str, Any]) -> Any:
+    def entry_for(cls, name: str, parameters: dict[str, Any]) -> NetworkSpec:
         """The network's spec. Where a parameter names a second network, it is the spec with that
         one's facts.
         """
-        spec = cls.registry[name]
+        spec = ARCHS[name]
+        # What a spec refuses, it refuses because of the parameter that names another network.
+        key = spec.chosen_by or "type"
         try:
-            return spec.for_parameters(given)
+            return spec.for_parameters(parameters)
         except UnknownNameError as error:
-            details = {"allowed": error.names, "suggestions": error.suggestions}
-            wrong = problem(
-                (spec.chosen_by,), f"unknown {error.kind}", error.name, "unknown_type", **details
-            )
+            wrong = unknown_name((key,), error)
         except OptionsError as error:
-            kind = "value" if spec.chosen_by in given else "missing"
-            wrong = problem((spec.chosen_by,), str(error), given.get(spec.chosen_by), kind)
+            kind = "value" if key in parameters else "missing"
+            wrong = problem((key,), str(error), parameters.get(key), kind)
         raise ValidationError.from_exception_data(cls.__name__, [wrong])
 
 
@@ -74,14 +106,15 @@ class LossOptions(Component):
     loss_weight: float = Field(default=1.0, gt=0)
     """Factor in the sum of the losses."""
     label: str | None = None
-    """Name in the log and in TensorBoard. Left out: the type, numbered where a type stands
-    twice."""
+    """Name in the log and in TensorBoard. Left out: the type, numbered where a type
+    appears twice."""
 
 
 class OptimizerOptions(Component):
     """One of torch.optim's optimizers and its arguments."""
 
     registry = OPTIMIZERS
+    # Captured graphs and gradients of gradients are nothing that the recipes do.
     injected = frozenset({"params", "capturable", "differentiable"})
 
     type: str
@@ -94,6 +127,7 @@ class SchedulerOptions(Component):
     """
 
     registry = SCHEDULERS
+    # A resumed scheduler has its state from the checkpoint.
     injected = frozenset({"optimizer", "last_epoch"})
 
     type: str
@@ -116,12 +150,14 @@ class DatasetOptions(Component):
     """
 
     registry = DATASETS
-    injected = frozenset({"scale"})
+    # `source` is for programs that keep decoded pixels; it has no form in YAML.
+    injected = frozenset({"scale", "source"})
 
     type: str
     """Dataset class, for example PairedImageDataset."""
     name: str | None = Field(default=None, min_length=1, max_length=100, pattern=FOLDER_NAME)
     """Name in messages, in TensorBoard and of result folders. Left out: the section's key."""
+    # More processes than that are a typing error, and would take the machine down.
     num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
     """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at
     most 2 without."""
@@ -148,48 +184,41 @@ class _DatasetsBase(Section):
     """Dataset sections by key."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, DatasetOptions]  # pyright: ignore[reportIncompatibleVariableOverride] (narrower)
+    # Narrower than the base's, which takes anything.
+    __pydantic_extra__: dict[  # pyright: ignore[reportIncompatibleVariableOverride]
+        str, DatasetOptions
+    ]
     prefixes: ClassVar[tuple[str, ...]]
 
     @model_validator(mode="wrap")
     @classmethod
     def _known_keys(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
         """Reports unknown keys together with what is wrong inside the known ones."""
-        known = data
-        checked = None
-        errors: list[InitErrorDetails] = []
-        if isinstance(data, dict):
-            known = {
-                k: v
-                for k, v in data.items()
-                if k in cls.model_fields or str(k).startswith(cls.prefixes)
-            }
-            allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
-            unknown = {key: value for key, value in data.items() if key not in known}
-            errors += [
-                problem((k,), "unknown key", v, "extra_forbidden", allowed=allowed)
-                for k, v in unknown.items()
-            ]
-        try:
-            checked = handler(known)
-        except ValidationError as error:
-            errors += [restate(e) for e in error.errors()]
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return checked
+        if not isinstance(data, dict):
+            return handler(data)
+        problems = OptionProblems()
+        allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
+        sections: dict[Any, Any] = {}
+        for key, value in data.items():
+            if key in cls.model_fields or str(key).startswith(cls.prefixes):
+                sections[key] = value
+            else:
+                problems.add((key,), "unknown key", value, "extra_forbidden", allowed=allowed)
+        section = None
+        with problems.collecting():
+            section = handler(sections)
+        problems.raise_if_any(cls.__name__)
+        return section
 
     @model_validator(mode="after")
-    def _own_names(self) -> Self:
-        taken: dict[str, str] = {}
+    def _different_names(self) -> Self:
+        keys: dict[str, str] = {}
         for key, section in self.evaluated.items():
             name = section.name or key
-            if name in taken:
-                raise_at(
-                    [(key, "name")],
-                    f"{taken[name]} has that name too; each set needs its own",
-                    given=name,
-                )
-            taken[name] = key
+            if name in keys:
+                message = f"{keys[name]} has that name too; each set needs its own"
+                raise_at([(key, "name")], message, value=name)
+            keys[name] = key
         return self
 
     @property
@@ -201,6 +230,7 @@ class _DatasetsBase(Section):
 class TrainingDatasets(_DatasetsBase):
     """`train`, and any number of sections whose keys begin with `val`."""
 
+    # Other keys are typing errors more often than sets for other programs.
     prefixes = ("val",)
 
     train: TrainDatasetOptions
@@ -300,7 +330,7 @@ class ValOptions(Section):
     def _overlap_below_tile(self) -> ValOptions:
         if self.tile_size and self.tile_overlap >= self.tile_size:
             message = f"expected less than tile_size ({self.tile_size})"
-            raise_at([("tile_overlap",)], message, given=self.tile_overlap)
+            raise_at([("tile_overlap",)], message, value=self.tile_overlap)
         return self
 
 
@@ -364,17 +394,17 @@ class _Runtime(Section):
     @model_validator(mode="after")
     def _one_gpu(self) -> _Runtime:
         if self.num_gpu != "auto" and self.num_gpu > 1:
-            raise_at(
-                [("num_gpu",)],
-                "training on several GPUs is not supported yet; expected auto, 0 or 1",
-                given=self.num_gpu,
-            )
+            message = "training on several GPUs is not supported yet; expected auto, 0 or 1"
+            raise_at([("num_gpu",)], message, value=self.num_gpu)
         return self
 
 
 class TrainingOptions(_Runtime):
     """Everything that `train.py -opt FILE` reads."""
 
+    model_type: RecipeName = DEFAULT_RECIPE
+    """Training recipe: which networks there are, and what a step does with them. SRModel trains
+    one network on pairs of GT and LQ."""
     scale: int = Field(ge=1, le=16)
     """How many times larger GT is than LQ."""
     manual_seed: int = Field(default=0, ge=0, le=2**63 - 1)
@@ -399,87 +429,97 @@ class TrainingOptions(_Runtime):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainingOptions:
-        errors: list[InitErrorDetails] = []
-        spec = self.network_g.entry
-        lq_size = self.datasets.train.lq_size
-        kind = self.network_g.type
-        if self.scale not in spec.scales:
-            errors.append(
-                problem(("scale",), f"{kind} works at {_listed(spec.scales)}", self.scale)
-            )
-        if lq_size % spec.size_multiple or lq_size < spec.min_size:
-            multiple = spec.size_multiple
-            nearest = max(ceil_div(spec.min_size, multiple), round(lq_size / multiple)) * multiple
-            message = f"{kind} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is {nearest}"
-            errors.append(problem(("datasets", "train", "lq_size"), message, lq_size))
-        if self.datasets.train.batch_size_per_gpu < spec.min_batch:
-            message = f"{kind} needs at least {spec.min_batch}"
-            errors.append(
-                problem(
-                    ("datasets", "train", "batch_size_per_gpu"),
-                    message,
-                    self.datasets.train.batch_size_per_gpu,
-                )
-            )
-        tile = round_up(max(self.val.tile_size, spec.min_size), spec.size_multiple)
-        if self.val.tile_size and self.val.tile_overlap > tile - spec.size_multiple:
-            message = f"{kind} in tiles of {tile} needs {tile - spec.size_multiple} or less"
-            errors.append(problem(("val", "tile_overlap"), message, self.val.tile_overlap))
-        if self.use_amp and not (spec.bf16 if self.amp_bf16 else spec.fp16):
-            precision, other = ("bf16", "fp16") if self.amp_bf16 else ("fp16", "bf16")
-            usable = spec.fp16 if self.amp_bf16 else spec.bf16
-            hint = (
-                f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})"
-                if usable
-                else "set use_amp: false"
-            )
-            errors.append(problem(("use_amp",), f"{kind} is not safe in {precision}; {hint}", True))
-        errors += self._batch_problems()
-        labels = list(self.val.metrics)
-        if self.logger.keep_best is not None and self.logger.keep_best not in labels:
-            message = f"expected a label of val.metrics: {', '.join(labels) or 'there are none'}"
-            errors.append(problem(("logger", "keep_best"), message, self.logger.keep_best))
-        given = [loss.label for loss in self.train.losses if loss.label is not None]
-        for index, loss in enumerate(self.train.losses):
-            if given.count(loss.label or "") > 1:
-                errors.append(
-                    problem(
-                        ("train", "losses", index, "label"), "each loss needs its own", loss.label
-                    )
-                )
-        if errors:
-            raise ValidationError.from_exception_data("TrainingOptions", errors)
+        """What no section can know by itself: whether the parts fit each other."""
+        problems = OptionProblems()
+        self._check_sizes(problems)
+        self._check_precision(problems)
+        self._check_batches(problems)
+        self._check_labels(problems)
+        problems.raise_if_any("TrainingOptions")
         return self
 
-    def _batch_problems(self) -> list[InitErrorDetails]:
+    def _check_sizes(self, problems: OptionProblems) -> None:
+        """Scale, patch, batch and tiles against what the network takes."""
+        spec = self.network_g.entry
+        name = self.network_g.type
+        data = self.datasets.train
+        multiple = spec.size_multiple
+        if self.scale not in spec.scales:
+            problems.add(("scale",), f"{name} works at {_listed(spec.scales)}", self.scale)
+        if data.lq_size % multiple or data.lq_size < spec.min_size:
+            nearest = max(ceil_div(spec.min_size, multiple), round(data.lq_size / multiple))
+            message = (
+                f"{name} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is "
+                f"{nearest * multiple}"
+            )
+            problems.add(("datasets", "train", "lq_size"), message, data.lq_size)
+        if data.batch_size_per_gpu < spec.min_batch:
+            message = f"{name} needs at least {spec.min_batch}"
+            place = ("datasets", "train", "batch_size_per_gpu")
+            problems.add(place, message, data.batch_size_per_gpu)
+        # Tiles begin at multiples, so one of them has to be left to go on by.
+        tile = round_up(max(self.val.tile_size, spec.min_size), multiple)
+        if self.val.tile_size and self.val.tile_overlap > tile - multiple:
+            message = f"{name} in tiles of {tile} needs {tile - multiple} or less"
+            problems.add(("val", "tile_overlap"), message, self.val.tile_overlap)
+
+    def _check_precision(self, problems: OptionProblems) -> None:
+        """Mixed precision against what the network computes safely in."""
+        spec = self.network_g.entry
+        chosen = "bf16" if self.amp_bf16 else "fp16"
+        other = "fp16" if self.amp_bf16 else "bf16"
+        safe = {"bf16": spec.bf16, "fp16": spec.fp16}
+        if not self.use_amp or safe[chosen]:
+            return
+        hint = "set use_amp: false"
+        if safe[other]:
+            hint = f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})"
+        message = f"{self.network_g.type} is not safe in {chosen}; {hint}"
+        problems.add(("use_amp",), message, True)
+
+    def _check_batches(self, problems: OptionProblems) -> None:
+        """`effective_batch_size` against what would say the same thing in another way."""
         train = self.train
         data = self.datasets.train
         samples = train.effective_batch_size
-        found = []
         if samples is None:
-            return found
+            return
         if data.accum_iter > 1:
             message = "train.effective_batch_size accumulates by itself; leave one of them out"
-            found.append(problem(("datasets", "train", "accum_iter"), message, data.accum_iter))
+            problems.add(("datasets", "train", "accum_iter"), message, data.accum_iter)
         if samples < data.batch_size_per_gpu:
             message = f"expected at least batch_size_per_gpu ({data.batch_size_per_gpu})"
-            found.append(problem(("train", "effective_batch_size"), message, samples))
+            problems.add(("train", "effective_batch_size"), message, samples)
         if train.lr_scaling != "none":
-            message = "the samples of an iteration never change with train.effective_batch_size; leave one of them out"
-            found.append(problem(("train", "lr_scaling"), message, train.lr_scaling))
-        return found
+            message = (
+                "the samples of an iteration never change with train.effective_batch_size; leave "
+                "one of them out"
+            )
+            problems.add(("train", "lr_scaling"), message, train.lr_scaling)
+
+    def _check_labels(self, problems: OptionProblems) -> None:
+        """Labels of metrics that are named elsewhere, and of losses that are given twice."""
+        metrics = list(self.val.metrics)
+        best = self.logger.keep_best
+        if best is not None and best not in metrics:
+            message = f"expected a label of val.metrics: {', '.join(metrics) or 'there are none'}"
+            problems.add(("logger", "keep_best"), message, best)
+        labels = [loss.label for loss in self.train.losses]
+        for index, label in enumerate(labels):
+            if label is not None and labels.count(label) > 1:
+                place = ("train", "losses", index, "label")
+                problems.add(place, "each loss needs its own", label)
 
     @property
     def labelled_losses(self) -> dict[str, LossOptions]:
         """The losses by unique label: the given one, else the type, numbered from the second on."""
-        taken: dict[str, LossOptions] = {
-            loss.label: loss for loss in self.train.losses if loss.label is not None
-        }
+        # A numbered type must not meet a label that is given further down.
+        reserved = {loss.label for loss in self.train.losses}
         result: dict[str, LossOptions] = {}
         for loss in self.train.losses:
             label = loss.label or loss.type
             number = 1
-            while loss.label is None and (label in taken or label in result):
+            while loss.label is None and (label in reserved or label in result):
                 number += 1
                 label = f"{loss.type}_{number}"
             result[label] = loss
@@ -506,13 +546,13 @@ class TestOptions(_Runtime):
     @model_validator(mode="after")
     def _has_weights(self) -> TestOptions:
         if self.path.pretrain_network_g is None:
-            raise_at(
-                [("path", "pretrain_network_g")], "required: the checkpoint to test", kind="missing"
-            )
+            place = ("path", "pretrain_network_g")
+            raise_at([place], "required: the checkpoint to test", kind="missing")
         if self.network_g is not None and self.scale is None:
             raise_at([("scale",)], "required when network_g is given", kind="missing")
         return self
 
 
 def _listed(scales: tuple[int, ...]) -> str:
-    return ("scale " if len(scales) == 1 else "scales ") + ", ".join(map(str, scales))
+    noun = "scale" if len(scales) == 1 else "scales"
+    return f"{noun} {', '.join(map(str, scales))}"

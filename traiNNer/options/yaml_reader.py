@@ -1,7 +1,7 @@
-"""Reads YAML into plain values and remembers where each of them stands.
+"""Reads YAML into plain values and remembers the place of each of them.
 
 Differences from plain YAML, all of them helpful in option files: `5e-4` and `1e5` are numbers,
-dates stay text, a key that stands twice in a mapping is an error, `extends: base.yml` (or a list)
+dates stay text, a key that appears twice in a mapping is an error, `extends: base.yml` (or a list)
 merges base files underneath.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -18,7 +18,7 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
 
 KeyPath = tuple[str | int, ...]
-# Of a whole number. Python would compute for hours on 1e999999999.
+# Digits of a whole number. Python would compute for hours on 1e999999999.
 MOST_DIGITS = 300
 # Keys and list items of a file; a few lines of anchors can make billions of them.
 MOST_KEYS = 100_000
@@ -26,7 +26,7 @@ MOST_KEYS = 100_000
 
 @dataclass(frozen=True)
 class Position:
-    """Where a key stands: a file's name (or "--set") and a line, counted from 1 (0: not from a
+    """The place of a key: a file's name (or "--set") and a line, counted from 1 (0: not from a
     file).
     """
 
@@ -57,14 +57,19 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader with numbers as people write them and without dates."""
 
 
+_REPLACED = ("timestamp", ":float", ":int")
+
+
+def _without_replaced(resolvers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_REPLACED)]
+
+
+# A copy, because the class attribute is the one of all of PyYAML's loaders.
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if not tag.endswith(("timestamp", ":float", ":int"))
-    ]
+    first: _without_replaced(resolvers)
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# YAML 1.1 reads 5e-4 (without a dot) as text and 1_000 as a number; people mean both as numbers.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int",
     re.compile(r"^[-+]?(0x[0-9a-fA-F]+|\d[\d_]*([eE]\+?\d+)?)$"),
@@ -73,7 +78,8 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d[\d_]*[eE]-\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+        r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d[\d_]*[eE]-\d+|\.(inf|Inf|INF))$"
+        r"|^\.(nan|NaN|NAN)$"
     ),
     list("-+.0123456789"),
 )
@@ -81,12 +87,15 @@ _Loader.add_implicit_resolver(
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "").lower()
-    mantissa, _, exponent = ("", "", "") if "x" in text else text.partition("e")
+    # In hexadecimal numbers "e" is a digit.
+    is_hex = "x" in text
+    mantissa, _, exponent = ("", "", "") if is_hex else text.partition("e")
     try:
         if len(text) > MOST_DIGITS or int(exponent or 0) > MOST_DIGITS:
             raise _not_valid(node, f"a number of more than {MOST_DIGITS} digits")
         return int(mantissa) * 10 ** int(exponent or 0) if mantissa else int(text, 16)
-    except ValueError:  # an explicit !!int before something else
+    except ValueError:
+        # An explicit !!int before something else.
         raise _not_valid(node, f"'{text}' is not a whole number") from None
 
 
@@ -106,9 +115,8 @@ def _construct_bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
 
 def _construct_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     text = str(loader.construct_scalar(node))
-    if any(
-        sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text
-    ):  # no file can be called so
+    # Texts become names of files, and no file can be called so.
+    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
         raise _not_valid(node, "a text with a NUL or half of a surrogate pair")
     return text
 
@@ -142,20 +150,20 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
     """Read `path` and the files it extends.
 
     Raises:
-        OptionsError: for a missing file, a syntax error, a key that stands twice, a circle of
+        OptionsError: for a missing file, a syntax error, a key that appears twice, a circle of
             `extends`.
     """
     if path.resolve() in seen:
         raise OptionsError(
             f"{path}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, path))}"
         )
-    own = _read_one(path)
-    bases = own.values.pop("extends", None)
-    position = own.positions.pop(("extends",), None)
+    top = _read_one(path)
+    bases = top.values.pop("extends", None)
+    position = top.positions.pop(("extends",), None)
     if bases is None:
-        return own
+        return top
     names = bases if isinstance(bases, list) else [bases]
-    merged = RawOptions({})
+    below = RawOptions({})
     for name in names:
         if not isinstance(name, str):
             raise OptionsError(
@@ -165,8 +173,8 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
         base = path.parent / name
         if not base.is_file():
             raise OptionsError(f"{position}: extends: there is no file {base}")
-        merged = _merge(merged, read_yaml(base, (*seen, path.resolve())))
-    return _merge(merged, own)
+        below = _merge(below, read_yaml(base, (*seen, path.resolve())))
+    return _merge(below, top)
 
 
 def _read_one(path: Path) -> RawOptions:
@@ -178,6 +186,7 @@ def _read_one(path: Path) -> RawOptions:
         raise OptionsError(f"there is no options file {path}{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise OptionsError(f"cannot read the options file {path}: {error}") from error
+    # The node is needed for the lines, so the loader is driven by hand.
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -205,13 +214,15 @@ def _read_one(path: Path) -> RawOptions:
 def _locate(
     loader: _Loader, node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position]
 ) -> None:
-    """Note the line of every key and item below `node`; refuse keys that stand twice."""
+    """Note the line of every key and item below `node`; refuse keys that appear twice."""
     if len(positions) > MOST_KEYS:
         raise OptionsError(
             f"{file}: more than {MOST_KEYS} keys and items (do anchors hold anchors many times?)"
         )
     if isinstance(node, yaml.MappingNode):
+        # PyYAML keeps the last of equal keys and says nothing.
         first_lines: dict[str, int] = {}
+        # `<<` may be there more than once, and is no key of the mapping.
         merged_keys = [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]
         for key_node, _ in node.value:
             key = str(key_node.value)
@@ -219,9 +230,10 @@ def _locate(
             if key in first_lines and key_node not in merged_keys:
                 where = ".".join(map(str, (*path, key)))
                 raise OptionsError(
-                    f"{file}:{line}: '{where}' stands twice (first in line {first_lines[key]})"
+                    f"{file}:{line}: '{where}' appears twice (first in line {first_lines[key]})"
                 )
             first_lines[key] = line
+        # Merges `<<` into the mapping, as constructing it would do later.
         loader.flatten_mapping(node)
         for key_node, value_node in node.value:
             child = (*path, str(key_node.value))
@@ -240,20 +252,34 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
     positions = dict(base.positions)
 
     def merged(below: Any, above: Any, path: KeyPath) -> Any:
-        both = isinstance(below, dict) and isinstance(above, dict)
-        if both and normalize(str(above.get("type", below.get("type")))) == normalize(
-            str(below.get("type"))
-        ):
+        # Parameters belong to the type that they were written for, so another type takes none of
+        # them over.
+        if _is_mapping(below) and _is_mapping(above) and _same_type(below, above):
             return below | {
                 key: merged(below[key], value, (*path, key)) if key in below else value
                 for key, value in above.items()
             }
-        for stale in [p for p in positions if p[: len(path)] == path]:
-            del positions[stale]
+        _forget(positions, path)
         return above
 
     values = merged(base.values, top.values, ())
     return RawOptions(values, positions | top.positions)
+
+
+def _is_mapping(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _same_type(below: dict[str, Any], above: dict[str, Any]) -> bool:
+    """Whether both sections name one `type`; a section without one has that of the other."""
+    name = below.get("type")
+    return normalize(str(above.get("type", name))) == normalize(str(name))
+
+
+def _forget(positions: dict[KeyPath, Position], path: KeyPath) -> None:
+    """Drop the positions of `path` and of all that is below it."""
+    for stale in [known for known in positions if known[: len(path)] == path]:
+        del positions[stale]
 
 
 def apply_override(raw: RawOptions, assignment: str) -> None:
@@ -276,14 +302,15 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
         step: Any
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                known = f"items 0 to {len(node) - 1}" if node else "no items"
+                items = f"items 0 to {len(node) - 1}" if node else "no items"
                 raise OptionsError(
-                    f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {known}, not "
+                    f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {items}, not "
                     f"'{key}'"
                 )
             step = int(key)
         elif isinstance(node, dict):
             step = key
+            # A section that the file leaves out, or leaves empty.
             if not last and node.get(key) is None:
                 node[key] = {}
                 raw.positions[(*path, key)] = Position("--set", 0)
@@ -295,8 +322,7 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
         path = (*path, step)
         if last:
             node[step] = parse_scalar(value_text)
-            for stale in [p for p in raw.positions if p[: len(path)] == path]:
-                del raw.positions[stale]
+            _forget(raw.positions, path)
             raw.positions[path] = Position("--set", 0)
         else:
             node = node[step]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def ceil_div(number: int, divisor: int) -> int:
     """`number / divisor`, rounded up."""
+    # Floor division of the negative, which is exact where a division of floats is not.
     return -(-number // divisor)
 
 

@@ -1,4 +1,4 @@
-"""Which device, which precision: decided once, said in words."""
+"""Which device, which precision: decided once, and put into words."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
+
+from traiNNer.utils.text import gib
 
 log = logging.getLogger(__name__)
 # Side of the largest kernel whose gradients a CPU computes well in channels_last. Above it they
@@ -70,7 +72,8 @@ class Runtime:
         """
         network.to(self.device)
         for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.ndim == 4:  # `to` would take five for an image's volume, and refuse
+            # `to` would take five dimensions for a volume of images, and refuse.
+            if tensor.ndim == 4:
                 tensor.data = tensor.data.contiguous(memory_format=self.memory_format)
         return network
 
@@ -81,7 +84,15 @@ class Runtime:
 
     def __str__(self) -> str:
         layout = ", channels_last" if self.channels_last else ""
-        return f"{describe_device(self.device)}, {self.precision}{layout}{', compiled' if self.compile else ''}"
+        compiled = ", compiled" if self.compile else ""
+        return f"{describe_device(self.device)}, {self.precision}{layout}{compiled}"
+
+
+def autocast_dtype(*, use_amp: bool, amp_bf16: bool) -> torch.dtype | None:
+    """What autocast computes in; None without mixed precision."""
+    if not use_amp:
+        return None
+    return torch.bfloat16 if amp_bf16 else torch.float16
 
 
 def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
@@ -100,27 +111,38 @@ def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
     return torch.device("cpu")
 
 
-def describe_device(device: torch.device) -> str:
+class Cards(Protocol):
+    """What is asked of the machine's cards; `torch.cuda` is one."""
+
+    def device_count(self) -> int:
+        """How many there are."""
+        ...
+
+    def get_device_properties(self, device: int, /) -> Any:
+        """`name` and `total_memory` in bytes of one of them."""
+        ...
+
+
+def describe_device(device: torch.device, cards: Cards = torch.cuda) -> str:
     """For example `NVIDIA GeForce RTX 4070 (11.99 GiB)` or `CPU x86_64, 8 threads`; other cards are
     named too.
     """
     if device.type == "cuda":
-        own = device.index or 0
-        others = [_card(number) for number in range(torch.cuda.device_count()) if number != own]
-        unused = (
-            f"; not used: {', '.join(others)}; CUDA_VISIBLE_DEVICES chooses the card"
-            if others
-            else ""
-        )
-        return f"{_card(own)}{unused}"
+        used = device.index or 0
+        names = [_card(cards, number) for number in range(cards.device_count())]
+        text = names.pop(used)
+        # A user with a large and a small card should not wonder for days which one it was.
+        if names:
+            text += f"; not used: {', '.join(names)}; CUDA_VISIBLE_DEVICES chooses the card"
+        return text
     if device.type == "mps":
         return "Apple GPU (MPS)"
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def _card(number: int) -> str:
-    properties = torch.cuda.get_device_properties(number)
-    return f"{properties.name} ({properties.total_memory / 2**30:.2f} GiB)"
+def _card(cards: Cards, number: int) -> str:
+    properties = cards.get_device_properties(number)
+    return f"{properties.name} ({gib(properties.total_memory)})"
 
 
 def usable_cores() -> int:
@@ -135,11 +157,12 @@ def configure_backends(*, deterministic: bool, fast_matmul: bool) -> None:
     fastest kernel.
     """
     if deterministic:
+        # The larger of the two settings with which cuBLAS repeats itself: 24 MiB, and faster.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if (
-        deterministic != torch.are_deterministic_algorithms_enabled()
-    ):  # the call imports torch's compiler: 1.2 s
+    # Only where it changes something: the call imports torch's compiler, which takes 1.2 s.
+    if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
+    # The search times the algorithms, so what it chooses may differ from run to run.
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_float32_matmul_precision("high" if fast_matmul else "highest")

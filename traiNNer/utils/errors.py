@@ -12,6 +12,7 @@ class TraiNNerError(Exception):
     of the machine.
     """
 
+    # As argparse exits for wrong arguments.
     exit_code = 2
 
 

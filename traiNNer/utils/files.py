@@ -23,12 +23,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, because only within a file system is renaming one step.
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         temporary = Path(name)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # Temporary files are for their owner alone; this one is to have the rights of any other.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
@@ -43,6 +45,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _umask() -> int:
+    # There is no way to ask for the mask but to set another one.
     mask = os.umask(0)
     os.umask(mask)
     return mask

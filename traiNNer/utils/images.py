@@ -28,7 +28,8 @@ Format = Literal["PNG", "JPEG", "WebP", "TIFF", "BMP"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is colour
+# By colour type; a palette is colour.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _PILLOW_CHANNELS = {
     "1": 1,
     "L": 1,
@@ -45,7 +46,10 @@ _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
 _TIFF_WIDTH = 256
 _TIFF_HEIGHT = 257
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# EXIF orientations that swap width and height.
+_SIDEWAYS = (5, 6, 7, 8)
+# What Pillow's readers trip over in damaged files; SyntaxError is its own word for a wrong format.
+_PILLOW_ERRORS = (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error)
 _COPY_AGAIN = "copy or download it again, or delete it"
 
 # A bad file is reported by an exception with its name; OpenCV would also print a line without the
@@ -77,6 +81,7 @@ def read_header(path: Path | str) -> ImageHeader:
     """
     try:
         with open(path, "rb", buffering=0) as file:
+            # A PNG's signature and its first chunk, which hold all that is asked.
             head = file.read(33)
             kind = _identify(path, head)
             if kind == "PNG":
@@ -210,7 +215,8 @@ def _check_png_end(path: Path | str, file: io.FileIO) -> None:
     file.seek(max(0, size - len(_PNG_END)))
     if file.read(len(_PNG_END)) == _PNG_END:
         return
-    file.seek(0)  # some programs append bytes of their own
+    # Some programs append bytes of their own.
+    file.seek(0)
     if _PNG_END not in file.read():
         raise _cut_short(path, "PNG", size)
 
@@ -225,7 +231,7 @@ def _check_png_chunks(path: Path | str, data: bytes) -> bytes:
     view = memoryview(data)
     position = len(_PNG_SIGNATURE)
     size = len(data)
-    kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
+    chunks: list[bytes | memoryview] = [_PNG_SIGNATURE]
     while position + 12 <= size:
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 12 + length
@@ -233,14 +239,15 @@ def _check_png_chunks(path: Path | str, data: bytes) -> bytes:
             break
         name = data[position + 4 : position + 8]
         (checksum,) = struct.unpack_from(">I", data, end - 4)
+        # Upper case means that a picture cannot be decoded without the chunk.
         if name[:1].isupper() or name == b"tRNS":
             if zlib.crc32(view[position + 4 : end - 4]) != checksum:
                 raise DataError(
                     f"{path}: the PNG is damaged at byte {position} (wrong checksum); {_COPY_AGAIN}"
                 )
-            kept.append(view[position:end])
+            chunks.append(view[position:end])
         if name == b"IEND":
-            return b"".join(kept)
+            return b"".join(chunks)
         position = end
     raise _cut_short(path, "PNG", size)
 
@@ -267,19 +274,22 @@ def _pillow_header(path: Path | str, file: BinaryIO) -> ImageHeader:
     try:
         with Image.open(file) as image:
             width, height = image.size
-            bits = 1 if image.mode == "1" else 16 if image.mode.startswith("I;16") else 8
+            bits = _bits(image.mode)
             tags = getattr(image, "tag_v2", None)
-            if tags is not None:  # TIFF
-                width, height = int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT])
+            # Only of TIFF. Pillow turns a picture that lies on its side before it tells its size.
+            if tags is not None:
+                width = int(tags[_TIFF_WIDTH])
+                height = int(tags[_TIFF_HEIGHT])
                 bits = max(tags.get(_TIFF_BITS, (1,)))
                 sideways = tags.get(_EXIF_ORIENTATION) in _SIDEWAYS
             else:
                 sideways = image.format in ("JPEG", "MPO") and _jpeg_orientation(image) in _SIDEWAYS
             channels = _PILLOW_CHANNELS.get(image.mode, 3)
     except UnidentifiedImageError:
-        pixels = read_image(Path(path))  # OpenCV knows kinds of TIFF that Pillow does not
+        # OpenCV knows kinds of TIFF that Pillow does not.
+        pixels = read_image(Path(path))
         return ImageHeader(pixels.shape[1], pixels.shape[0], 3, pixels.dtype.itemsize * 8)
-    except (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+    except _PILLOW_ERRORS as error:
         raise DataError(f"{path}: the header is damaged ({error}); {_COPY_AGAIN}") from error
     if bits > 16:
         raise _too_many_bits(path, bits)
@@ -290,13 +300,21 @@ def _pillow_header(path: Path | str, file: BinaryIO) -> ImageHeader:
     )
 
 
+def _bits(mode: str) -> int:
+    """Bits per channel of a mode of Pillow's."""
+    if mode == "1":
+        return 1
+    return 16 if mode.startswith("I;16") else 8
+
+
 def _jpeg_orientation(image: Image.Image) -> int:
     if "exif" not in image.info:
         return 1
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return 1  # the decoder ignores damaged EXIF data, too
+    except (OSError, *_PILLOW_ERRORS):
+        # The decoder ignores damaged EXIF data, too.
+        return 1
 
 
 def _too_many_bits(path: Path | str, bits: int) -> DataError:
@@ -318,7 +336,8 @@ def _decode(path: Path, data: bytes, flags: int) -> Pixels:
     if bgr is None:
         raise DataError(f"{path}: the file is damaged and cannot be decoded; {_COPY_AGAIN}")
     if bgr.dtype == np.uint8 or bgr.dtype == np.uint16:
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]  # the dtype was just checked
+        # The type was just checked, which the checker cannot tell.
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]
     raise _too_many_bits(path, bgr.dtype.itemsize * 8)
 
 
@@ -330,20 +349,13 @@ def _decode_tiff(path: Path, data: bytes) -> Pixels:
                 image.mode in ("RGBA", "LA")
                 and max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) == 8
             ):
-                image.load()  # applies the orientation, as OpenCV does
-                return np.array(image)[..., : len(image.getbands()) - 1].repeat(
-                    3 if image.mode == "LA" else 1, axis=2
-                )
+                # Applies the orientation, as OpenCV does.
+                image.load()
+                opaque = np.array(image)[..., : len(image.getbands()) - 1]
+                return opaque.repeat(3 if image.mode == "LA" else 1, axis=2)
     except UnidentifiedImageError:
-        pass  # OpenCV knows kinds of TIFF that Pillow does not
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        struct.error,
-    ) as error:
+        # OpenCV knows kinds of TIFF that Pillow does not.
+        pass
+    except (OSError, *_PILLOW_ERRORS) as error:
         raise DataError(f"{path}: the TIFF is damaged ({error}); {_COPY_AGAIN}") from error
     return _decode(path, data, 0)

@@ -25,6 +25,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether `error`, or what it was raised from, says that the device's or the process's memory
     was not enough.
     """
+    # An exception can be its own cause by way of others.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

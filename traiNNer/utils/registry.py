@@ -10,10 +10,29 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+
+if TYPE_CHECKING:
+    # Only a type checker sees these, so that an entry has a type on every floor while no floor is
+    # imported by the one below it.
+    import torch
+    from torch import nn
+
+    from traiNNer.archs.spec import ArchSpec as ArchSpec
+    from traiNNer.automations.base import Automation
+    from traiNNer.data.protocols import EvalSet
+    from traiNNer.metrics.protocol import Metric
+    from traiNNer.models.base_model import BaseModel
+    from traiNNer.optim.schedulers import SchedulerSpec
 
 T = TypeVar("T")
 E = TypeVar("E")
+
+# A beginning of one or two letters is that of too many names to be a hint.
+_SHORTEST_BEGINNING = 3
+# difflib's own default: below it the suggestions have little to do with what was typed.
+_LEAST_SIMILARITY = 0.6
+_SUGGESTIONS = 3
 
 
 def normalize(name: str) -> str:
@@ -52,15 +71,20 @@ class Registry(Generic[T]):
         self._canonical: dict[str, str] = {}  # normalized name or alias -> canonical name
 
     def add(self, name: str, entry: T, aliases: tuple[str, ...] = ()) -> T:
-        """Register `entry`.
+        """Register `entry` under all of its names, or under none of them.
 
         Raises:
-            ValueError: if the name or an alias is taken.
+            ValueError: if the name or an alias belongs to another entry.
         """
-        for spelling in dict.fromkeys(normalize(n) for n in (name, *aliases)):
+        # An alias may differ from the name in what `normalize` removes only.
+        spellings = dict.fromkeys(normalize(n) for n in (name, *aliases))
+        for spelling in spellings:
             if spelling in self._canonical:
-                raise ValueError(f"{self.kind} '{spelling}' is registered twice")
-            self._canonical[spelling] = name
+                raise ValueError(
+                    f"{self.kind} '{spelling}' is registered twice: for "
+                    f"'{self._canonical[spelling]}' and now for '{name}'; choose another name"
+                )
+        self._canonical.update(dict.fromkeys(spellings, name))
         self._entries[name] = entry
         return entry
 
@@ -74,10 +98,17 @@ class Registry(Generic[T]):
         return decorate
 
     def _fill(self) -> None:
-        if self._package is not None:
-            package = self._package
-            self._package = None
+        if self._package is None:
+            return
+        package = self._package
+        # First, because the modules of the package may themselves look something up.
+        self._package = None
+        try:
             importlib.import_module(package)
+        except BaseException:
+            # The next look-up tells the same story, and not that the registry is empty.
+            self._package = package
+            raise
 
     def canonical(self, name: str) -> str:
         """The name under which an entry was registered, for any accepted spelling.
@@ -88,15 +119,19 @@ class Registry(Generic[T]):
         self._fill()
         spelling = normalize(name)
         if spelling not in self._canonical:
-            near = [n for n in self._canonical if len(spelling) > 2 and n.startswith(spelling)][:3]
-            near += difflib.get_close_matches(spelling, list(self._canonical), n=3, cutoff=0.6)
-            raise UnknownNameError(
-                self.kind,
-                name,
-                list(dict.fromkeys(self._canonical[n] for n in near)),
-                list(self._entries),
-            )
+            raise UnknownNameError(self.kind, name, self._nearest(spelling), list(self._entries))
         return self._canonical[spelling]
+
+    def _nearest(self, spelling: str) -> list[str]:
+        """Canonical names, best first: those that begin so, then those that are spelled alike."""
+        near: list[str] = []
+        if len(spelling) >= _SHORTEST_BEGINNING:
+            beginning = [known for known in self._canonical if known.startswith(spelling)]
+            near += beginning[:_SUGGESTIONS]
+        near += difflib.get_close_matches(
+            spelling, list(self._canonical), n=_SUGGESTIONS, cutoff=_LEAST_SIMILARITY
+        )
+        return list(dict.fromkeys(self._canonical[known] for known in near))
 
     def __getitem__(self, name: str) -> T:
         return self._entries[self.canonical(name)]
@@ -115,12 +150,22 @@ class Registry(Generic[T]):
         return list(self._entries.items())
 
 
-# Entries of ARCHS are `traiNNer.archs.spec.ArchSpec`; of the others, classes or functions whose
-# keyword arguments are the options of the section that names them.
-ARCHS: Registry[Any] = Registry("network", "traiNNer.archs")
-DATASETS: Registry[Any] = Registry("dataset", "traiNNer.data")
-LOSSES: Registry[Any] = Registry("loss", "traiNNer.losses")
-METRICS: Registry[Any] = Registry("metric", "traiNNer.metrics")
-OPTIMIZERS: Registry[Any] = Registry("optimizer", "traiNNer.optim")
-SCHEDULERS: Registry[Any] = Registry("scheduler", "traiNNer.optim")
-AUTOMATIONS: Registry[Any] = Registry("automation", "traiNNer.automations")
+# An entry is a class, a function or a spec, whose keyword arguments are the options of the section
+# that names it.
+NetworkSpec: TypeAlias = "ArchSpec"
+DatasetFactory: TypeAlias = "Callable[..., EvalSet]"
+LossFactory: TypeAlias = "Callable[..., nn.Module]"
+MetricFactory: TypeAlias = "Callable[..., Metric]"
+OptimizerFactory: TypeAlias = "Callable[..., torch.optim.Optimizer]"
+SchedulerFactory: TypeAlias = "SchedulerSpec"
+AutomationFactory: TypeAlias = "Callable[..., Automation]"
+Recipe: TypeAlias = "type[BaseModel]"
+
+ARCHS: Registry[NetworkSpec] = Registry("network", "traiNNer.archs")
+DATASETS: Registry[DatasetFactory] = Registry("dataset", "traiNNer.data")
+LOSSES: Registry[LossFactory] = Registry("loss", "traiNNer.losses")
+METRICS: Registry[MetricFactory] = Registry("metric", "traiNNer.metrics")
+OPTIMIZERS: Registry[OptimizerFactory] = Registry("optimizer", "traiNNer.optim")
+SCHEDULERS: Registry[SchedulerFactory] = Registry("scheduler", "traiNNer.optim")
+AUTOMATIONS: Registry[AutomationFactory] = Registry("automation", "traiNNer.automations")
+RECIPES: Registry[Recipe] = Registry("recipe", "traiNNer.models")

@@ -16,12 +16,14 @@ def hash_seed(*parts: int) -> int:
     Python).
     """
     digest = hashlib.blake2b(struct.pack(f"<{len(parts)}q", *parts), digest_size=8).digest()
+    # 63 bits, because torch and struct take signed numbers.
     return int.from_bytes(digest, "little") >> 1
 
 
 def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's global generators (all devices)."""
     random.seed(seed)
+    # numpy's old generator, which torchvision and others draw from, takes no more bits.
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
@@ -33,6 +35,7 @@ def rng_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [
             str(name),
+            # A tensor, because arrays of numpy are not read with weights_only.
             torch.from_numpy(np.asarray(keys).astype(np.int64)),
             position,
             has_gauss,
@@ -53,7 +56,7 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available():
-        for device, cuda_state in zip(
-            range(torch.cuda.device_count()), state["cuda"], strict=False
-        ):
+        # A run may go on on a machine with fewer cards, or more.
+        devices = range(torch.cuda.device_count())
+        for device, cuda_state in zip(devices, state["cuda"], strict=False):
             torch.cuda.set_rng_state(cuda_state.cpu(), device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# Powers of two, in which nvidia-smi and torch count too.
 MIB = 2**20
 GIB = 2**30
 

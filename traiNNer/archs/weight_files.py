@@ -1,0 +1,197 @@
+"""Weights in files: reading them without running what is in them."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import pickletools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from traiNNer.utils.errors import CheckpointError
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+# What trainers wrap the weights in, best first: the smoothed weights are those that are used.
+_CONTAINERS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)
+# What DataParallel, torch.compile, Lightning and the like put before every name.
+_PREFIXES = ("module.", "_orig_mod.", "netG.", "n_averaged.")
+# Names that a message gives as examples of what a file holds.
+_NAMED_KEYS = 3
+# Bytes by which a text is told from a checkpoint.
+_BEGINNING = 256
+# What a server sends in place of the file: a page, a pointer of Git LFS, an error of an API.
+_DOWNLOADS = (b"<", b"version https://git-lfs", b'{"error')
+# What torch's restricted reader says of a pickle that would call something, rather than of a broken
+# one.
+_NEEDS_CODE = re.compile(
+    r"Unsupported (global|class)|GLOBAL|unrecognized function|not an allowed|instantiate", re.I
+)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, on the CPU, freed of what trainers wrap them in. Runs no code of
+    the file.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, of another kind, or needs code to be run.
+    """
+    _check_file(path)
+    read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_pickle
+    try:
+        content = read(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    weights = {key: value for key, value in _unwrap(content).items() if isinstance(value, Tensor)}
+    if not weights:
+        holds: object = type(content)
+        if isinstance(content, Mapping):
+            holds = ", ".join(map(str, list(content)[:_NAMED_KEYS]))
+        raise CheckpointError(
+            f"{path} holds no weights (it has: {holds}). Expected is a network's checkpoint; a "
+            "training state or an optimizer's file is resumed with --auto_resume instead."
+        )
+    return weights
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself; empty for other kinds.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged.
+    """
+    _check_file(path)
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} does not exist. Check the path; relative paths start where you call from."
+        )
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the checkpoint file in it.")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise CheckpointError(
+            f"{path} is not a kind of checkpoint that is read: {', '.join(_SUFFIXES)}."
+        )
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty. Fetch it again or take an earlier checkpoint.")
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    with path.open("rb") as file:
+        start = file.read(_BEGINNING)
+    # A web page may have any letters, so it need not look like text.
+    if start.lstrip().startswith(_DOWNLOADS) or _is_text(start):
+        cause = (
+            "it is a text file, perhaps a web page or a pointer that was saved in place of the "
+            "download"
+        )
+    else:
+        cause = f"it is damaged or cut short ({_first_line(error)})"
+    return CheckpointError(
+        f"{path} cannot be read: {cause}. Fetch it again or take an earlier checkpoint."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    # torch's own text for a pickle it refuses advises to execute it, which is not passed on.
+    if isinstance(error, pickle.UnpicklingError):
+        return "no pickle of weights"
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the first bytes are printable; a safetensors file starts with a length, a zip and a
+    pickle do not.
+    """
+    # All of ASCII that is printed: a checkpoint's first bytes are a length or a signature.
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
+
+
+def _read_safetensors(path: Path) -> dict[str, object]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            # What safe_open gives has keys, but is no mapping.
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _NEEDS_CODE.search(str(error)) or _is_whole_pickle(path):
+            raise CheckpointError(
+                f"{path} holds Python code beside weights, which reading it would run, so it is "
+                "not read. If you trust its maker, convert it in a safe place: load it there with "
+                "torch.load(..., weights_only=False) and save the plain weights with "
+                "safetensors.torch.save_file."
+            ) from error
+        raise _damaged(path, error) from error
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript program, not plain weights. Take the checkpoint it was "
+                "made from, or load it with torch.jit.load in a safe place and save its "
+                "state_dict() with safetensors.torch.save_file."
+            ) from error
+        raise _damaged(path, error) from error
+    except OSError as error:
+        # A zip without its end is taken for an older format, and sought beyond its start.
+        if error.errno == errno.EINVAL:
+            raise _damaged(path, error) from error
+        raise
+    # Whatever else a reader trips over in bytes that mean nothing.
+    except (EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _is_whole_pickle(path: Path) -> bool:
+    """Whether the file is an undamaged pickle that torch's restricted reader does not take. Parsed,
+    not executed.
+    """
+    try:
+        with path.open("rb") as file:
+            return any(operation.name == "STOP" for operation, _, _ in pickletools.genops(file))
+    except ValueError:
+        return False
+
+
+def _unwrap(content: object) -> dict[str, object]:
+    """The dictionary of weights inside the containers and prefixes that trainers put around it."""
+    # Containers may be in containers: a training state that holds a "params_ema".
+    while isinstance(content, Mapping):
+        inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        return {}
+    weights = {str(key): value for key, value in content.items()}
+    # In this order each is taken off once, as wrappers put them on: around all of the names.
+    for prefix in _PREFIXES:
+        if weights and all(key.startswith(prefix) for key in weights):
+            weights = {key[len(prefix) :]: value for key, value in weights.items()}
+    return weights

@@ -1,0 +1,142 @@
+"""What a run tells while it goes: a line in the log, points on the curves, a bar on a terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from traiNNer.engine.part import Part
+from traiNNer.engine.progress import ProgressBar, Speed, duration
+from traiNNer.engine.run import Run
+from traiNNer.models import StepResult
+
+log = logging.getLogger(__name__)
+
+
+class LossMeans:
+    """Sums of losses that stay on the device until somebody reads them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Take in the losses of a step."""
+        for label, loss in losses.items():
+            self._sums[label] = self._sums[label] + loss if label in self._sums else loss
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """The mean per step since the last reading (one synchronisation with the device), and start
+        anew.
+        """
+        if not self._steps:
+            return {}
+        values = torch.stack([total.float() for total in self._sums.values()]).tolist()
+        means = {
+            label: value / self._steps for label, value in zip(self._sums, values, strict=True)
+        }
+        self._sums.clear()
+        self._steps = 0
+        return means
+
+
+class Reporter(Part):
+    """Says every `print_freq` iterations what has happened since."""
+
+    name = "reporter"
+
+    def __init__(self) -> None:
+        self.out_of_memory_total = 0
+        self._losses = LossMeans()
+        self._bar: ProgressBar | None = None
+
+    def start(self, run: Run) -> None:
+        self._bar = ProgressBar(run.total, run.iteration)
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        self._losses.add(result.losses)
+        self.out_of_memory_total += sum(retry.failures for retry in result.retries)
+        run.clock.count(result.samples, result.pixels)
+        if self._bar is not None:
+            self._bar.advance()
+        if run.is_due(run.options.logger.print_freq):
+            self._report(run, result)
+
+    def close(self, run: Run) -> None:  # noqa: ARG002
+        if self._bar is not None:
+            self._bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"out_of_memory_total": self.out_of_memory_total}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.out_of_memory_total = int(state["out_of_memory_total"])
+
+    def _report(self, run: Run, result: StepResult) -> None:
+        """Here the host waits for the device."""
+        losses = self._losses.read()
+        run.recipe.flush_checks()
+        speed = run.clock.read()
+        seconds_left = (run.total - run.iteration) / max(speed.iterations_per_s, 1e-9)
+        remaining = duration(seconds_left)
+        if self._bar is not None:
+            self._bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
+        log.info("%s", _line(run, result, losses, speed, remaining))
+        run.tracker.scalars(self._points(run, result, losses, speed), run.iteration)
+
+    def _points(
+        self, run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed
+    ) -> dict[str, float]:
+        """One point for every curve."""
+        loader = run.stream.loader
+        guards = {phase.name: phase.guard for phase in run.recipe.phases}
+        points = {f"losses/{label}": value for label, value in losses.items()}
+        points |= {f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()}
+        points |= {
+            "dynamic/lq_size": result.shape.lq_size,
+            "dynamic/batch_size": result.shape.batch_size,
+            "dynamic/samples_per_iteration": result.samples,
+            "dynamic/oom_total": self.out_of_memory_total,
+            "speed/iterations_per_s": speed.iterations_per_s,
+            "speed/samples_per_s": speed.samples_per_s,
+            "speed/lq_mpixels_per_s": speed.lq_mpixels_per_s,
+            "speed/data_wait_pct": speed.data_wait_pct,
+            "progress/samples": loader.samples_consumed,
+            "progress/epoch": loader.epoch,
+            "progress/nonfinite_steps": sum(guard.total for guard in guards.values()),
+        }
+        if len(guards) > 1:
+            points |= {f"nonfinite/{name}": guard.total for name, guard in guards.items()}
+        for part in run.parts:
+            points |= part.scalars()
+        return points
+
+
+def _line(
+    run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed, remaining: str
+) -> str:
+    """The log's line; its clauses are two blanks apart."""
+    rates = (phase.learning_rate for phase in result.phases.values())
+    shape = result.shape
+    batch = f"batch {shape.batch_size}"
+    if shape.batch_size != result.samples:
+        batch += f" ({result.samples} accumulated)"
+    clauses = [
+        f"{run.iteration}/{run.total}",
+        *(f"{label} {value:.5f}" for label, value in losses.items()),
+        f"lr {', '.join(f'{rate:.2e}' for rate in rates)}",
+        f"lq_size {shape.lq_size}",
+        batch,
+        *filter(None, (part.status() for part in run.parts)),
+        f"{speed.iterations_per_s:.2f} it/s",
+        f"{speed.samples_per_s:.1f} samples/s",
+        f"{run.stream.loader.samples_consumed} samples",
+        f"data wait {speed.data_wait_pct:.0f} %",
+        f"left {remaining}",
+    ]
+    return "  ".join(clauses)

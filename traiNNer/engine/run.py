@@ -1,0 +1,113 @@
+"""A run and its loop: parts before, a step, parts after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from traiNNer.engine.folders import RunFolders
+from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
+from traiNNer.engine.part import Part, Stateful
+from traiNNer.engine.progress import Stopwatch
+from traiNNer.engine.stream import StepStream
+from traiNNer.engine.tracker import Tracker
+from traiNNer.models import BaseModel
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.memory import MemoryBackend
+from traiNNer.utils.seeds import restore_rng_state, rng_state
+
+
+class RandomState:
+    """The global random generators, as something that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Python's, numpy's and torch's."""
+        return rng_state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo everything drawn since."""
+        restore_rng_state(dict(state))
+
+
+@dataclass
+class Run:
+    """Everything that a run consists of while it goes.
+
+    Attributes:
+        options: the checked options.
+        recipe: makes the steps.
+        stream: the samples of each step.
+        folders: where the run lives.
+        parts: everything else, in the order in which they are called.
+        tracker: curves.
+        interrupts: Ctrl-C and SIGTERM.
+        clock: counts time and work.
+        memory: of the device; set by the part that fits the run to it.
+        stopped: an interrupted run was saved and ends after this step.
+    """
+
+    options: TrainingOptions
+    recipe: BaseModel
+    stream: StepStream
+    folders: RunFolders
+    parts: tuple[Part, ...]
+    tracker: Tracker
+    interrupts: Interrupts
+    clock: Stopwatch
+    memory: MemoryBackend | None = None
+    stopped: bool = False
+    random: RandomState = field(default_factory=RandomState)
+
+    @property
+    def iteration(self) -> int:
+        """Changes of the weights so far."""
+        return self.recipe.iteration
+
+    @property
+    def total(self) -> int:
+        """Iterations of the whole run."""
+        return self.options.train.total_iter
+
+    def is_due(self, frequency: int) -> bool:
+        """Whether something that happens every `frequency` iterations, and at the end, happens
+        now.
+        """
+        return self.iteration % frequency == 0 or self.iteration >= self.total
+
+    @property
+    def stateful(self) -> dict[str, Stateful]:
+        """What a checkpoint keeps, by name. The random generators are last: whatever draws while
+        the others are loaded changes nothing.
+        """
+        parts: dict[str, Stateful] = {part.name: part for part in self.parts}
+        return {"recipe": self.recipe, "stream": self.stream} | parts | {"random": self.random}
+
+    def train(self) -> int:
+        """Train from where the recipe is to the end; 0, or 130 when interrupted (after saving)."""
+        per_sample = any(part.needs_per_sample for part in self.parts)
+        with self._started():
+            while self.iteration < self.total:
+                for part in self.parts:
+                    part.before_step(self)
+                batches = self.stream.next_step()
+                result = self.recipe.step(batches, per_sample=per_sample)
+                for part in self.parts:
+                    part.after_step(self, result)
+                if self.stopped:
+                    return EXIT_INTERRUPTED
+        return 0
+
+    @contextmanager
+    def _started(self) -> Iterator[None]:
+        """The parts between their start and their end. Each that began is closed, whatever
+        happens, the last first.
+        """
+        with ExitStack() as stack:
+            stack.callback(self.stream.close)
+            for part in self.parts:
+                stack.callback(part.close, self)
+                part.start(self)
+            self.clock.restart()
+            yield

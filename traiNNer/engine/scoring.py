@@ -1,0 +1,174 @@
+"""Scores of whole images: metrics, means over images and scenes, pictures to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from traiNNer.data import Batch
+from traiNNer.data.protocols import EvalSet
+from traiNNer.metrics.protocol import Metric
+from traiNNer.ops.color import quantize
+from traiNNer.ops.resize import resize
+from traiNNer.options.schema import MetricOptions
+
+# Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show.
+STRIP_SIDE = 320
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image and its scores by metric label; `scene` is the folder or film of a video's frame,
+    else empty.
+    """
+
+    name: str
+    scores: dict[str, float]
+    scene: str = ""
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """The scores of one dataset."""
+
+    dataset: str
+    images: list[ImageScore]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean over the images that have a score, by metric label."""
+        return _means(self.images)
+
+    @property
+    def scenes(self) -> dict[str, dict[str, float]]:
+        """The means of each scene of a video, by its name and metric label; empty for images."""
+        by_scene: dict[str, list[ImageScore]] = {}
+        for image in self.images:
+            if image.scene:
+                by_scene.setdefault(image.scene, []).append(image)
+        taken: set[str] = set()
+        return {
+            free_name(Path(scene).name, taken): _means(images) for scene, images in by_scene.items()
+        }
+
+
+def _means(images: Sequence[ImageScore]) -> dict[str, float]:
+    labels = dict.fromkeys(label for image in images for label in image.scores)
+    found = {
+        label: [image.scores[label] for image in images if label in image.scores]
+        for label in labels
+    }
+    return {label: sum(scores) / len(scores) for label, scores in found.items()}
+
+
+def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str, Metric]:
+    """The metrics by label, built once."""
+    return {label: metric.entry(scale=scale, **metric.params) for label, metric in options.items()}
+
+
+def require_sizes(dataset: EvalSet, metrics: Mapping[str, Metric]) -> None:
+    """Refuse images that are too small for a metric now, and not at the first validation.
+
+    Raises:
+        DataError: naming them.
+    """
+    for label, metric in metrics.items():
+        dataset.require_gt_side(
+            metric.min_side, f"val.metrics.{label} (its window and the cropped border)"
+        )
+
+
+def image_name(batch: Batch) -> str:
+    """The name of a batch of one image, fit for TensorBoard and tables: its file's name without
+    suffix.
+
+    A clip is called after its scene and the frame in the middle.
+    """
+    path = Path(batch.lq_paths[0])
+    name = f"{path.parent.name}_{path.stem}" if is_clip(batch) else path.stem
+    return name.encode("utf-8", "xmlcharrefreplace").decode()
+
+
+def scene_of(batch: Batch) -> str:
+    """The folder or film of a batch of one clip; empty for an image."""
+    return str(Path(batch.lq_paths[0]).parent) if is_clip(batch) else ""
+
+
+def is_clip(batch: Batch) -> bool:
+    """Whether samples are clips `(T, 3, h, w)`, of one frame even, and not images."""
+    return batch.lq is not None and batch.lq.ndim == 5
+
+
+def middle_frame(clip: Tensor) -> Tensor:
+    """`(B, C, H, W)`: the frame T // 2 of clips `(B, T, C, H, W)`, images as they are."""
+    return clip[:, clip.shape[1] // 2] if clip.ndim == 5 else clip
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, or with a number where it is taken (a.png and sub/a.png); it is taken from then
+    on.
+    """
+    candidate = name
+    number = 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate
+
+
+@dataclass
+class Judge:
+    """Scores images one after the other, and remembers the last one for the metrics that compare
+    two frames.
+
+    Attributes:
+        metrics: by label.
+    """
+
+    metrics: Mapping[str, Metric]
+    _before: tuple[Path, Tensor, Tensor] | None = None
+
+    def __call__(self, sr: Tensor, gt: Tensor, path: str, *, frame: bool) -> dict[str, float]:
+        """Scores of `sr` against `gt`, both `(1, 3, H, W)`, after rounding to the 8 bits that a
+        saved image has.
+
+        Args:
+            sr: the output.
+            gt: what it should be.
+            path: of the image; the frames of a scene have the same folder (or video) and come in
+                order.
+            frame: it is one of a scene.
+        """
+        sr = quantize(sr)
+        scene = Path(path).parent
+        scores: dict[str, float] = {}
+        for label, metric in self.metrics.items():
+            if not metric.temporal:
+                scores[label] = metric(sr, gt)
+            elif self._before is not None and self._before[0] == scene:
+                scores[label] = metric(
+                    torch.cat((self._before[1], sr)), torch.cat((self._before[2], gt))
+                )
+        keep = frame and any(metric.temporal for metric in self.metrics.values())
+        self._before = (scene, sr, gt) if keep else None
+        return scores
+
+
+def judge(sr: Tensor, gt: Tensor, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Scores of a single image, see `Judge`."""
+    return Judge(metrics)(sr, gt, "", frame=False)
+
+
+def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:
+    """LQ enlarged | SR | GT side by side: the middle of the images, `(3, H, W)` in [0, 1]."""
+    enlarged = resize(lq, (sr.shape[-2], sr.shape[-1]), mode="nearest")
+    pictures = [enlarged, sr] if gt is None else [enlarged, sr, gt]
+    height, width = min(STRIP_SIDE, sr.shape[-2]), min(STRIP_SIDE, sr.shape[-1])
+    top, left = (sr.shape[-2] - height) // 2, (sr.shape[-1] - width) // 2
+    middles = [p[0, :, top : top + height, left : left + width] for p in pictures]
+    return torch.cat([middle.nan_to_num().clamp(0, 1).cpu() for middle in middles], dim=-1)

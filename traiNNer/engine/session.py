@@ -1,0 +1,173 @@
+"""A whole training: the run is put together, trains, and says what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+
+from traiNNer.data import DynamicDatasetWrapper
+from traiNNer.data.roots import all_data_roots
+from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.folders import archive_old_run, claimed, set_aside_later_states
+from traiNNer.engine.interrupts import Interrupts
+from traiNNer.engine.logs import log_to_file, print_table
+from traiNNer.engine.memory_fit import build_memory_fit, picture_path
+from traiNNer.engine.part import Part
+from traiNNer.engine.plan import best_metric
+from traiNNer.engine.preparation import Job
+from traiNNer.engine.progress import Stopwatch
+from traiNNer.engine.report import compare_with_bicubic, comparison_table, save_sheet
+from traiNNer.engine.reporter import Reporter
+from traiNNer.engine.run import Run
+from traiNNer.engine.scoring import build_metrics
+from traiNNer.engine.setup import build_loader, build_validator
+from traiNNer.engine.stream import StepStream
+from traiNNer.engine.tracker import Tracker
+from traiNNer.engine.validation import Upscale, Validation
+from traiNNer.models import BaseModel, RestorationModel
+from traiNNer.options.loading import options_text
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.files import write_atomic
+from traiNNer.utils.memory import MemoryBackend
+from traiNNer.utils.registry import RECIPES
+
+log = logging.getLogger(__name__)
+
+
+def train(job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence[Part] = ()) -> int:
+    """Train from wherever the job begins to its end; with --check no more than loading it.
+
+    Args:
+        job: what is to be done.
+        memory: what the automations watch; None opens that of the device.
+        more_parts: called after the automations and before everything that reports or saves.
+
+    Returns:
+        0, or 130 when interrupted (after saving).
+
+    Raises:
+        TraiNNerError: saying what is wrong and what to do.
+    """
+    run = assemble(job, memory=memory, more_parts=more_parts)
+    load_start(job, run)
+    if job.request.check:
+        print(job.plan)  # noqa: T201 (what the user asked for)
+        return 0
+    open_folders(job)
+    with claimed(run.folders), run.interrupts, closing(run.tracker):
+        run.tracker.open(first_step=run.iteration + 1)
+        code = run.train()
+    if code == 0:
+        finish(job, run)
+    return code
+
+
+def assemble(
+    job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence[Part] = ()
+) -> Run:
+    """Recipe, loader and parts, in the order in which the parts are called: what changes the sizes
+    first, then what tells of it, and saving last, when all others have done their work.
+    """
+    options = job.options
+    runtime = job.runtime
+    recipe = RECIPES[options.model_type](options, runtime, job.network)
+    dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
+    loader = build_loader(options, runtime, dataset)
+    recipe.set_dynamic_wrappers(loader, dataset)
+    tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
+    checkpoints = Checkpoints(job.folders, options)
+    clock = Stopwatch()
+    fit = build_memory_fit(options, recipe, dataset, memory)
+    validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)
+    parts: list[Part] = [] if fit is None else [fit]
+    parts += more_parts
+    parts.append(Reporter())
+    if validator is not None:
+        parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
+    parts.append(checkpoints)
+    return Run(
+        options,
+        recipe,
+        StepStream(
+            loader,
+            clock,
+            options.datasets.train.accum_iter,
+            options.train.effective_batch_size,
+        ),
+        job.folders,
+        tuple(parts),
+        tracker,
+        Interrupts(),
+        clock,
+    )
+
+
+def upscaler_of(recipe: BaseModel) -> Upscale:
+    """Whole images through the recipe's network.
+
+    Raises:
+        OptionsError: if the recipe makes no images.
+    """
+    if not isinstance(recipe, RestorationModel):
+        raise OptionsError(
+            f"model_type: {type(recipe).__name__} makes no images that could be compared with GT; "
+            "set val.val_enabled: false and val.compare_bicubic: false"
+        )
+    return recipe.upscale
+
+
+def load_start(job: Job, run: Run) -> None:
+    """Load what the run starts from: a state, pretrained weights, or nothing."""
+    if job.resume_from is not None:
+        checkpoints = next(part for part in run.parts if isinstance(part, Checkpoints))
+        checkpoints.load(job.resume_from, run)
+        return
+    if job.request.auto_resume:
+        log.info("--auto_resume: no checkpoint of this run yet, it starts anew")
+    run.recipe.load_pretrained()
+
+
+def open_folders(job: Job) -> None:
+    """Make room for the run, and write down what it is going to do."""
+    folders = job.folders
+    state = job.resume_from
+    if state is not None and state.parent.resolve() == folders.states.resolve():
+        notes = set_aside_later_states(folders, state)
+    else:
+        # Local time: it goes into a folder's name that the user looks for.
+        now = datetime.now()  # noqa: DTZ005
+        notes = archive_old_run(folders, now, all_data_roots(job.options))
+    folders.create()
+    log_to_file(folders.log / "train.log")
+    for note in notes:
+        log.info("%s", note)
+    log.info("the plan\n%s", job.plan)
+    write_atomic(folders.root / "options.yml", options_text(job.options).encode())
+
+
+def finish(job: Job, run: Run) -> None:
+    """Say where everything is and, if asked, set the network beside bicubic."""
+    options = job.options
+    folders = job.folders
+    if options.val.compare_bicubic:
+        metrics = build_metrics(options.val.metrics, options.scale)
+        for name, dataset in job.val_sets.items():
+            comparison = compare_with_bicubic(name, dataset, upscaler_of(run.recipe), metrics)
+            sheet = folders.visualization / f"comparison_{name}.png"
+            save_sheet(sheet, comparison.sheet)
+            print_table(comparison_table(comparison, metrics))
+            print(f"comparison sheet: {sheet}")  # noqa: T201 (beside the table)
+    for part in run.parts:
+        table = part.summary()
+        if table is not None:
+            print_table(table)
+    if run.memory is not None:
+        picture = picture_path(folders.root)
+        print(f"use of the memory over the iterations: {picture}")  # noqa: T201 (beside the table)
+    best = next(part.best for part in run.parts if isinstance(part, Checkpoints))
+    kept = ""
+    if best is not None:
+        kept = f", the best ({best.metric} {best.value:.4f} at {best.iteration:,}) as net_g_best"
+    log.info("done: %d iterations; weights in %s%s", run.iteration, folders.models, kept)

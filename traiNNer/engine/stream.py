@@ -1,0 +1,52 @@
+"""The samples of each step, out of an endless stream of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from traiNNer.data import Batch, DynamicDataLoaderWrapper
+from traiNNer.engine.progress import Stopwatch
+
+
+@dataclass
+class StepStream:
+    """Reads what a step is made of.
+
+    Attributes:
+        loader: endless batches.
+        clock: told how long reading was waited for.
+        accum_iter: batches of a step.
+        effective_batch_size: samples of a step; None for `accum_iter` batches, whatever their size.
+    """
+
+    loader: DynamicDataLoaderWrapper
+    clock: Stopwatch
+    accum_iter: int = 1
+    effective_batch_size: int | None = None
+
+    def next_step(self) -> list[Batch]:
+        """The batches of the next step."""
+        with self.clock.waiting():
+            if self.effective_batch_size is None:
+                return [next(self.loader) for _ in range(self.accum_iter)]
+            batches: list[Batch] = []
+            missing = self.effective_batch_size
+            while missing:
+                # The last batch is cut to what is missing; its rest opens the next step.
+                batches.append(self.loader.next_batch(at_most=missing))
+                missing -= len(batches[-1])
+            return batches
+
+    def close(self) -> None:
+        """End the reading processes."""
+        self.loader.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the data."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the samples that were used up."""
+        self.loader.load_state_dict(state)

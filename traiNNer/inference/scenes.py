@@ -1,0 +1,196 @@
+"""Scenes through a checkpoint, folders of frames and video files, in memory that does not grow with
+their length.
+
+Reading, the network and writing go on at the same time: reading and writing have a thread each, a
+few frames ahead of and behind the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from traiNNer.data import PairedVideoDataset, SceneStream, SingleVideoDataset
+from traiNNer.engine.logs import print_table
+from traiNNer.engine.scoring import Judge, Metric, build_metrics, free_name, require_sizes
+from traiNNer.engine.setup import is_video
+from traiNNer.inference.background import Behind, read_ahead
+from traiNNer.inference.network import RunningNetwork
+from traiNNer.inference.outputs import Put, becomes_video, open_output
+from traiNNer.inference.pace import Pace, Stop
+from traiNNer.inference.tables import Scores, scene_table
+from traiNNer.inference.windows import Windows, upscale_frames
+from traiNNer.ops.color import to_float, to_uint8
+from traiNNer.options.schema import TestOptions
+from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.images import image_to_tensor
+from traiNNer.video.scenes import Scene
+from traiNNer.video.writing import require_encoder
+
+log = logging.getLogger(__name__)
+
+VideoDataset = SingleVideoDataset | PairedVideoDataset
+
+
+def check_datasets(
+    datasets: Mapping[str, Any], network: RunningNetwork, options: TestOptions
+) -> None:
+    """Refuse what cannot be done, before anything is.
+
+    Raises:
+        OptionsError: if single images are to go through a network of clips.
+        DataError: if PyAV or its encoder are missing.
+    """
+    for name, dataset in datasets.items():
+        if is_video(dataset):
+            if options.val.save_img and _makes_videos(dataset, options):
+                require_encoder(options.val.video_codec)
+        elif network.facts.temporal:
+            raise OptionsError(
+                f"datasets.{name} gives single images, and {network.facts.name} takes clips of "
+                "frames; use type: SingleVideoDataset (or PairedVideoDataset), or a network of "
+                "images"
+            )
+
+
+def _makes_videos(dataset: VideoDataset, options: TestOptions) -> bool:
+    return any(becomes_video(lq, options.val) for lq, _ in _scenes(dataset))
+
+
+def upscale_scenes(
+    name: str, dataset: VideoDataset, network: RunningNetwork, options: TestOptions, folder: Path
+) -> None:
+    """Upscale every scene of a dataset into `folder`, and print a table of scores where there is
+    GT.
+
+    Raises:
+        DataError, DiskError: if a frame cannot be read or written. Nothing of its scene is left;
+            those before it stay.
+    """
+    log.info("%s: %s", name, dataset.summary())
+    paired = isinstance(dataset, PairedVideoDataset)
+    scale = network.facts.scale
+    # Without GT, metrics in the options are no mistake: other sets may have it.
+    metrics = build_metrics(options.val.metrics, scale) if paired else {}
+    require_sizes(dataset, metrics)
+    scenes = _scenes(dataset)
+    windows = Windows.of(network.facts, dataset)
+    _log_windows(name, dataset, network, windows)
+    rows: dict[str, Scores] = {}
+    names_in_use = set[str]()
+    # Python's own handler raises between any two lines, while threads are in the midst of a frame.
+    stop = Stop()
+    start = time.perf_counter()
+    total = sum(len(lq) for lq, _ in scenes)
+    with stop, closing(Pace(total)) as pace:
+        for lq, gt in scenes:
+            # Two roots may hold a scene of the same name.
+            label = free_name(lq.name, names_in_use)
+            judge = None if gt is None else SceneJudge(lq, gt, metrics)
+            with (
+                open_output(folder, label, lq, scale, options.val) as put,
+                # Entered last, so that its threads end before the output is closed.
+                closing(_run(network, lq, windows, put, judge)) as progress,
+            ):
+                for _ in progress:
+                    pace.advance(label)
+                    stop.check()
+            if judge is not None:
+                rows[label] = judge.scores
+    seconds = time.perf_counter() - start
+    place = f", written to {folder}" if options.val.save_img else ""
+    log.info(
+        "%s: %d frames in %.1f s (%.2f a second)%s", name, total, seconds, total / seconds, place
+    )
+    if rows and metrics:
+        print_table(scene_table(name, rows, metrics))
+
+
+class SceneJudge:
+    """Scores the frames of a scene.
+
+    Args:
+        lq: the scene.
+        gt: its GT.
+        metrics: by label.
+    """
+
+    def __init__(self, lq: SceneStream, gt: SceneStream, metrics: Mapping[str, Metric]) -> None:
+        self.gt = gt
+        self.scores = Scores()
+        self._lq = lq
+        self._judge = Judge(metrics)
+
+    def __call__(self, number: int, sr: Tensor, gt: Tensor) -> None:
+        """Score frame `number`, in order: sr (1, 3, H, W) in [0, 1], gt (3, H, W)."""
+        path = self._lq.scene.frame_path(number)
+        self.scores.add(self._judge(sr, to_float(gt[None]), path, frame=True))
+
+
+def _scenes(dataset: VideoDataset) -> list[tuple[SceneStream, SceneStream | None]]:
+    """LQ and GT of every scene."""
+    if isinstance(dataset, SingleVideoDataset):
+        return [(stream, None) for stream in dataset.streams]
+    return [(_stream(pair.lq), _stream(pair.gt)) for pair in dataset.scenes]
+
+
+def _stream(scene: Scene) -> SceneStream:
+    return SceneStream(scene, scene.name or scene.own_name)
+
+
+def _log_windows(
+    name: str, dataset: VideoDataset, network: RunningNetwork, windows: Windows
+) -> None:
+    model = network.facts.name
+    if not network.facts.temporal:
+        log.info("%s: %s takes single images, so the frames go through it one by one", name, model)
+        return
+    results = "all of them" if windows.kept > 1 else "the one in the middle"
+    note = ""
+    if windows.frames != dataset.frames:
+        note = f"; clip_size: {dataset.frames} does not count"
+    log.info(
+        "%s: %s sees %d frames at a time, for %s%s", name, model, windows.frames, results, note
+    )
+
+
+def _run(
+    network: RunningNetwork,
+    lq: SceneStream,
+    windows: Windows,
+    put: Put | None,
+    judge: SceneJudge | None,
+) -> Generator[None]:
+    """Take one scene through the network, and pause after each frame."""
+
+    def finish(number: int, sr: Tensor, truth: Tensor | None) -> None:
+        if put is not None:
+            put(number, to_uint8(sr[0]).permute(1, 2, 0).contiguous().numpy())
+        if judge is not None and truth is not None:
+            judge(number, sr, truth)
+
+    # Left in the reverse order: the last results are written before the readers are closed.
+    with ExitStack() as stack:
+        frames = stack.enter_context(closing(read_ahead(_tensors(lq))))
+        truths = (
+            repeat(None)
+            if judge is None
+            else stack.enter_context(closing(read_ahead(_tensors(judge.gt))))
+        )
+        later = stack.enter_context(Behind())
+        results = upscale_frames(network, frames, len(lq), windows)
+        # Not strict: without GT the truths never end.
+        for number, (sr, truth) in enumerate(zip(results, truths, strict=False)):
+            later(finish, number, sr, truth)
+            yield
+
+
+def _tensors(stream: SceneStream) -> Generator[Tensor]:
+    yield from map(image_to_tensor, stream.frames())

@@ -1,0 +1,138 @@
+"""The networks of a recipe by their roles: what is trained, averaged, saved and loaded follows the
+role, never a name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+log = logging.getLogger(__name__)
+
+
+class Role(StrEnum):
+    """What a network is there for."""
+
+    TRAINED = "trained"
+    """A phase changes its weights."""
+    AVERAGE = "average"
+    """It follows a trained network, and is what is validated and given away."""
+    FROZEN = "frozen"
+    """Its weights never change and come from elsewhere, so no checkpoint holds them."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and its role.
+
+    Attributes:
+        name: stem of its file in a checkpoint, for example "net_g".
+        module: the network itself, on the device.
+        role: what it is there for.
+        section: key of the options that describes it; pretrained weights are looked for in
+            `path.pretrain_<section>`.
+        averaged_from: name of the network that an average follows.
+        required: whether a run can go on from a checkpoint without its weights only by starting it
+            anew, which is refused; an optional one starts as it was built, and that is said.
+    """
+
+    name: str
+    module: nn.Module
+    role: Role = Role.TRAINED
+    section: str = "network_g"
+    averaged_from: str | None = None
+    required: bool = True
+
+    @property
+    def saved(self) -> bool:
+        """Whether checkpoints hold its weights."""
+        return self.role is not Role.FROZEN
+
+
+class Networks:
+    """The networks of a recipe, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._networks: dict[str, Network] = {}
+
+    def add(self, network: Network) -> Network:
+        """Take in one more.
+
+        Raises:
+            ValueError: if the name is taken, or an average follows what is not there.
+        """
+        if network.name in self._networks:
+            raise ValueError(f"there are two networks of the name '{network.name}'")
+        source = network.averaged_from
+        if source is not None and source not in self._networks:
+            raise ValueError(f"'{network.name}' averages '{source}', which is not there")
+        self._networks[network.name] = network
+        return network
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._networks.values())
+
+    def __getitem__(self, name: str) -> Network:
+        return self._networks[name]
+
+    def average_of(self, network: Network) -> Network | None:
+        """The network that follows `network`, None without one."""
+        averages = (other for other in self if other.averaged_from == network.name)
+        return next(averages, None)
+
+    def evaluated(self, network: Network) -> Network:
+        """The average of `network` where there is one, else `network` itself."""
+        return self.average_of(network) or network
+
+    @property
+    def passed_through(self) -> list[nn.Module]:
+        """The modules that a training step may run through: all but the averages."""
+        return [network.module for network in self if network.role is not Role.AVERAGE]
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights.
+
+    The first update copies, so that the random start has no share in it.
+
+    Args:
+        source: the network that is followed.
+        decay: share of the former average that is kept at each update.
+    """
+
+    def __init__(self, source: Network, decay: float) -> None:
+        self._source = source
+        self._averaged = AveragedModel(source.module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._averaged.requires_grad_(requires_grad=False).eval()
+        self.network = Network(
+            f"{source.name}_ema",
+            self._averaged.module,
+            Role.AVERAGE,
+            source.section,
+            averaged_from=source.name,
+            required=False,
+        )
+
+    def update(self) -> None:
+        """Follow the network by one step."""
+        self._averaged.update_parameters(self._source.module)
+
+    @property
+    def updates(self) -> int:
+        """Updates so far."""
+        return int(self._averaged.n_averaged)
+
+    @updates.setter
+    def updates(self, updates: int) -> None:
+        self._averaged.n_averaged.fill_(updates)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Take over the weights of the network as they are."""
+        self.network.module.load_state_dict(self._source.module.state_dict())

@@ -1,0 +1,259 @@
+"""Runs a phase: accumulate over chunks, apply, and again in smaller chunks when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from traiNNer.data import Batch
+from traiNNer.models.chunks import Chunk, Memo, largest_shape, smaller_chunks
+from traiNNer.models.memory_needs import describe_needs, release_memory
+from traiNNer.models.networks import Networks
+from traiNNer.models.phase import Objective, Phase
+from traiNNer.models.rewind import Rewind
+from traiNNer.models.step import Losses, PhaseResult, Retry
+from traiNNer.options.schema import TrainOptions
+from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.memory import MemoryBackend
+from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.shape import Shape
+
+log = logging.getLogger(__name__)
+# Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need
+# some room.
+SMALLEST_RETRY = 16
+
+
+@dataclass
+class StepContext:
+    """What all phases of a step share.
+
+    Attributes:
+        iteration: the step's number, from 1.
+        rate_factor: what the scheduled learning rates are multiplied by.
+        per_sample: whether losses are wanted for each sample too.
+        memo: outputs of earlier phases.
+    """
+
+    iteration: int
+    rate_factor: float
+    per_sample: bool = False
+    memo: Memo = field(default_factory=Memo)
+
+
+@dataclass
+class Accumulated:
+    """What the chunks of an attempt came to."""
+
+    losses: Losses = field(default_factory=dict)
+    per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
+    shape: Shape = field(default_factory=lambda: Shape(0, 0))
+    pixels: int = 0
+
+    def add(self, objective: Objective, chunk: Chunk, losses: Losses, weight: float) -> None:
+        """Take in what one objective made of one chunk, whose share of the step is `weight`."""
+        for name, loss in losses.items():
+            label = objective.label(name)
+            mean = loss.detach() * weight
+            self.losses[label] = self.losses[label] + mean if label in self.losses else mean
+        for name, values in chunk.per_sample.items():
+            self.per_sample.setdefault(objective.label(name), []).append(values)
+        entered = chunk.entered or Shape(chunk.batch.lq_size, len(chunk.batch))
+        self.shape = max(self.shape, entered, key=Shape.pixels)
+        self.pixels += chunk.batch.pixels
+
+
+class PhaseRunner:
+    """Accumulates, applies and, when memory runs out, repeats a phase with the same samples.
+
+    Args:
+        device: where the networks are.
+        train: the options of the optimization.
+        smallest_lq_size: side in LQ pixels of the smallest patch that the networks take.
+        size_multiple: what sides must be a multiple of.
+        networks: those of the recipe.
+        phases: those of the recipe.
+        prepare: from the batch of a view to what the losses see, on the device.
+
+    Attributes:
+        memory: is measured around every attempt; None measures nothing.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        train: TrainOptions,
+        smallest_lq_size: int,
+        size_multiple: int,
+        networks: Networks,
+        phases: Sequence[Phase],
+        prepare: Callable[[Batch], Batch],
+    ) -> None:
+        self.memory: MemoryBackend | None = None
+        self._device = device
+        self._train = train
+        self._smallest_lq_size = max(smallest_lq_size, SMALLEST_RETRY)
+        self._size_multiple = size_multiple
+        self._networks = networks
+        self._phases = phases
+        self._prepare = prepare
+        self._rewinds: dict[str, Rewind] = {}
+
+    def run(self, phase: Phase, batches: Sequence[Batch], step: StepContext) -> PhaseResult:
+        """Change the phase's weights by the samples of `batches`, whatever it takes.
+
+        Raises:
+            TrainingError: if a single sample of the smallest size does not fit, or the optimizer
+                stopped half-way.
+        """
+        rewind = self._rewind(phase)
+        chunks = list(batches)
+        failures = 0
+        while True:
+            rewind.mark()
+            mark = step.memo.mark()
+            try:
+                if self.memory is not None:
+                    self.memory.start_window()
+                accumulated = self.accumulate(phase, chunks, step)
+                rate = self.apply(phase, chunks, step)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                complaint = str(error).strip().splitlines()[0][:200]
+            else:
+                asked = largest_shape(batches)
+                return PhaseResult(
+                    accumulated.losses,
+                    {name: torch.cat(parts) for name, parts in accumulated.per_sample.items()},
+                    accumulated.shape,
+                    accumulated.pixels,
+                    rate,
+                    Retry(phase.name, asked, accumulated.shape, failures) if failures else None,
+                    None if self.memory is None else self.memory.read(),
+                )
+            # The except block is left, so nothing holds the frames of the failed attempt, and with
+            # them its activations.
+            failures += 1
+            step.memo.rewind(mark)
+            phase.forget_gradients(self._device)
+            rewind.restore()
+            release_memory(self._device)
+            chunks = self._smaller(phase, chunks, complaint)
+
+    def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
+        """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes.
+
+        One view of one chunk at a time is on the device.
+        """
+        phase.optimizer.zero_grad(set_to_none=True)
+        pixels = sum(chunk.pixels for chunk in chunks)
+        accumulated = Accumulated()
+        first = 0
+        for samples in chunks:
+            for objective in phase.objectives:
+                view = samples if objective.view is None else objective.view(samples)
+                weight = samples.pixels / pixels
+                self._add_gradients(phase, objective, view, first, weight, step, accumulated)
+            first += len(samples)
+        return accumulated
+
+    def _add_gradients(
+        self,
+        phase: Phase,
+        objective: Objective,
+        view: Batch,
+        first: int,
+        weight: float,
+        step: StepContext,
+        accumulated: Accumulated,
+    ) -> None:
+        chunk = Chunk(self._prepare(view), first, step.memo, step.per_sample)
+        losses = objective.losses(chunk)
+        total = sum(losses.values(), start=torch.zeros((), device=self._device))
+        phase.scaler.scale(total * weight).backward()
+        accumulated.add(objective, chunk, losses, weight)
+
+    def apply(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> float:
+        """Change the weights by the accumulated gradients, unless these are not finite.
+
+        Returns:
+            The learning rate that was used, of the first group of weights.
+        """
+        optimizer = phase.optimizer
+        phase.scaler.unscale_(optimizer)
+        if self._train.grad_clip:
+            norm = nn.utils.clip_grad_norm_(phase.parameters, self._train.grad_clip_max_norm)
+        else:
+            gradients = [p.grad for p in phase.parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        paths = [path for chunk in chunks for path in chunk.lq_paths]
+        scheduled = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate * step.rate_factor
+        try:
+            phase.guard.step(optimizer, norm, phase.scaler, paths)
+        finally:
+            # Schedulers compute the next rate from this one, so the factor must not stay in it.
+            for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+                group["lr"] = rate
+        _advance(phase, step.iteration)
+        return scheduled[0] * step.rate_factor
+
+    def _smaller(self, phase: Phase, chunks: list[Batch], complaint: str) -> list[Batch]:
+        """The same samples in smaller chunks.
+
+        Raises:
+            TrainingError: if there is nothing smaller.
+        """
+        failed = largest_shape(chunks)
+        smaller = smaller_chunks(chunks, self._smallest_lq_size, self._size_multiple)
+        log.warning(
+            "out of memory in the %s at %d x %d px%s (%s)",
+            phase.name,
+            failed.batch_size,
+            failed.lq_size,
+            ": the same samples are tried again in smaller chunks" if smaller else "",
+            complaint,
+        )
+        if smaller is not None:
+            return smaller
+        needs = describe_needs(
+            [network.module for network in self._networks], self._phases, self._device
+        )
+        raise TrainingError(
+            f"one sample of {failed.lq_size} px LQ does not fit into the memory of {self._device} "
+            f"in the {phase.name}: {needs} ({complaint}). What helps: use_amp: true, a smaller "
+            "network, an optimizer with less state, or ending other programs that use the memory. "
+            "The last checkpoint is good."
+        )
+
+    def _rewind(self, phase: Phase) -> Rewind:
+        """Prepared at the phase's first step, when all networks of the recipe are known."""
+        if phase.name not in self._rewinds:
+            networks = self._networks.passed_through
+            self._rewinds[phase.name] = Rewind(networks, self._device, phase.optimizer)
+        return self._rewinds[phase.name]
+
+
+def _advance(phase: Phase, iteration: int) -> None:
+    """One step of the learning rate's schedule.
+
+    Raises:
+        OptionsError: beyond the end of a schedule that has one, after a resume with a larger
+            total_iter.
+    """
+    if phase.scheduler is None:
+        return
+    try:
+        phase.scheduler.step()
+    except ValueError as error:
+        raise OptionsError(
+            f"{type(phase.scheduler).__name__} cannot go on at iteration {iteration}: {error}. It "
+            "keeps the length that the run was started with; start anew with "
+            "path.pretrain_network_g for a longer one"
+        ) from error

@@ -1,0 +1,1 @@
+"""What a run will take, told before it runs: which shapes the network allows, and which fit."""
