@@ -40,10 +40,10 @@ def main(argv: list[str] | None = None) -> int:
 def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
-    from traiNNer.engine.setup import is_video, open_dataset
+    from traiNNer.engine.setup import open_dataset
     from traiNNer.inference.images import upscale_images
     from traiNNer.inference.network import RunningNetwork, open_network
-    from traiNNer.inference.scenes import check_datasets, upscale_scenes
+    from traiNNer.inference.scenes import VideoDataset, check_datasets, upscale_scenes
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
 
@@ -65,10 +65,11 @@ def test(arguments: argparse.Namespace) -> int:
     # All of them first: a mistake in the last one should not show after hours.
     check_datasets(datasets, network, options)
     for name, dataset in datasets.items():
-        process = upscale_scenes if is_video(dataset) else upscale_images
-        process(
-            name, dataset, network, options, Path(options.path.results_root) / options.name / name
-        )
+        folder = Path(options.path.results_root) / options.name / name
+        if isinstance(dataset, VideoDataset):
+            upscale_scenes(name, dataset, network, options, folder)
+        else:
+            upscale_images(name, dataset, network, options, folder)
     return 0
 
 

@@ -127,7 +127,8 @@ def run(options: dict[str, Any], folder: Path, steps: int) -> float:
     Raises:
         RuntimeError: if the run fails.
     """
-    options["train"]["total_iter"], options["train"]["warmup_iter"] = steps, min(50, steps // 10)
+    options["train"]["total_iter"] = steps
+    options["train"]["warmup_iter"] = min(50, steps // 10)
     file = folder / "options.yml"
     file.write_text(yaml.safe_dump(options))
     done = subprocess.run(
@@ -143,7 +144,9 @@ def run(options: dict[str, Any], folder: Path, steps: int) -> float:
     seen = STEP.findall((folder / "experiments" / "gain" / "log" / "train.log").read_text())
     (first, start) = seen[0]
     (last, end) = seen[-1]
-    clock = [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in (first, last)]  # noqa: DTZ007
+    # Of one clock, so the zone cancels out.
+    form = "%Y-%m-%d %H:%M:%S,%f"
+    clock = [datetime.strptime(text, form) for text in (first, last)]  # noqa: DTZ007
     return (clock[1] - clock[0]).total_seconds() / max(1, int(end) - int(start))
 
 

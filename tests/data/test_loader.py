@@ -28,7 +28,7 @@ from traiNNer.data import (
     eval_batches,
     explain_worker_death,
 )
-from traiNNer.data.loader import PatchSize, ReadErrors, end_workers
+from traiNNer.data.loader import PatchSize, ReadErrors, Workers
 from traiNNer.data.order import ShuffledOrder
 from traiNNer.utils.errors import DataError
 
@@ -224,7 +224,7 @@ def test_a_dead_worker_is_a_worker_error(dataset: PairedImageDataset) -> None:
         yield
 
     with loader(dataset) as batches:
-        batches._batches = dying()
+        batches._workers._batches = dying()
         with pytest.raises(
             WorkerError, match=r"7\) exited unexpectedly\nA process that reads images"
         ):
@@ -295,8 +295,13 @@ def test_a_worker_that_crashes_while_it_ends_is_no_error() -> None:
         def _shutdown_workers(self) -> None:
             raise RuntimeError(self.message)
 
-    end_workers(Ending())
+    def workers(batches: Any) -> Workers:
+        made = Workers([])  # pyright: ignore[reportArgumentType]
+        made._batches = batches
+        return made
+
+    workers(Ending()).end()
     other = Ending()
     other.message = "something else"
     with pytest.raises(RuntimeError, match="something else"):
-        end_workers(other)
+        workers(other).end()

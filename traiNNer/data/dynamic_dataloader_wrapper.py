@@ -9,7 +9,6 @@ and cropped on arrival, and the shape of a batch is always that of its tensors.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,9 +25,8 @@ from traiNNer.data.loader import (
     RequestDataset,
     RequestSampler,
     StartMethod,
-    end_workers,
+    Workers,
     open_loader,
-    receive,
 )
 from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
@@ -155,6 +153,29 @@ class DynamicDatasetWrapper(Dataset[Sample]):
         return SampleRequest(place, self.lq_size, hash_seed(place))
 
 
+class ReplacedImages:
+    """Counts the images that were replaced by others, and says each reason once.
+
+    Attributes:
+        total: how many.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._said: set[str] = set()
+
+    def note(self, reasons: list[str]) -> None:
+        """Take in why images of a batch were replaced, one reason for each."""
+        self.total += len(reasons)
+        for reason in reasons:
+            if reason not in self._said:
+                self._said.add(reason)
+                log.warning(
+                    "an unreadable image is replaced by the next one (read_errors: skip): %s",
+                    reason,
+                )
+
+
 class DynamicDataLoaderWrapper:
     """Iterating yields a `Batch` for ever; batches run across the ends of epochs. Both sizes may
     change at any time.
@@ -229,22 +250,21 @@ class DynamicDataLoaderWrapper:
             order or ShuffledOrder(len(dataset), seed, enlarge_ratio),
             batch_size=_positive("batch_size", batch_size),
             patch=dataset.patch if isinstance(dataset, DynamicDatasetWrapper) else PatchSize(1),
-            unit_size=self._unit_size,
+            unit_size=lambda: self._prefetch.ask(self.batch_size, self.lq_size),
         )
         self.set_lq_size(lq_size)
         self.samples_consumed = samples_consumed
-        self.replaced_total = 0
         self._seed = seed
-        self._reported: set[str] = set()
+        self._replaced = ReplacedImages()
         self._prefetch = Prefetch(num_workers * prefetch_factor, prefetch_bytes, prefetch_batches)
         skip = read_errors == "skip"
         advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
         reader = BatchReader(dataset, skip, advice)
-        self._loader = open_loader(
-            reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
+        self._workers = Workers(
+            open_loader(
+                reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
+            )
         )
-        self._batches: Iterator[Batch | None] | None = None
-        self._worker_pids: tuple[int, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -269,7 +289,12 @@ class DynamicDataLoaderWrapper:
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the workers; empty without workers, and before the first batch."""
-        return self._worker_pids
+        return self._workers.pids
+
+    @property
+    def replaced_total(self) -> int:
+        """How many images that could not be read were replaced by others (read_errors: skip)."""
+        return self._replaced.total
 
     def set_batch_size(self, batch_size: int) -> None:
         """Yield batches of `batch_size` samples from the next one on."""
@@ -297,18 +322,19 @@ class DynamicDataLoaderWrapper:
                 then, and no sample counts as consumed.
             WorkerError: if a worker process has ended.
         """
-        if self._batches is None:
-            self._start()
+        if not self._workers.started:
+            self._prefetch.clear()
+            self.sampler.start = self.samples_consumed
+            self._workers.start()
+        wanted = self.batch_size if at_most is None else min(self.batch_size, at_most)
         try:
-            samples = self._gather(
-                self.batch_size if at_most is None else min(self.batch_size, at_most)
-            )
+            samples = self._prefetch.gather(wanted, self.lq_size, self._workers.receive)
         except DataError:
             self.close()
             raise
         batch = self._prefetch.take(samples, self.lq_size)
         self.samples_consumed += samples
-        self._report(batch.replaced)
+        self._replaced.note(batch.replaced)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -327,7 +353,7 @@ class DynamicDataLoaderWrapper:
         """Go on behind the samples that were consumed when the state was saved."""
         self.close()
         self.samples_consumed = int(state["samples_consumed"])
-        self.replaced_total = int(state["replaced_total"])
+        self._replaced.total = int(state["replaced_total"])
         self.sampler.order.load_state_dict(state["order"])
         if state["samples_per_epoch"] != self.samples_per_epoch:
             log.warning(
@@ -345,62 +371,8 @@ class DynamicDataLoaderWrapper:
 
     def close(self) -> None:
         """End the workers. What was prefetched is dropped; a further batch starts new workers."""
-        batches = self._batches
-        self._batches = None
-        end_workers(batches)
-        self._worker_pids = ()
+        self._workers.end()
         self._prefetch.clear()
-
-    def _start(self) -> None:
-        self._prefetch.clear()
-        self.sampler.start = self.samples_consumed
-        others = multiprocessing.active_children()
-        self._batches = iter(self._loader)
-        started = [
-            process for process in multiprocessing.active_children() if process not in others
-        ]
-        self._worker_pids = tuple(
-            sorted(process.pid for process in started if process.pid is not None)
-        )
-
-    def _unit_size(self) -> int:
-        return self._prefetch.ask(self.batch_size, self.lq_size)
-
-    def _gather(self, wanted: int) -> int:
-        """Receive until `wanted` samples are there; how many of one size there are. Nothing is
-        handed out yet.
-        """
-        samples = 0
-        lq_size = 0
-        for place in range(wanted + 1):
-            if place == len(self._prefetch.received):
-                self._receive()
-            part = self._prefetch.received[place]
-            part_size = min(part.lq_size, self.lq_size)
-            if samples and part_size != lq_size:
-                return samples
-            lq_size = part_size
-            samples += len(part)
-            if samples >= wanted:
-                break
-        return wanted
-
-    def _receive(self) -> None:
-        batch = None
-        while batch is None:
-            assert self._batches is not None
-            batch = receive(self._batches)
-            self._prefetch.arrived(batch)
-
-    def _report(self, reasons: list[str]) -> None:
-        self.replaced_total += len(reasons)
-        for reason in reasons:
-            if reason not in self._reported:
-                self._reported.add(reason)
-                log.warning(
-                    "an unreadable image is replaced by the next one (read_errors: skip): %s",
-                    reason,
-                )
 
 
 def _positive(name: str, value: int) -> int:

@@ -27,24 +27,15 @@ ClipFrame = tuple[Pixels, Pixels | None]
 Target = Literal["all", "center"]
 
 
-class _PairedDynamicMixin(ABC, Generic[Element]):
-    """What images and clips share: the policy for small ones, and the crop of a pair of frames.
-
-    The size of the crop is nowhere but in the request. The class sets the attributes, then calls
-    `use_elements`.
+class _SizedElements(ABC, Generic[Element]):
+    """The elements of a dataset, their sizes, and the policy for those that are too small.
 
     Attributes:
-        scale: GT pixels for each LQ pixel, per side.
-        use_hflip: see `draw_plan`.
-        use_rot: see `draw_plan`.
         small_images: images smaller than the patch; error lists them, skip leaves them out, pad
             mirrors their edges.
         noun: what an element is called in messages.
     """
 
-    scale: int
-    use_hflip: bool
-    use_rot: bool
     small_images: SmallImages
     noun = "pair"
 
@@ -55,15 +46,6 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
     @abstractmethod
     def name_paths(self, element: Element) -> tuple[str, str]:
         """Where LQ and GT come from, for messages and for the sample."""
-
-    @abstractmethod
-    def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
-        """LQ and GT tensors of the request, and where the crop lies."""
-
-    @property
-    def frames(self) -> int:
-        """Frames of a sample's LQ: 1 for images."""
-        return 1
 
     def use_elements(self, elements: list[Element]) -> None:
         """Take these as all that there is."""
@@ -138,6 +120,51 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
     def __len__(self) -> int:
         return len(self._elements)
 
+    def _chosen(self, indices: Sequence[int] | None) -> list[Element]:
+        return self._elements if indices is None else [self._elements[index] for index in indices]
+
+    def _side(self, element: Element) -> int:
+        return min(self.lq_extent(element))
+
+    def _too_small(self, elements: list[Element], lq_size: int) -> DataError:
+        """Naming the files and the levers."""
+        problems = Problems()
+        kind = (
+            f"LQ image smaller than the patch of {lq_size}x{lq_size} (lq_size); choose lq_size "
+            f"{min(map(self._side, elements))} or less, or set small_images: skip (leave them out) "
+            "or pad (mirror their edges) in the dataset's section"
+        )
+        for element in elements:
+            height, width = self.lq_extent(element)
+            problems.add(kind, f"{self.name_paths(element)[0]} is {width}x{height}")
+        return problems.error()
+
+
+class _PairedDynamicMixin(_SizedElements[Element]):
+    """What images and clips share: the crop of a pair of frames.
+
+    The size of the crop is nowhere but in the request. The class sets the attributes, then calls
+    `use_elements`.
+
+    Attributes:
+        scale: GT pixels for each LQ pixel, per side.
+        use_hflip: see `draw_plan`.
+        use_rot: see `draw_plan`.
+    """
+
+    scale: int
+    use_hflip: bool
+    use_rot: bool
+
+    @abstractmethod
+    def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
+        """LQ and GT tensors of the request, and where the crop lies."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of a sample's LQ: 1 for images."""
+        return 1
+
     def __getitem__(self, index: SampleRequest) -> Sample:
         """Read the element of a request: lq (..., 3, h, w) and gt (..., 3, h * scale, w * scale).
 
@@ -208,25 +235,6 @@ class _PairedDynamicMixin(ABC, Generic[Element]):
                 f"{lq.shape[1]}x{lq.shape[0]}: not {self.scale} times as large any more; were the "
                 "files changed while the program runs?"
             )
-
-    def _chosen(self, indices: Sequence[int] | None) -> list[Element]:
-        return self._elements if indices is None else [self._elements[index] for index in indices]
-
-    def _side(self, element: Element) -> int:
-        return min(self.lq_extent(element))
-
-    def _too_small(self, elements: list[Element], lq_size: int) -> DataError:
-        """Naming the files and the levers."""
-        problems = Problems()
-        kind = (
-            f"LQ image smaller than the patch of {lq_size}x{lq_size} (lq_size); choose lq_size "
-            f"{min(map(self._side, elements))} or less, or set small_images: skip (leave them out) "
-            "or pad (mirror their edges) in the dataset's section"
-        )
-        for element in elements:
-            height, width = self.lq_extent(element)
-            problems.add(kind, f"{self.name_paths(element)[0]} is {width}x{height}")
-        return problems.error()
 
 
 class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):

@@ -9,6 +9,7 @@ change nothing.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -118,15 +119,16 @@ def eval_batches(
         WorkerError: if a worker process has ended.
     """
     requests = [[SampleRequest(index, None, 0)] for index in range(len(dataset))]
-    workers = min(num_workers, len(requests))
-    batches = iter(open_loader(BatchReader(dataset), requests, workers, pin_memory, 2))
+    count = min(num_workers, len(requests))
+    workers = Workers(open_loader(BatchReader(dataset), requests, count, pin_memory, 2))
+    workers.start()
     try:
         for _ in requests:
-            batch = receive(batches)
+            batch = workers.receive()
             assert batch is not None
             yield batch
     finally:
-        end_workers(batches)
+        workers.end()
 
 
 def explain_worker_death(error: BaseException) -> WorkerError | None:
@@ -222,40 +224,74 @@ def open_loader(
     )
 
 
-def receive(batches: Iterator[Batch | Failure | None]) -> Batch | None:
-    """The next batch that an `open_loader` made, None where nothing was asked for.
+class Workers:
+    """The processes that read for an `open_loader`, which can be ended and started anew; or none,
+    where it reads in this process.
 
-    Raises:
-        DataError: if an image could not be read.
-        WorkerError: if a worker process has ended.
+    Attributes:
+        pids: their process ids; empty without processes, and while they have not started.
     """
-    received = _next_or_explain(batches)
-    # Its traceback would keep the iterator, and with it the workers.
-    del batches
-    if isinstance(received, Failure):
-        raise DataError(received.message)
-    return received
 
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.pids: tuple[int, ...] = ()
+        self._loader = loader
+        self._batches: Iterator[Batch | Failure | None] | None = None
 
-def end_workers(batches: object) -> None:
-    """End the processes behind an iterator of `open_loader`, also while a traceback still holds the
-    iterator.
+    @property
+    def started(self) -> bool:
+        """Whether lists of requests are being read."""
+        return self._batches is not None
 
-    They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A worker
-    that crashes while it ends (a library's thread that outlives its interpreter, seen once in a
-    spawned one) has nothing left to lose.
-    """
-    shut_down = getattr(
-        batches, "_shutdown_workers", None
-    )  # torch's own, which its destructor calls; without workers
-    if shut_down is None:  # there is none
-        return
-    try:
-        shut_down()
-    except RuntimeError as error:
-        if explain_worker_death(error) is None:
-            raise
-        log.debug("while the workers ended: %s", error)
+    def start(self) -> None:
+        """Begin to read what the loader's requests ask for."""
+        others = multiprocessing.active_children()
+        self._batches = iter(self._loader)
+        started = [
+            process for process in multiprocessing.active_children() if process not in others
+        ]
+        self.pids = tuple(sorted(process.pid for process in started if process.pid is not None))
+
+    def receive(self) -> Batch | None:
+        """The batch of the next list of requests, None of an empty one.
+
+        Raises:
+            DataError: if an image could not be read.
+            WorkerError: if a worker process has ended.
+        """
+        assert self._batches is not None
+        try:
+            received = next(self._batches)
+        except RuntimeError as error:
+            explained = explain_worker_death(error)
+            if explained is None:
+                raise
+        else:
+            if isinstance(received, Failure):
+                raise DataError(received.message)
+            return received
+        # Not `from error`: torch's traceback tells a user nothing.
+        raise explained
+
+    def end(self) -> None:
+        """End the processes, also while a traceback still holds torch's iterator.
+
+        They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A
+        worker that crashes while it ends (a library's thread that outlives its interpreter, seen
+        once in a spawned one) has nothing left to lose.
+        """
+        batches = self._batches
+        self._batches = None
+        self.pids = ()
+        # torch's own, which its destructor calls; what reads in this process has none.
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is None:
+            return
+        try:
+            shut_down()
+        except RuntimeError as error:
+            if explain_worker_death(error) is None:
+                raise
+            log.debug("while the workers ended: %s", error)
 
 
 def _same(batch: Any) -> Any:
@@ -268,16 +304,3 @@ def _start_worker(_worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
-
-
-def _next_or_explain(batches: Iterator[Batch | Failure | None]) -> Batch | Failure | None:
-    try:
-        return next(batches)
-    except RuntimeError as error:
-        explained = explain_worker_death(error)
-        if explained is None:
-            raise
-    # Not `from error`: its traceback would keep the iterator, and with it the other workers, alive
-    # after `close`.
-    del batches
-    raise explained

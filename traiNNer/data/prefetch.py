@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -92,6 +92,33 @@ class Prefetch:
             self._bytes_per_pixel or 0, batch.nbytes / (unit.samples * unit.lq_size**2)
         )
         self.received.append(batch)
+
+    def gather(self, wanted: int, lq_size: int, receive: Callable[[], Batch | None]) -> int:
+        """Receive until `wanted` samples are there, or as many as there are before one of another
+        size; how many. Nothing is handed out yet.
+
+        Args:
+            wanted: samples of a batch.
+            lq_size: the present side of the crops; larger ones will be cropped to it.
+            receive: waits for the next unit.
+
+        Raises:
+            DataError: as `receive` and `arrived` raise it.
+        """
+        samples = 0
+        present_size = 0
+        for place in range(wanted + 1):
+            while place == len(self.received):
+                self.arrived(receive())
+            part = self.received[place]
+            part_size = min(part.lq_size, lq_size)
+            if samples and part_size != present_size:
+                return samples
+            present_size = part_size
+            samples += len(part)
+            if samples >= wanted:
+                break
+        return wanted
 
     def take(self, samples: int, lq_size: int) -> Batch:
         """The first samples of `received` as one batch; larger crops are cropped to `lq_size`."""

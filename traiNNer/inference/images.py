@@ -6,7 +6,8 @@ import logging
 import time
 from pathlib import Path
 
-from traiNNer.data import PairedImageDataset, SingleImageDataset, eval_batches
+from traiNNer.data import eval_batches
+from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.progress import ProgressBar
 from traiNNer.engine.scoring import (
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def upscale_images(
     name: str,
-    dataset: SingleImageDataset | PairedImageDataset,
+    dataset: EvalSet,
     network: RunningNetwork,
     options: TestOptions,
     folder: Path,

@@ -13,14 +13,13 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from traiNNer.data import PairedVideoDataset, SceneStream, SingleVideoDataset
+from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.scoring import Judge, Metric, build_metrics, free_name, require_sizes
-from traiNNer.engine.setup import is_video
 from traiNNer.inference.background import Behind, read_ahead
 from traiNNer.inference.network import RunningNetwork
 from traiNNer.inference.outputs import Put, becomes_video, open_output
@@ -40,7 +39,7 @@ VideoDataset = SingleVideoDataset | PairedVideoDataset
 
 
 def check_datasets(
-    datasets: Mapping[str, Any], network: RunningNetwork, options: TestOptions
+    datasets: Mapping[str, EvalSet], network: RunningNetwork, options: TestOptions
 ) -> None:
     """Refuse what cannot be done, before anything is.
 
@@ -49,7 +48,7 @@ def check_datasets(
         DataError: if PyAV or its encoder are missing.
     """
     for name, dataset in datasets.items():
-        if is_video(dataset):
+        if isinstance(dataset, VideoDataset):
             if options.val.save_img and _makes_videos(dataset, options):
                 require_encoder(options.val.video_codec)
         elif network.facts.temporal:
