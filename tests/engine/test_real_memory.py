@@ -18,9 +18,11 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="limits and peaks are read as Linux tells them"
 )
 
-LIMITED = """
+# train.py with a part of the test's own, in a process of its own.
+WITH_A_PART = """
 import resource, sys
 sys.path.insert(0, {root!r})
+import torch
 import train
 from traiNNer.engine import session
 from traiNNer.engine.command_line import run_plainly
@@ -28,24 +30,35 @@ from traiNNer.engine.logs import setup_logging
 from traiNNer.engine.part import Part
 from traiNNer.engine.preparation import prepared
 
+{part}
 
-class Limit(Part):
+def run_it():
+    with prepared(train.make_request(train.parse_arguments(sys.argv[1:]))) as job:
+        return session.train(job, more_parts=[Own()])
+
+
+setup_logging()
+sys.exit(run_plainly(run_it))
+"""
+
+LIMITED = """
+class Own(Part):
     name = "limit"
 
     def start(self, run):
         lines = open("/proc/self/status").read().splitlines()
         data = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
         resource.setrlimit(resource.RLIMIT_DATA, (data + {room}, resource.RLIM_INFINITY))
-
-
-def limited():
-    with prepared(train.make_request(train.parse_arguments(sys.argv[1:]))) as job:
-        return session.train(job, more_parts=[Limit()])
-
-
-setup_logging()
-sys.exit(run_plainly(limited))
 """
+
+
+def script_with(folder: Path, part: str) -> Path:
+    """A script that does what train.py does, with the class `Own` of this text as a further
+    part.
+    """
+    script = folder / "with_a_part.py"
+    script.write_text(WITH_A_PART.format(root=str(ROOT), part=part))
+    return script
 
 
 def start(options: dict[str, Any], script: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -77,9 +90,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     options["train"]["total_iter"] = 40
     options["val"] = {"val_freq": 40}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 40}
-    script = tmp_path / "limited.py"
-    script.write_text(LIMITED.format(root=str(ROOT), room=250 * 2**20))
-    process = start(options, script)
+    process = start(options, script_with(tmp_path, LIMITED.format(room=250 * 2**20)))
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-3000:]
     assert "out of memory in the generator" in output
@@ -130,22 +141,13 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
 
 
 HALVED = """
-import sys
-sys.path.insert(0, {root!r})
-import torch
-import train
-from traiNNer.engine.memory_fit import MemoryFit
+class Own(Part):
+    name = "halving"
 
-after_step = MemoryFit.after_step
-
-def halved(fit, step):
-    after_step(fit, step)
-    if fit.model.iteration == 80:  # as if another program took half of the card
-        held = torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1]
-        torch.cuda.set_per_process_memory_fraction(0.5 * held)
-
-MemoryFit.after_step = halved
-sys.exit(train.main(sys.argv[1:]))
+    def after_step(self, run, result):
+        if result.iteration == 80:  # as if another program took half of the card
+            held = torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1]
+            torch.cuda.set_per_process_memory_fraction(0.5 * held)
 """
 
 
@@ -180,9 +182,7 @@ def test_a_card_is_filled_to_the_target_of_its_limit(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_card_that_is_taken_away_costs_a_repeat(tmp_path: Path) -> None:
-    script = tmp_path / "halved.py"
-    script.write_text(HALVED.format(root=str(ROOT)))
-    process = start(gpu_options(tmp_path), script)
+    process = start(gpu_options(tmp_path), script_with(tmp_path, HALVED))
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
     assert "out of memory in the generator" in output

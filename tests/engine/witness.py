@@ -45,9 +45,8 @@ class Witness(Part):
             self.memory.step(shape)
 
 
-def card(largest: Shape, frames: int = 1, **settings: object) -> CardModel:
+def card(largest: Shape, frames: int = 1, persistent: float = 2e8, **settings: object) -> CardModel:
     """A card that is 85 % full at about `largest`."""
-    persistent = 2e8
     per_pixel = 1e5
     total = int((persistent + per_pixel * largest.pixels(frames)) / 0.85)
     return CardModel(total, persistent, per_pixel, frames=frames, **settings)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
 from traiNNer.models import BaseModel, Network, Role, StepResult
 from traiNNer.options.loading import changed_options, options_hash
-from traiNNer.options.schema import TrainingOptions
+from traiNNer.options.schema import NetworkOptions, TrainingOptions
 from traiNNer.utils.errors import CheckpointError, DiskError, TrainingError
 from traiNNer.utils.files import write_atomic
 
@@ -159,10 +159,13 @@ class Checkpoints(Part):
 
     def metadata(self, network: Network, iteration: int) -> dict[str, str]:
         """What a weights file says about itself; all values are text, as safetensors wants."""
-        section = getattr(self.options, network.section)
-        return {
-            "arch": section.type,
-            "parameters": json.dumps(section.params),
+        # A recipe may build a network that no section of the options describes.
+        described: NetworkOptions | None = getattr(self.options, network.section, None)
+        architecture: dict[str, str] = {}
+        if described is not None:
+            architecture["arch"] = described.type
+            architecture["parameters"] = json.dumps(described.params)
+        return architecture | {
             "scale": str(self.options.scale),
             "iteration": str(iteration),
             "ema": str(network.role is Role.AVERAGE).lower(),
@@ -284,7 +287,14 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path} is damaged or no training state ({type(error).__name__}); delete it to go on "
             "from the one before, or name another with path.resume_state"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
+    found = state.get("format") if isinstance(state, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        raise CheckpointError(
+            f"{path} is a state of format {found}, and this version reads format {FORMAT}: go on "
+            "with the version that wrote it, or start anew from its weights with "
+            "path.pretrain_network_g"
+        )
+    if found is None or not state.keys() >= KEYS:
         raise CheckpointError(
             f"{path} is no training state of this program (weights go to path.pretrain_network_g)"
         )

@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED
-from traiNNer.utils.device import Runtime, autocast_dtype, choose_device, configure_backends
+from traiNNer.utils.device import (
+    Runtime,
+    autocast_dtype,
+    choose_device,
+    configure_backends,
+    is_emulated,
+)
 from traiNNer.utils.errors import OptionsError, TraiNNerError
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
@@ -115,4 +121,11 @@ def make_runtime(
         raise OptionsError(f"num_gpu = {num_gpu}: {error}; set num_gpu: auto or 0") from error
     configure_backends(deterministic=deterministic, fast_matmul=fast_matmul)
     amp_dtype = autocast_dtype(use_amp=use_amp, amp_bf16=amp_bf16)
+    if amp_dtype is not None and is_emulated(device, amp_dtype):
+        log.warning(
+            "use_amp: not on this CPU, which has no arithmetic in %s and would be about ten times "
+            "slower with it; computes in fp32",
+            Runtime(device, amp_dtype).precision,
+        )
+        amp_dtype = None
     return Runtime(device, amp_dtype, use_channels_last, use_compile)

@@ -120,11 +120,15 @@ class MemoryFit(Part):
         self._reading: MemoryReading | None = None
         self._last_shape: Shape | None = None
         self._failures = 0
+        self._searching = False
 
     def start(self, run: Run) -> None:
         """Begin at the shape that the automations want, and have every attempt measured."""
         run.memory = self.memory
         run.recipe.runner.memory = self.memory
+        # A resumed run enters a shape that it knows, in a process that has not chosen its kernels:
+        # cuDNN's searches take memory that no later step does.
+        self._searching = run.iteration > 0 and run.recipe.runtime.device.type == "cuda"
         shape = self.automations.before_training()
         if shape is not None:
             run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)
@@ -142,8 +146,10 @@ class MemoryFit(Part):
             decision = self.automations.after_out_of_memory(failed, result.shape)
         else:
             self._reading = result.reading
-            report = StepReport(result.iteration, result.shape, result.reading)
+            settled = not self._searching
+            report = StepReport(result.iteration, result.shape, result.reading, settled)
             decision = self.automations.after_step(report)
+        self._searching = False
         is_eventful = decision is not None or bool(retries) or result.iteration <= FIRST
         if is_eventful or run.is_due(run.options.logger.print_freq):
             self._remember(result)
