@@ -5,6 +5,7 @@ other.
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from tests.support import ROOT
@@ -59,8 +60,27 @@ def violations(package: Path) -> list[str]:
     return wrong
 
 
+def drawn_floors(page: str) -> dict[str, int]:
+    """The rooms of the page's picture, with their floors."""
+    picture = page.split("## Floors")[1].split("```")[1]
+    floors: dict[str, int] = {}
+    for line in picture.strip().splitlines():
+        floor, rooms = line.split(maxsplit=1)
+        floors |= {room: int(floor) for room in re.findall(r"(\w+)/", rooms)}
+    return floors
+
+
 def test_floors() -> None:
     assert violations(ROOT / "traiNNer") == []
+
+
+def test_the_picture_is_the_real_one() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert drawn_floors(page) == FLOORS
+    assert FLOORS.keys() == {path.parent.name for path in ROOT.glob("traiNNer/*/__init__.py")}
+    named = re.findall(r"(?<![\w/])((?!tests)\w+/\w+\.py)", page)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "traiNNer" / name).exists()] == []
 
 
 def test_the_test_sees_a_violation(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ decision is the same.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -215,3 +216,35 @@ def test_every_move_after_a_resume_is_that_of_the_straight_run() -> None:
     assert resumes >= 2000
     assert moves > 6 * CARDS
     assert failures > CARDS
+
+
+def drive(
+    automation: DynamicBatchAndPatchSizeOptimizer, memory: SimulatedMemory, steps: int
+) -> list[Decision]:
+    """The moves of so many steps."""
+    moves: list[Decision] = []
+    for number in range(1, steps + 1):
+        memory.start_window()
+        memory.step(automation.shape)
+        decision = automation.after_step(StepReport(number, automation.shape, memory.read()))
+        moves += [] if decision is None else [decision]
+    return moves
+
+
+def test_another_process_is_no_reason_to_leave_a_shape_that_was_right() -> None:
+    total = GIB
+    context = AutomationContext(ShapeBounds(8, 64, 1), Shape(16, 2), total)
+    for largest in range(20, 40):
+        card = CardModel(total, 0.3 * total, 0.55 * total / (64 * 64 * largest))
+        former = alone(context)
+        assert drive(former, SimulatedMemory(card), 200)
+        state = json.loads(json.dumps(former.state_dict()))
+        for difference in (-0.02, -0.006, 0.006, 0.01):
+            other = dataclasses.replace(card, persistent=card.persistent + difference * total)
+            resumed = alone(context)
+            resumed.load_state_dict(state)
+            assert resumed.before_training(resumed=True) == former.shape
+            assert drive(resumed, SimulatedMemory(other), 100) == [], (largest, difference)
+        # What is more than a process differs by is looked at as ever.
+        freed = dataclasses.replace(card, persistent=0.2 * total)
+        assert drive(resumed, SimulatedMemory(freed), 100), largest

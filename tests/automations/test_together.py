@@ -67,7 +67,7 @@ class Wish(Automation):
         self.later = later or {}
         self.told: list[Shape] = []
 
-    def before_training(self) -> Shape | None:
+    def before_training(self, *, resumed: bool = False) -> Shape | None:
         return self.shape
 
     def after_step(self, report: StepReport) -> Decision | None:

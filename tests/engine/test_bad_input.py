@@ -516,8 +516,13 @@ def test_the_ecosystem_s_checkpoints_can_be_tested(options: dict[str, Any]) -> N
         ("training_states/6.state", lambda p: p.write_bytes(b""), "damaged or no training state"),
         (
             "training_states/6.state",
-            lambda p: torch.save({"format": 1}, p),
+            lambda p: torch.save({"format": 2}, p),
             "no training state of this program",
+        ),
+        (
+            "training_states/6.state",
+            lambda p: torch.save({"format": 1}, p),
+            "is a state of format 1, and this version reads format 2",
         ),
         ("models/net_g_6.safetensors", truncate, "net_g_6.safetensors cannot be read"),
         ("models/net_g_6.safetensors", Path.unlink, "net_g_6.safetensors does not exist"),

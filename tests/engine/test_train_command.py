@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +252,46 @@ def test_a_kill_at_a_random_moment_costs_nothing_but_time(
     assert list(states.glob("*.state"))
     assert run(options, "--name", "killed", "--auto_resume") == 0
     assert_same_weights("whole", "killed", 40)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="what a process holds is read as Linux tells it"
+)
+def test_a_run_whose_sizes_have_settled_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """The memory is real, and so are the processes: the second one begins with what a kill at
+    iteration 40 leaves.
+    """
+    imports = "import psutil, traiNNer.engine.session; print(psutil.Process().memory_info().rss)"
+    held = subprocess.check_output([sys.executable, "-c", imports], cwd=ROOT, text=True)
+    options = long_options(small_options(make_pairs(tmp_path / "data", lq_size=64)), workers=1)
+    options["vram_limit_gib"] = (int(held) + 420 * 2**20) / 2**30
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+    }
+    options["network_g"] = {"type": "compact", "num_feat": 32, "num_conv": 4}
+    options["train"]["total_iter"] = 50
+    options["val"] = {"val_enabled": False}
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 10, "keep_last": 5}
+    path = str(write_options(Path("o.yml"), options))
+    whole = run_command("train.py", "-opt", path, "--name", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+
+    experiments = Path("experiments")
+    shutil.copytree(experiments / "whole", experiments / "killed")
+    (experiments / "killed" / "training_states" / "50.state").unlink()
+    resumed = run_command(
+        "train.py", "-opt", path, "--name", "killed", "--auto_resume", cwd=tmp_path
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    move = re.compile(r"lq_size \d+, batch \d+ -> ")
+    lines = whole.stderr.splitlines()
+    at_forty = next(number for number, line in enumerate(lines) if "40/50" in line)
+    assert move.search("\n".join(lines[:at_forty])), "the automation was at work"
+    assert not move.search("\n".join(lines[at_forty:])), "its sizes had settled"
+    assert not move.search(resumed.stderr)
+    assert_same_weights("whole", "killed", 50)
+    assert_same_state("whole", "killed", 50)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

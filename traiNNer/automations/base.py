@@ -98,9 +98,13 @@ class Automation:
         """One line for the log at the start of a run."""
         return type(self).__name__
 
-    def before_training(self) -> Shape | None:
+    def before_training(self, *, resumed: bool = False) -> Shape | None:  # noqa: ARG002
         """The shape to begin with, or after `load_state_dict` to go on with; None leaves what the
         options say.
+
+        Args:
+            resumed: the run goes on in another process than that of the state, which does not hold
+                exactly what the former one did.
         """
         return None
 

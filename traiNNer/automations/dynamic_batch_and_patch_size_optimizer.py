@@ -117,8 +117,12 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             f"beginning with {self.shape}"
         )
 
-    def before_training(self) -> Shape:
+    def before_training(self, *, resumed: bool = False) -> Shape:
         """The smallest shape, or the one that a checkpoint proved."""
+        last = self._window.last
+        if resumed and last is not None and self.shape == self._window.entered:
+            # Where the run had arrived the shape is right: another process is no reason to move.
+            self._pace.stays |= self.target.holds(last.used_share, wide=False)
         return self.shape
 
     def after_step(self, report: StepReport) -> Decision | None:

@@ -47,6 +47,7 @@ class Pace:
 
     Attributes:
         arrived: use has been within the band since the run began.
+        stays: it had arrived at the present shape in another process than this one.
         beyond: windows in a row outside it.
         moves: the last ones as (window, 1 for growth and -1 for less).
         held_until: no growth before this window.
@@ -58,6 +59,7 @@ class Pace:
     """
 
     arrived: bool = False
+    stays: bool = False
     beyond: int = 0
     moves: list[tuple[int, int]] = field(default_factory=list)
     held_until: int = 0
@@ -93,6 +95,10 @@ class Pace:
 
     def trades_now(self, now: int) -> bool:
         """Whether batch may be exchanged for patch."""
+        if self.stays and self.trade.failures:
+            # What found nothing in the former process might find something in what this one holds
+            # less, and that is no room.
+            return False
         return self.trades < TRADES and now >= max(self.held_until, self.trade.until)
 
     def no_trade(self, now: int) -> None:
@@ -102,6 +108,7 @@ class Pace:
     def moved(self, now: int, *, grows: bool) -> None:
         """Note a move. Too much up and down is held, for longer each time."""
         self.beyond = 0
+        self.stays = False
         self.look_anew()
         self.moves = [*self.moves, (now, 1 if grows else -1)][-MOVES_KEPT:]
         recent = [direction for window, direction in self.moves if now - window <= REVERSAL_MEMORY]

@@ -40,7 +40,7 @@ class Rules:
         if target.alarming(reading):
             return self.escape(present, reading)
         used = reading.used_share
-        if target.low <= used <= target.high:
+        if target.holds(used, wide=self.pace.stays):
             self.pace.inside()
             larger = self._larger_patch(present)
             if larger is not None:
@@ -49,7 +49,7 @@ class Rules:
         # one window outside may be noise or a guest on the card
         if not self.pace.outside():
             return Choice(None)
-        return self._grow(present, used) if used < target.low else self._shrink(present, used)
+        return self._grow(present, used) if used < target.share else self._shrink(present, used)
 
     def choose_beside(self, present: Shape, wish: Shape, reading: MemoryReading) -> Choice:
         """What it asks for while another automation's shape, `present`, is in force.

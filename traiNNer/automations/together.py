@@ -71,9 +71,13 @@ class Automations:
         """One line for each."""
         return "\n".join(f"{name}: {part.describe()}" for name, part in self._parts.items())
 
-    def before_training(self) -> Shape | None:
-        """The shape to begin or to resume with; None leaves what the options say."""
-        self._begin()
+    def before_training(self, *, resumed: bool = False) -> Shape | None:
+        """The shape to begin or to resume with; None leaves what the options say.
+
+        Args:
+            resumed: the run goes on in another process than that of the state.
+        """
+        self._begin(resumed=resumed)
         asked = bool(self._wishes) or self._shape != self._context.start
         return self._shape if asked else None
 
@@ -142,12 +146,12 @@ class Automations:
         self._decider = str(state["decider"])
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, *, resumed: bool = False) -> None:
         """Ask everyone for the shape to begin or to go on with."""
         for name, part in self._parts.items():
             # what the part itself says goes before a wish from a checkpoint: on another card it has
             # found another shape
-            shape = part.before_training()
+            shape = part.before_training(resumed=resumed)
             if shape is not None:
                 self._wishes[name] = shape
         self._allowed = ()  # tell the bounds anew: a state may have been loaded

@@ -128,8 +128,9 @@ class MemoryFit(Part):
         run.recipe.runner.memory = self.memory
         # A resumed run enters a shape that it knows, in a process that has not chosen its kernels:
         # cuDNN's searches take memory that no later step does.
-        self._searching = run.iteration > 0 and run.recipe.runtime.device.type == "cuda"
-        shape = self.automations.before_training()
+        resumed = run.iteration > 0
+        self._searching = resumed and run.recipe.runtime.device.type == "cuda"
+        shape = self.automations.before_training(resumed=resumed)
         if shape is not None:
             run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)
             log.info("begins with %s", shape)
