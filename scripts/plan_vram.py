@@ -159,15 +159,15 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
 def notes(plan: MemoryPlan) -> list[str]:
     """What a reader has to know beside the figures."""
     options = plan.options
-    found = [plan.images.note] if plan.images.note else []
+    texts = [plan.images.note] if plan.images.note else []
     if options.use_compile:
-        found.append("use_compile is left out of the account: the plan is of the network as it is")
-    found.append(
+        texts.append("use_compile is left out of the account: the plan is of the network as it is")
+    texts.append(
         "CUDA GiB is an assumption about the context; workspaces of convolutions, what the "
         "allocator holds in reserve and other programs come on top. The automation measures all of "
         "these while it trains."
     )
-    return found
+    return texts
 
 
 def precision(plan: MemoryPlan) -> str:

@@ -89,11 +89,16 @@ class Contestant:
         network: in evaluation mode, on the CPU, in float32.
         frames: uint8 on the CPU: `(1, 3, H, W)`, or `(1, T, 3, H, W)` for a network that takes
             clips.
-        made: frames that one run makes.
+        outputs: frames that one run makes.
     """
 
     def __init__(
-        self, network: nn.Module, frames: Tensor, made: int, variant: Variant, device: torch.device
+        self,
+        network: nn.Module,
+        frames: Tensor,
+        outputs: int,
+        variant: Variant,
+        device: torch.device,
     ) -> None:
         self.runtime = Runtime(
             device, variant.dtype if variant.amp else None, variant.channels_last
@@ -103,7 +108,7 @@ class Contestant:
         if variant.compile:
             self.network = torch.compile(network)
         self.frames = frames.pin_memory() if device.type == "cuda" else frames
-        self.made = made
+        self.outputs = outputs
 
     def load(self) -> Tensor:
         """The frames on the device, in [0, 1]."""
@@ -129,7 +134,7 @@ class Contestant:
         while time.perf_counter() < end or not whole:
             whole.append(self._timed(self.play))
             alone.append(self._timed(lambda: self._forward(loaded)))
-        return statistics.median(whole) / self.made, statistics.median(alone) / self.made
+        return statistics.median(whole) / self.outputs, statistics.median(alone) / self.outputs
 
     def _forward(self, frames: Tensor) -> Tensor:
         with self.runtime.autocast():
@@ -214,13 +219,13 @@ def measure(
 ) -> list[list[str]]:
     """A row of the table for each variant of a network at a size."""
     name, parameters, spec = find(text)
-    frames, made = make_frames(spec, parameters, size)
+    frames, outputs = make_frames(spec, parameters, size)
 
     def contestant(variant: Variant) -> Contestant:
         return Contestant(
             build_network(name, scale=arguments.scale, **parameters).eval(),
             frames,
-            made,
+            outputs,
             variant,
             device,
         )
@@ -229,10 +234,10 @@ def measure(
         variant: [] for variant in arguments.variants
     }
     memory: dict[Variant, int | None] = {}
-    said: dict[Variant, str] = {}
+    failures: dict[Variant, str] = {}
     for turn in range(arguments.rounds):
         for variant in arguments.variants if turn % 2 else reversed(arguments.variants):
-            if variant in said:
+            if variant in failures:
                 continue
             try:
                 running, peak = peaks.of(lambda variant=variant: contestant(variant))
@@ -240,7 +245,7 @@ def measure(
                 times[variant].append(running.seconds(arguments.seconds))
             except (RuntimeError, MemoryError) as error:
                 full = is_out_of_memory(error)
-                said[variant] = (
+                failures[variant] = (
                     "out of memory" if full else f"fails: {str(error).strip().splitlines()[0][:80]}"
                 )
             running = None
@@ -248,14 +253,14 @@ def measure(
     first = times[arguments.variants[0]]
     for variant in arguments.variants:
         cells = [text, f"{size[0]}x{size[1]}", variant.name]
-        if variant in said:
-            rows.append([*cells, said[variant], "", "", ""])
+        if variant in failures:
+            rows.append([*cells, failures[variant], "", "", ""])
             continue
         whole, alone = (statistics.median(values) for values in zip(*times[variant], strict=True))
         ratio = f"{statistics.median(seconds for seconds, _ in first) / whole:.2f}" if first else ""
         peak = memory[variant]
-        taken = "unknown" if peak is None else f"{peak / 2**20:.0f}"
-        rows.append([*cells, f"{1 / whole:.3g}", f"{1 / alone:.3g}", ratio, taken])
+        mebibytes = "unknown" if peak is None else f"{peak / 2**20:.0f}"
+        rows.append([*cells, f"{1 / whole:.3g}", f"{1 / alone:.3g}", ratio, mebibytes])
     return rows
 
 

@@ -151,14 +151,14 @@ def run(options: dict[str, Any], folder: Path, steps: int) -> float:
 
 
 def scores(folder: Path) -> dict[str, float]:
-    """Of the last validation."""
+    """The scores of the last validation."""
     events = EventAccumulator(str(folder / "tb" / "gain"), size_guidance={"scalars": 0}).Reload()
     return {name: events.Scalars(f"val/val/{name}")[-1].value for name in JUDGED}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Of one run."""
+    """What one run came to."""
 
     steps: int
     step_s: float

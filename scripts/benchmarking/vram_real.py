@@ -293,23 +293,23 @@ def main(argv: list[str] | None = None) -> int:
                     else psutil.virtual_memory().total
                 )
                 total = limit * GIB if limit else whole
-                found = judge(log, curves, watcher, total)
+                outcome = judge(log, curves, watcher, total)
                 table.add_row(
                     kind,
                     NETWORKS[kind][0],
                     f"{total / GIB:.1f}",
-                    "{:.0f} x {:.0f}".format(*found["start"]),
-                    "{:.0f} x {:.0f}".format(*found["end"]),
-                    str(found["moves"]),
-                    "-" if found["arrived"] is None else str(found["arrived"] + 1),
-                    f"{found['used']:.1f}",
-                    f"{found['driver']:.1f}",
-                    f"{100 * found['late']:.1f} ({100 * found['worst']:.1f})",
-                    str(found["ooms"]),
-                    f"{slow:.1f} -> {found['samples']:.1f}",
-                    f"{slow_px:.3f} -> {found['pixels']:.3f}",
+                    "{:.0f} x {:.0f}".format(*outcome["start"]),
+                    "{:.0f} x {:.0f}".format(*outcome["end"]),
+                    str(outcome["moves"]),
+                    "-" if outcome["arrived"] is None else str(outcome["arrived"] + 1),
+                    f"{outcome['used']:.1f}",
+                    f"{outcome['driver']:.1f}",
+                    f"{100 * outcome['late']:.1f} ({100 * outcome['worst']:.1f})",
+                    str(outcome["ooms"]),
+                    f"{slow:.1f} -> {outcome['samples']:.1f}",
+                    f"{slow_px:.3f} -> {outcome['pixels']:.3f}",
                 )
-                console.print(f"{kind}: {found}", highlight=False)
+                console.print(f"{kind}: {outcome}", highlight=False)
     console.print(table)
     return 0
 

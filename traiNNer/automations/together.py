@@ -78,8 +78,8 @@ class Automations:
             resumed: the run goes on in another process than that of the state.
         """
         self._begin(resumed=resumed)
-        asked = bool(self._wishes) or self._shape != self._context.start
-        return self._shape if asked else None
+        has_wish = bool(self._wishes) or self._shape != self._context.start
+        return self._shape if has_wish else None
 
     def after_step(self, report: StepReport) -> Decision | None:
         """After every change of the weights. A decision takes effect from the next batch on.

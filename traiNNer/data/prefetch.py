@@ -52,8 +52,8 @@ class Prefetch:
 
     @property
     def bytes_under_way(self) -> float:
-        """Of the samples that were asked for and have not arrived; 0 while the size of a sample is
-        unknown.
+        """Bytes of the samples that were asked for and have not arrived; 0 while the size of a
+        sample is unknown.
         """
         return (self._bytes_per_pixel or 0) * sum(
             unit.samples * unit.lq_size**2 for unit in self._under_way()

@@ -147,7 +147,7 @@ def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
     Raises:
         DiskError: if one cannot be renamed.
     """
-    said: list[str] = []
+    notes: list[str] = []
     for state in folders.states.glob("*.state"):
         if (
             state.stem.isdigit()
@@ -161,11 +161,11 @@ def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
                 raise DiskError(
                     f"cannot rename {state} to {target}: {error.strerror or error}"
                 ) from error
-            said.append(
+            notes.append(
                 f"{state} is later than {resume_from.name}, where this run goes on: kept as "
                 f"{target.name}"
             )
-    return said
+    return notes
 
 
 def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) -> list[str]:
@@ -190,7 +190,7 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
                 "the data, or choose another --name, or go on with the former run with "
                 "--auto_resume"
             )
-    said: list[str] = []
+    notes: list[str] = []
     for folder in (folders.root, folders.tensorboard):
         if not folder.exists():
             continue
@@ -201,8 +201,8 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
             raise DiskError(
                 f"cannot move the former run {folder} to {target}: {error.strerror or error}"
             ) from error
-        said.append(
+        notes.append(
             f"{folder} held a former run: moved to {target} (--auto_resume would have gone on with "
             "it)"
         )
-    return said
+    return notes

@@ -84,8 +84,8 @@ def compare_with_bicubic(
             (bicubic_scores, bicubic, judges[0]),
             (network_scores, sr, judges[1]),
         ):
-            own = judge(picture, gt, batch.lq_paths[0], frame=is_clip(batch))
-            scores.append(ImageScore(image_name(batch), own, scene_of(batch)))
+            values = judge(picture, gt, batch.lq_paths[0], frame=is_clip(batch))
+            scores.append(ImageScore(image_name(batch), values, scene_of(batch)))
         if len(rows) < MAX_ROWS:
             pictures = {
                 "LQ": resize(lq, (height, width), mode="nearest"),

@@ -50,19 +50,19 @@ class ValidationResult:
         for image in self.images:
             if image.scene:
                 by_scene.setdefault(image.scene, []).append(image)
-        taken: set[str] = set()
+        names: set[str] = set()
         return {
-            free_name(Path(scene).name, taken): _means(images) for scene, images in by_scene.items()
+            free_name(Path(scene).name, names): _means(images) for scene, images in by_scene.items()
         }
 
 
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
     labels = dict.fromkeys(label for image in images for label in image.scores)
-    found = {
-        label: [image.scores[label] for image in images if label in image.scores]
-        for label in labels
-    }
-    return {label: sum(scores) / len(scores) for label, scores in found.items()}
+    means: dict[str, float] = {}
+    for label in labels:
+        scores = [image.scores[label] for image in images if label in image.scores]
+        means[label] = sum(scores) / len(scores)
+    return means
 
 
 def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str, Metric]:
@@ -108,16 +108,16 @@ def middle_frame(clip: Tensor) -> Tensor:
     return clip[:, clip.shape[1] // 2] if clip.ndim == 5 else clip
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """`name`, or with a number where it is taken (a.png and sub/a.png); it is taken from then
-    on.
+def free_name(name: str, names_in_use: set[str]) -> str:
+    """`name`, or with a number where it is in use (a.png and sub/a.png); it is added to those in
+    use.
     """
     candidate = name
     number = 1
-    while candidate in taken:
+    while candidate in names_in_use:
         number += 1
         candidate = f"{name}_{number}"
-    taken.add(candidate)
+    names_in_use.add(candidate)
     return candidate
 
 

@@ -173,8 +173,8 @@ class BaseModel:
         factor = 1.0
         if train.warmup_iter > 0:
             factor = min(1.0, self.iteration / train.warmup_iter)
-        asked = data.batch_size_per_gpu * data.accum_iter
-        return factor * learning_rate_scale(train.lr_scaling, samples / asked)
+        configured = data.batch_size_per_gpu * data.accum_iter
+        return factor * learning_rate_scale(train.lr_scaling, samples / configured)
 
     # -- the sizes of the batches ------------------------------------------------------------------
 

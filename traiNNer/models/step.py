@@ -70,7 +70,7 @@ class StepResult:
 
     @property
     def shape(self) -> Shape:
-        """Of the largest tensor that entered a trained network: what is reported is what was
+        """That of the largest tensor that entered a trained network: what is reported is what was
         received.
         """
         return max((phase.shape for phase in self.phases.values()), key=Shape.pixels)

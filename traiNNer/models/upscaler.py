@@ -85,14 +85,15 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                said = str(error).strip().splitlines()[0][:200]
+                complaint = str(error).strip().splitlines()[0][:200]
             release_memory(
                 self.runtime.device
             )  # outside the except block, whose frames hold the attempt's tensors
-            self._lower_tile(max(lq.shape[-2:]), said)
+            self._lower_tile(max(lq.shape[-2:]), complaint)
 
     def _forward(self, network: nn.Module, lq: Tensor) -> Tensor:
-        made: list[int] = []  # the dimensions of an output between batch and height
+        # The dimensions of an output between batch and height.
+        inner: list[int] = []
 
         def forward(tile: Tensor) -> Tensor:
             tile = tile.unflatten(1, lq.shape[1:-2]) if lq.ndim == 5 else tile
@@ -103,7 +104,7 @@ class Upscaler:
             )
             with self.runtime.autocast():
                 result = network(tile).float()
-            made[:] = result.shape[1:-2]
+            inner[:] = result.shape[1:-2]
             return result.flatten(1, -3)
 
         settings = self.settings
@@ -117,21 +118,21 @@ class Upscaler:
             min_size=settings.min_size,
             device=self.runtime.device,
         )
-        return result.unflatten(1, made) if len(made) > 1 else result
+        return result.unflatten(1, inner) if len(inner) > 1 else result
 
-    def _lower_tile(self, longest_side: int, said: str) -> None:
+    def _lower_tile(self, longest_side: int, complaint: str) -> None:
         multiple = self.settings.size_multiple
         smallest = self.settings.smallest_tile
         present = min(self.tile_size or longest_side, longest_side)
         if present <= smallest:
             raise SmallestTileError(
                 f"an image in tiles of {present} LQ pixels does not fit into the memory of "
-                f"{self.runtime.device} ({said}). What helps: use_amp: true, ending other programs "
-                "that use the memory, smaller images"
+                f"{self.runtime.device} ({complaint}). What helps: use_amp: true, ending other "
+                "programs that use the memory, smaller images"
             )
         self.tile_size = max(smallest, round_down(present // 2, multiple))
         log.warning(
             "out of memory at an image of %d LQ pixels: tiles of %d from now on; set val.tile_size "
             "to begin so (%s)",
-            present, self.tile_size, said,
+            present, self.tile_size, complaint,
         )  # fmt: skip

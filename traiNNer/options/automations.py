@@ -66,11 +66,11 @@ class TrainingAutomations(Section):
     @property
     def active(self) -> dict[str, dict[str, Any]]:
         """The parameters of the automations that take part, by name."""
-        given: dict[str, dict[str, Any]] = (
+        sections: dict[str, dict[str, Any]] = (
             dict(self.__pydantic_extra__ or {}) if self.enabled else {}
         )
         return {
             name: parameters
-            for name, parameters in given.items()
+            for name, parameters in sections.items()
             if parameters.get("enabled", True)
         }

@@ -1,4 +1,4 @@
-"""Which shapes fit on which card, reckoned before a run and without a GPU.
+"""Which shapes fit on which card, worked out before a run and without a GPU.
 
 The steps are those of `step_memory`: the real recipe on tensors without memory. A few shapes teach
 the memory model that the automation uses too, the automation's own search picks the shape for a
@@ -57,7 +57,7 @@ class CardPlan:
 
     Attributes:
         card: bytes.
-        context: bytes that are reckoned as taken by CUDA's context.
+        context: bytes that CUDA's context is assumed to take.
         shape: the shape at the target, or the smallest one where that is above it; None if no step
             fits at all.
         step: bytes that tensors take at the peak of a step at `shape` (of the smallest shape, where
@@ -133,11 +133,11 @@ class MemoryPlan:
         Raises:
             OptionsError: for parameters that network or images cannot serve.
         """
-        given: dict[str, Any] = (self.options.training_automations.model_extra or {}).get(
+        parameters: dict[str, Any] = (self.options.training_automations.model_extra or {}).get(
             AUTOMATION, {}
         )
         context = AutomationContext(self.network, self.start, total)
-        return DynamicBatchAndPatchSizeOptimizer(context, **given)
+        return DynamicBatchAndPatchSizeOptimizer(context, **parameters)
 
     def track(self, shape: Shape) -> StepMemory:
         """The memory of a step at `shape`."""
@@ -166,17 +166,17 @@ def find_images(options: TrainingOptions, largest_lq_size: int | None = None) ->
         return Images(largest_lq_size, "--largest-lq")
     missing = [str(root) for root in data_roots(section) if not root.is_dir()]
     if missing:
-        given = (
+        bound = (
             (options.training_automations.model_extra or {}).get(AUTOMATION, {}).get("max_lq_size")
         )
-        largest = given or max(ASSUMED_LARGEST_LQ, section.lq_size)
-        source = "by max_lq_size" if given else "as an assumption"
+        largest = bound or max(ASSUMED_LARGEST_LQ, section.lq_size)
+        source = "by max_lq_size" if bound else "as an assumption"
         note = (
             f"the training images are not on this machine ({', '.join(missing)}): lq_size is "
             f"bounded at {largest} {source}, not by them. --largest-lq says how large patches can "
             "be."
         )
-        return Images(largest, "max_lq_size" if given else "assumed", note)
+        return Images(largest, "max_lq_size" if bound else "assumed", note)
     dataset = section.entry(scale=options.scale, **section.params)
     dataset.require_lq_size(section.lq_size)
     return Images(DynamicDatasetWrapper(dataset, section.lq_size, options.scale).largest_lq_size)

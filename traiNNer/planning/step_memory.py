@@ -151,7 +151,7 @@ class StepTracker:
         return StepMemory(shape, tally.peak)
 
     def _gt_size(self, side: int) -> tuple[int, ...]:
-        """Of a sample: of a clip all frames, or the one in the middle alone."""
+        """Dimensions of a sample's GT: of a clip all frames, or the one in the middle alone."""
         size = sample_size(self._options, side)
         return size[-3:] if self._options.datasets.train.params.get("target") == "center" else size
 
@@ -174,10 +174,10 @@ class StepTracker:
                 with tally, cuda:
                     self._model.step([batch] * (1 + accumulates))
         except (RuntimeError, NotImplementedError, TypeError) as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            complaint = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OptionsError(
                 f"the memory of network '{options.network_g.type}' cannot be planned at {shape}: "
-                f"without the values of its tensors it does not run ({said[:200]})"
+                f"without the values of its tensors it does not run ({complaint[:200]})"
             ) from error
 
 
