@@ -66,14 +66,14 @@ def test_presets_train(name: str, tmp_path: Path) -> None:
     frames = 5 if own["extends"] == "base/clips.yml" else 1
     # Small, because the arithmetic of the networks is real, on two cores; but NAFNet's second size
     # has twice the pixels of its first, so little of the first may be anything else.
-    witness = Witness(card(Shape(32, 2), frames=frames, persistent=4e7))
+    witness = Witness(card(Shape(24, 2), frames=frames, persistent=2e7))
     path = ROOT / "options" / f"{name}.yml"
     arguments = [*roots_for(name, tmp_path, lq_size=48), "--set", "num_gpu=0"]
     assert run_training(path, *arguments, "--check", memory=witness.memory) == 0
-    arguments += ["--set", "train.total_iter=20"]
+    arguments += ["--set", "train.total_iter=14"]
     assert run_training(path, *arguments, memory=witness.memory, parts=[witness]) == 0
     log = Path(f"experiments/{name}/log/train.log").read_text()
-    assert "20/20" in log
+    assert "14/14" in log
     moves = re.findall(r"lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+)", log)
     assert moves, "the automation is at work"
     assert all(entered == reported for entered, reported in witness.reported)
@@ -110,7 +110,7 @@ def test_stream_and_realtime_land_in_the_same_band(name: str, frames: int, tmp_p
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the peak of a process is read as Linux tells it"
 )
-@pytest.mark.parametrize("name", ["realtime", "stream"])
+@pytest.mark.parametrize("name", [pytest.param("realtime", marks=pytest.mark.slow), "stream"])
 def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
     """The same on memory that is really there: what the run says of its last shape is what is seen
     from outside.

@@ -4,7 +4,7 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,18 @@ from traiNNer.utils.shape import Shape
 
 Capture = pytest.CaptureFixture[str]
 NETWORKS = ("net_g", "net_g_ema", "net_d")
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    """For these tests alone: the reference of the options lists what is registered."""
+    DATASETS.add("GtAlone", GtAlone)
+    RECIPES.add("TwoPhases", TwoPhases)
+    RECIPES.add("MadeLq", MadeLq)
+    yield
+    DATASETS.remove("GtAlone")
+    RECIPES.remove("TwoPhases")
+    RECIPES.remove("MadeLq")
 
 
 @pytest.fixture
@@ -156,13 +168,6 @@ class MadeLq(TwoPhases):
         return losses
 
 
-@pytest.fixture
-def registered() -> None:
-    for registry, name, kind in ((DATASETS, "GtAlone", GtAlone), (RECIPES, "MadeLq", MadeLq)):
-        if name not in registry:
-            registry.register(name)(kind)
-
-
 class Made(Part):
     """Holds what the recipe has prepared, step by step."""
 
@@ -189,7 +194,6 @@ def train_alone(options: dict[str, Any], *arguments: str, parts: Sequence[Part])
     assert run_training(options, *arguments, parts=parts) == 0
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_phases_repeats_workers_and_a_resume_see_the_same_lq(options: dict[str, Any]) -> None:
     options["val"] = {"val_enabled": False}

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from traiNNer.models import Chunk, Losses, Objective, RestorationModel, Role
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
-from traiNNer.utils.registry import RECIPES
 
 
 def build_critic() -> nn.Module:
@@ -17,7 +16,6 @@ def build_critic() -> nn.Module:
     )
 
 
-@RECIPES.register("TwoPhases")
 class TwoPhases(RestorationModel):
     """The generator makes a picture and is judged by pixels and by the critic; the critic tells
     the very same picture from GT.

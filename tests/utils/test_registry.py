@@ -57,3 +57,15 @@ def test_a_package_that_cannot_be_imported_is_tried_again(tmp_path: Path) -> Non
 
 def test_the_plain_recipe_is_registered() -> None:
     assert RECIPES["sr_model"] is SRModel
+
+
+def test_what_was_added_can_be_taken_out_again() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.add("one", 1, aliases=("uno",))
+    registry.add("two", 2)
+    registry.remove("one")
+    assert "one" not in registry
+    assert "uno" not in registry
+    assert list(registry) == ["two"]
+    registry.add("one", 1)
+    assert registry["one"] == 1

@@ -97,6 +97,12 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def remove(self, name: str) -> None:
+        """Take out an entry of this canonical name, for whoever needs one for a while only."""
+        del self._entries[name]
+        for spelling in [key for key, value in self._canonical.items() if value == name]:
+            del self._canonical[spelling]
+
     def _fill(self) -> None:
         if self._package is None:
             return
