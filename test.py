@@ -25,8 +25,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 wrong options, data or checkpoint, 130 interrupted, 1 anything
-    else.
+    """The exit code: 0 done, 2 wrong options, data or checkpoint (of single files, too, when the
+    others are done), 130 interrupted, 1 anything else.
     """
     arguments = parse_arguments(argv)
     # Imported late, so that --help and a mistyped argument are answered at once.
@@ -41,11 +41,13 @@ def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.setup import open_dataset
+    from traiNNer.inference.failures import Failures
     from traiNNer.inference.images import upscale_images
     from traiNNer.inference.network import RunningNetwork, open_network
     from traiNNer.inference.scenes import VideoDataset, check_datasets, upscale_scenes
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
+    from traiNNer.utils.problems import Problems
 
     options = load_options(TestOptions, arguments.opt, arguments.overrides, name=arguments.name)
     runtime = make_runtime(
@@ -58,18 +60,23 @@ def test(arguments: argparse.Namespace) -> int:
     )
     with timed("loaded the network"):
         network = RunningNetwork.start(open_network(options), options, runtime)
+    unusable = Problems()
     datasets = {
-        section.name or key: open_dataset(section, network.facts.scale)
+        section.name or key: open_dataset(section, network.facts.scale, unusable)
         for key, section in options.datasets.evaluated.items()
     }
     # All of them first: a mistake in the last one should not show after hours.
     check_datasets(datasets, network, options)
+    # One bad file does not end the work on a folder.
+    failures = Failures()
+    failures.extend(unusable.examples)
     for name, dataset in datasets.items():
         folder = Path(options.path.results_root) / options.name / name
         if isinstance(dataset, VideoDataset):
-            upscale_scenes(name, dataset, network, options, folder)
+            upscale_scenes(name, dataset, network, options, folder, failures)
         else:
-            upscale_images(name, dataset, network, options, folder)
+            upscale_images(name, dataset, network, options, folder, failures)
+    failures.raise_if_any()
     return 0
 
 

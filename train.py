@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from traiNNer.engine.interrupts import Interrupts
     from traiNNer.engine.preparation import Request
 
 # Threads that wait for each other on a CPU sleep instead of spinning, which leaves the core to the
@@ -55,14 +56,18 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code: 0 done, 2 wrong options or data, 130 interrupted after saving, 1 anything
     else.
     """
-    arguments = parse_arguments(argv)
-    from traiNNer.engine.command_line import run_plainly
-    from traiNNer.engine.logs import setup_logging
+    # Before everything else, and before torch, which takes seconds.
+    from traiNNer.engine.interrupts import Interrupts
 
-    setup_logging()
-    if arguments.explain is not None:
-        return run_plainly(lambda: explain(arguments.explain))
-    return run_plainly(lambda: train(make_request(arguments)))
+    with Interrupts() as interrupts:
+        arguments = parse_arguments(argv)
+        from traiNNer.engine.command_line import run_plainly
+        from traiNNer.engine.logs import setup_logging
+
+        setup_logging()
+        if arguments.explain is not None:
+            return run_plainly(lambda: explain(arguments.explain))
+        return run_plainly(lambda: train(make_request(arguments), interrupts))
 
 
 def make_request(arguments: argparse.Namespace) -> Request:
@@ -84,17 +89,17 @@ def explain(key: str) -> int:
     return 0
 
 
-def train(request: Request) -> int:
+def train(request: Request, interrupts: Interrupts) -> int:
     """Options, data, network, plan; then the training, unless no more than a look was asked for."""
     from traiNNer.engine.preparation import prepared
 
     with prepared(request) as job:
         if request.check and job.is_checked:
-            print(job.plan)
+            print(job.check_text)
             return 0
         from traiNNer.engine import session
 
-        return session.train(job)
+        return session.train(job, interrupts=interrupts)
 
 
 if __name__ == "__main__":

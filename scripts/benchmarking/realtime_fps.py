@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -50,6 +51,7 @@ CPU_VARIANTS = ("fp32", "fp32-cl", "amp-bf16", "bf16-cl")
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Frames of a clip for networks that make all of them.
 CLIP = 7
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class Contestant:
         self.dtype = torch.float32 if variant.amp else variant.dtype
         self.network: Callable[[Tensor], Tensor] = self.runtime.place(network).to(self.dtype)
         if variant.compile:
+            # What was compiled before counts towards the limit of variants of the same code, beyond
+            # which torch computes without compiling and says nothing that anybody would see.
+            torch.compiler.reset()
             self.network = torch.compile(network)
         self.frames = frames.pin_memory() if device.type == "cuda" else frames
         self.outputs = outputs
@@ -154,6 +159,17 @@ class Contestant:
             torch.mps.synchronize()
 
 
+class Playable(Protocol):
+    """Something that can be run once."""
+
+    def play(self) -> None:
+        """Run."""
+        ...
+
+
+P = TypeVar("P", bound=Playable)
+
+
 class PeakMemory:
     """What a run takes at most: the allocator's peak on a GPU, the growth of resident memory on a
     CPU.
@@ -163,7 +179,7 @@ class PeakMemory:
         self._device = device
         self._probe = choose_probe() if device.type == "cpu" else None
 
-    def of(self, prepare: Callable[[], Contestant]) -> tuple[Contestant, int | None]:
+    def of(self, prepare: Callable[[], P]) -> tuple[P, int | None]:
         """The contestant after a first run, and bytes; None where nothing can be read."""
         gc.collect()
         if self._device.type == "cuda":
@@ -180,7 +196,7 @@ class PeakMemory:
         return contestant, self._probe.read()[1] - before
 
     @staticmethod
-    def _run(prepare: Callable[[], Contestant]) -> Contestant:
+    def _run(prepare: Callable[[], P]) -> P:
         contestant = prepare()
         contestant.play()
         return contestant
@@ -210,58 +226,94 @@ def make_frames(
     return frames, CLIP if spec.target == "all" else 1
 
 
+@dataclass(frozen=True)
+class Speed:
+    """A network at a size in one variant.
+
+    Attributes:
+        frames_per_s: from memory to memory.
+        alone_per_s: of the network by itself.
+        ratio: to the first variant's frames_per_s; None if that one failed.
+        peak_bytes: at most; None where nothing can be read.
+        failure: why there are no figures; empty if there are.
+    """
+
+    frames_per_s: float = 0.0
+    alone_per_s: float = 0.0
+    ratio: float | None = None
+    peak_bytes: int | None = None
+    failure: str = ""
+
+    def cells(self) -> list[str]:
+        """Of the table."""
+        if self.failure:
+            return [self.failure, "", "", ""]
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        peak = "unknown" if self.peak_bytes is None else f"{self.peak_bytes / 2**20:.0f}"
+        return [f"{self.frames_per_s:.3g}", f"{self.alone_per_s:.3g}", ratio, peak]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How everything is measured.
+
+    Attributes:
+        variants: that take turns; the first is what the others are compared with.
+        scale: of the networks.
+        seconds: for a network in a variant and round.
+        rounds: turns of each variant.
+    """
+
+    variants: Sequence[Variant]
+    scale: int = 2
+    seconds: float = 2.0
+    rounds: int = 3
+
+
 def measure(
-    text: str,
-    size: tuple[int, int],
-    arguments: argparse.Namespace,
-    device: torch.device,
-    peaks: PeakMemory,
-) -> list[list[str]]:
-    """A row of the table for each variant of a network at a size."""
+    text: str, size: tuple[int, int], plan: Plan, device: torch.device, peaks: PeakMemory
+) -> dict[Variant, Speed]:
+    """A network at a size, in each variant."""
     name, parameters, spec = find(text)
     frames, outputs = make_frames(spec, parameters, size)
 
     def contestant(variant: Variant) -> Contestant:
-        return Contestant(
-            build_network(name, scale=arguments.scale, **parameters).eval(),
-            frames,
-            outputs,
-            variant,
-            device,
-        )
+        network = build_network(name, scale=plan.scale, **parameters).eval()
+        return Contestant(network, frames, outputs, variant, device)
 
-    times: dict[Variant, list[tuple[float, float]]] = {
-        variant: [] for variant in arguments.variants
-    }
+    times: dict[Variant, list[tuple[float, float]]] = {variant: [] for variant in plan.variants}
     memory: dict[Variant, int | None] = {}
     failures: dict[Variant, str] = {}
-    for turn in range(arguments.rounds):
-        for variant in arguments.variants if turn % 2 else reversed(arguments.variants):
+    for turn in range(plan.rounds):
+        for variant in plan.variants if turn % 2 else reversed(plan.variants):
             if variant in failures:
                 continue
             try:
                 running, peak = peaks.of(lambda variant=variant: contestant(variant))
                 memory[variant] = None if peak is None else max(peak, memory.get(variant) or 0)
-                times[variant].append(running.seconds(arguments.seconds))
+                times[variant].append(running.seconds(plan.seconds))
             except (RuntimeError, MemoryError) as error:
-                full = is_out_of_memory(error)
-                failures[variant] = (
-                    "out of memory" if full else f"fails: {str(error).strip().splitlines()[0][:80]}"
-                )
+                failures[variant] = describe_failure(error)
             running = None
-    rows: list[list[str]] = []
-    first = times[arguments.variants[0]]
-    for variant in arguments.variants:
-        cells = [text, f"{size[0]}x{size[1]}", variant.name]
+    first = times[plan.variants[0]]
+    reference = statistics.median(seconds for seconds, _ in first) if first else None
+    speeds: dict[Variant, Speed] = {}
+    for variant in plan.variants:
         if variant in failures:
-            rows.append([*cells, failures[variant], "", "", ""])
+            speeds[variant] = Speed(failure=failures[variant])
             continue
         whole, alone = (statistics.median(values) for values in zip(*times[variant], strict=True))
-        ratio = f"{statistics.median(seconds for seconds, _ in first) / whole:.2f}" if first else ""
-        peak = memory[variant]
-        mebibytes = "unknown" if peak is None else f"{peak / 2**20:.0f}"
-        rows.append([*cells, f"{1 / whole:.3g}", f"{1 / alone:.3g}", ratio, mebibytes])
-    return rows
+        ratio = None if reference is None else reference / whole
+        speeds[variant] = Speed(1 / whole, 1 / alone, ratio, memory[variant])
+    return speeds
+
+
+def describe_failure(error: Exception) -> str:
+    """In a cell of a table."""
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"fails: {lines[0][:80]}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -330,10 +382,12 @@ def main(argv: list[str] | None = None) -> int:
         "| peak MiB |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    plan = Plan(arguments.variants, arguments.scale, arguments.seconds, arguments.rounds)
     for size in arguments.sizes:
         for text in arguments.networks:
-            for row in measure(text, size, arguments, device, peaks):
-                print(f"| {' | '.join(row)} |", flush=True)
+            for variant, speed in measure(text, size, plan, device, peaks).items():
+                cells = [text, f"{size[0]}x{size[1]}", variant.name, *speed.cells()]
+                print(f"| {' | '.join(cells)} |", flush=True)
     return 0
 
 

@@ -18,6 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,39 +47,92 @@ from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import Run
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
-from traiNNer.models import SRModel
+from traiNNer.models import SRModel, StepResult
 from traiNNer.options.schema import TrainingOptions
-from traiNNer.utils.device import Runtime, choose_device, describe_device
+from traiNNer.utils.device import Runtime, choose_device, configure_backends, describe_device
 from traiNNer.utils.registry import ARCHS
 from traiNNer.utils.seeds import seed_everything
 from traiNNer.utils.shape import Shape
 
+# Batches that are made once and taken in turns.
+BATCHES = 8
+LOOPS = ("bare", "framework", "automation")
 
-def make_options(arguments: argparse.Namespace, folder: str) -> TrainingOptions:
-    """Options of a run without validation, checkpoints and moving average, as the bare loop has
-    none of these.
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, and how.
+
+    Attributes:
+        network: its name.
+        parameters: of the network.
+        shape: of a batch.
+        scale: of the network.
+        frames: of a clip; 0 for a network of images.
+        steps: in a round.
     """
-    dataset = {"type": "PairedImageDataset", "dataroot_gt": "unused", "dataroot_lq": "unused"}
-    return TrainingOptions.model_validate(
-        {
-            "name": "overhead",
-            "scale": arguments.scale,
-            "datasets": {
-                "train": dataset
-                | {"lq_size": arguments.lq_size, "batch_size_per_gpu": arguments.batch}
-            },
-            "network_g": {"type": arguments.network},
-            "path": {"experiments_root": folder, "tb_root": folder},
-            "train": {
-                "total_iter": arguments.steps,
-                "optim_g": {"type": "AdamW", "lr": 1e-4},
-                "losses": [{"type": "l1"}],
-                "ema_decay": 0,
-            },
-            "val": {"val_enabled": False},
-            "logger": {"print_freq": 100, "save_checkpoint_freq": 10**9},
+
+    network: str
+    shape: Shape
+    parameters: dict[str, Any] = field(default_factory=dict)
+    scale: int = 2
+    frames: int = 0
+    steps: int = 20
+
+    def options(self, folder: Path) -> TrainingOptions:
+        """Options of a run without validation, checkpoints and moving average, as the bare loop has
+        none of these.
+        """
+        dataset: dict[str, Any] = {
+            "type": "PairedVideoDataset" if self.frames else "PairedImageDataset",
+            "dataroot_gt": "unused",
+            "dataroot_lq": "unused",
+            "lq_size": self.shape.lq_size,
+            "batch_size_per_gpu": self.shape.batch_size,
         }
-    )
+        if self.frames:
+            dataset |= {"clip_size": self.frames, "target": "center"}
+        return TrainingOptions.model_validate(
+            {
+                "name": "overhead",
+                "scale": self.scale,
+                "datasets": {"train": dataset},
+                "network_g": {"type": self.network} | self.parameters,
+                "path": {"experiments_root": str(folder), "tb_root": str(folder)},
+                "train": {
+                    "total_iter": self.steps,
+                    "optim_g": {"type": "AdamW", "lr": 1e-4},
+                    "losses": [{"type": "l1"}],
+                    "ema_decay": 0,
+                },
+                "val": {"val_enabled": False},
+                "logger": {"print_freq": 100, "save_checkpoint_freq": 10**9},
+            }
+        )
+
+    def build(self) -> nn.Module:
+        """The network, with the same weights every time."""
+        seed_everything(0)
+        return ARCHS[self.network](scale=self.scale, **self.parameters)
+
+    def batches(self, count: int = BATCHES, *, pinned: bool = False) -> list[Batch]:
+        """Batches of noise, the same every time; `pinned` as a GPU's loader gives them."""
+        generator = torch.Generator().manual_seed(0)
+        size = self.shape.batch_size
+        names = ["memory"] * size
+
+        def pixels(*shape: int) -> Tensor:
+            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+        made: list[Batch] = []
+        for _ in range(count):
+            side = self.shape.lq_size
+            clip = (self.frames,) if self.frames else ()
+            lq = pixels(size, *clip, 3, side, side)
+            gt = pixels(size, 3, side * self.scale, side * self.scale)
+            batch = Batch(lq, gt, list(range(size)), names, names)
+            made.append(batch.pin_memory() if pinned else batch)
+        return made
 
 
 class MemoryLoader:
@@ -86,7 +141,7 @@ class MemoryLoader:
     epoch = 0.0
     samples_consumed = 0
 
-    def __init__(self, batches: list[Batch]) -> None:
+    def __init__(self, batches: Sequence[Batch]) -> None:
         self.dataset = self
         self._batches = itertools.cycle(batches)
 
@@ -105,12 +160,54 @@ class MemoryLoader:
         """Nothing to end."""
 
 
-def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torch.device) -> float:
+class LoopClock(Part):
+    """Seconds from the first step to the end of the last one, on the device too.
+
+    What comes before and after is no part of a step.
+
+    Args:
+        device: where the steps are taken.
+        fit: the automation, whose picture of each round nobody would look at.
+    """
+
+    name = "loop_clock"
+
+    def __init__(self, device: torch.device, fit: MemoryFit | None = None) -> None:
+        self.seconds = 0.0
+        self._fit = fit
+        self._device = device
+        self._start = 0.0
+
+    def start(self, run: Run) -> None:  # noqa: ARG002
+        wait_for(self._device)
+        self._start = time.perf_counter()
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        if result.iteration >= run.total:
+            wait_for(self._device)
+            self.seconds = time.perf_counter() - self._start
+            if self._fit is not None:
+                # Without a history none is drawn, which takes as long as many steps.
+                self._fit.history.clear()
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def bare_loop(
+    network: nn.Module, batches: Sequence[Batch], steps: int, device: torch.device
+) -> float:
     """Seconds of a training loop as one writes it by hand."""
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=1e-4, fused=device.type in ("cuda", "cpu")
     )
     criterion = nn.L1Loss()
+    wait_for(device)
     start = time.perf_counter()
     for step in range(steps):
         batch = batches[step % len(batches)]
@@ -122,8 +219,7 @@ def bare_loop(network: nn.Module, batches: list[Batch], steps: int, device: torc
         optimizer.step()
         if (step + 1) % 100 == 0:
             loss.item()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    wait_for(device)
     return time.perf_counter() - start
 
 
@@ -145,7 +241,7 @@ def framework_loop(
     options: TrainingOptions,
     runtime: Runtime,
     network: nn.Module,
-    batches: list[Batch],
+    batches: Sequence[Batch],
     *,
     fitted: bool,
 ) -> float:
@@ -158,25 +254,59 @@ def framework_loop(
     tracker.open()
     loader: Any = MemoryLoader(batches)
     recipe.set_dynamic_wrappers(loader, loader)
-    parts: list[Part] = [make_fit(options, runtime.device)] if fitted else []
+    fit = make_fit(options, runtime.device) if fitted else None
+    parts: list[Part] = [] if fit is None else [fit]
     clock = Stopwatch()
+    loop_clock = LoopClock(runtime.device, fit)
     run = Run(
         options,
         recipe,
         StepStream(loader, clock),
         folders,
-        (*parts, Reporter()),
+        (*parts, Reporter(), loop_clock),
         tracker,
         Interrupts(),
         clock,
     )
-    start = time.perf_counter()
     run.train()
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
     tracker.close()
-    return seconds
+    return loop_clock.seconds
+
+
+def alternate(
+    setup: Setup, runtime: Runtime, rounds: int, end: float = float("inf")
+) -> dict[str, list[float]]:
+    """Milliseconds of a step in each loop, round by round.
+
+    Args:
+        setup: what is trained.
+        runtime: device and precision.
+        rounds: that count; one more before them warms up.
+        end: on the monotonic clock, after which no round is begun.
+    """
+    batches = setup.batches(pinned=runtime.device.type == "cuda")
+    times: dict[str, list[float]] = {name: [] for name in LOOPS}
+    with tempfile.TemporaryDirectory() as folder:
+        options = setup.options(Path(folder))
+        for number in range(rounds + 1):
+            if number > 1 and time.monotonic() > end:
+                break
+            for name in LOOPS if number % 2 else reversed(LOOPS):
+                network = setup.build().to(runtime.device).train()
+                if name == "bare":
+                    seconds = bare_loop(network, batches, setup.steps, runtime.device)
+                else:
+                    fitted = name == "automation"
+                    seconds = framework_loop(options, runtime, network, batches, fitted=fitted)
+                if number:  # the first round warms up
+                    times[name].append(seconds / setup.steps * 1000)
+    return times
+
+
+def ratio_of(times: dict[str, list[float]], name: str, other: str) -> float:
+    """How many times as long a step takes, as the median of neighbouring rounds."""
+    pairs = zip(times[name], times[other], strict=True)
+    return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -192,37 +322,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
     arguments = parser.parse_args(argv)
     setup_logging()
+    # As train.py has it: without the search for kernels a GPU would be measured in another state.
+    configure_backends(deterministic=False, fast_matmul=False)
     runtime = Runtime(choose_device(0 if arguments.cpu else "auto"))
-    generator = torch.Generator().manual_seed(0)
-    side = arguments.lq_size
-    gt_side = arguments.lq_size * arguments.scale
-    names = ["memory"] * arguments.batch
-
-    def random_pixels(size: int) -> Tensor:
-        shape = (arguments.batch, 3, size, size)
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-    def random_batch() -> Batch:
-        lq = random_pixels(side)
-        gt = random_pixels(gt_side)
-        return Batch(lq, gt, list(range(arguments.batch)), names, names)
-
-    batches = [random_batch() for _ in range(8)]
-    times: dict[str, list[float]] = {"bare": [], "framework": [], "automation": []}
-    with tempfile.TemporaryDirectory() as folder:
-        options = make_options(arguments, folder)
-        for number in range(arguments.rounds + 1):
-            for name in list(times) if number % 2 else reversed(times):
-                seed_everything(0)
-                network = ARCHS[arguments.network](scale=arguments.scale).to(runtime.device).train()
-                if name == "bare":
-                    seconds = bare_loop(network, batches, arguments.steps, runtime.device)
-                else:
-                    seconds = framework_loop(
-                        options, runtime, network, batches, fitted=name == "automation"
-                    )
-                if number:  # the first round warms up
-                    times[name].append(seconds / arguments.steps * 1000)
+    shape = Shape(arguments.lq_size, arguments.batch)
+    setup = Setup(arguments.network, shape, scale=arguments.scale, steps=arguments.steps)
+    times = alternate(setup, runtime, arguments.rounds)
     print(
         f"{describe_device(runtime.device)}, torch {torch.__version__}: {arguments.network} "
         f"x{arguments.scale}, batch {arguments.batch}, lq_size {arguments.lq_size}, "
@@ -234,10 +339,9 @@ def main(argv: list[str] | None = None) -> int:
             f"{statistics.median(values):8.2f}"
         )
     for name, other in (("framework", "bare"), ("automation", "framework")):
-        ratios = [ours / theirs for ours, theirs in zip(times[name], times[other], strict=True)]
         fastest = min(times[name]) / min(times[other])
         print(
-            f"{name} / {other}: {statistics.median(ratios):.3f} (median of neighbours; of the "
+            f"{name} / {other}: {ratio_of(times, name, other):.3f} (median of neighbours; of the "
             f"fastest rounds {fastest:.3f})"
         )
     return 0

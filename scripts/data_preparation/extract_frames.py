@@ -524,7 +524,9 @@ def run(arguments: argparse.Namespace, write: WriteFrame = write_frame) -> int:
         summaries.append(extract(path, arguments, write))
         table.add_row(*map(str, summaries[-1][:-1]))
     # In a pipe rich takes 80 columns, which would break the names of videos.
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    # Names of scenes are no markup.
+    console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
+    console.print(table)
     for summary in summaries:
         for note in summary.notes:
             print(f"note on {summary.name}: {note}")

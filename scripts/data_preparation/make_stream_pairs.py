@@ -439,7 +439,9 @@ def print_table(entries: list[dict[str, Any]]) -> None:
             "lossless" if entry["psnr"] is None else f"{entry['psnr']:.2f} dB",
         )
     # In a pipe rich takes 80 columns, which would break the names of scenes.
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    # Names of scenes are no markup.
+    console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
+    console.print(table)
 
 
 def run(arguments: argparse.Namespace, write: WriteFrame = write_frame) -> int:

@@ -5,10 +5,12 @@ be read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -28,8 +30,10 @@ from traiNNer.data import (
     eval_batches,
     explain_worker_death,
 )
-from traiNNer.data.loader import PatchSize, ReadErrors, Workers
+from traiNNer.data.loader import PatchSize, ReadErrors
 from traiNNer.data.order import ShuffledOrder
+from traiNNer.data.waiting import LongWait
+from traiNNer.data.workers import Workers
 from traiNNer.utils.errors import DataError
 
 
@@ -240,6 +244,61 @@ def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGINT)
         assert len(list(islice(batches, 12))) == 12
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of open files are POSIX's")
+def test_a_batch_that_cannot_be_handed_over_is_explained(dataset: PairedImageDataset) -> None:
+    """No more files may be opened, so that no memory can be shared."""
+    import resource
+
+    class Limited(PairedImageDataset):
+        def __getitem__(self, index: Any) -> Any:
+            sample = super().__getitem__(index)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, 64))
+            return sample
+
+    limited = Limited(2, str(dataset.pairs[0].gt.path.parent), str(dataset.pairs[0].lq.path.parent))
+    with loader(limited, 1) as batches, pytest.raises(WorkerError) as error:
+        next(batches)
+    message = str(error.value)
+    assert message.startswith("a batch cannot be handed over by the processes that read images")
+    assert "--shm-size" in message
+    assert "Traceback" not in message
+    assert multiprocessing.active_children() == []
+
+
+def test_no_room_for_the_queues_is_explained() -> None:
+    class Full:
+        num_workers = 1
+        multiprocessing_context = multiprocessing.get_context()
+
+        def __iter__(self) -> Iterator[Batch]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    workers = Workers(Full())  # pyright: ignore[reportArgumentType]
+    with pytest.raises(WorkerError, match=r"No space left on device.*--shm-size"):
+        workers.start()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_frozen_workers_are_killed(
+    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traiNNer.data.workers.END_S", 0.2)
+    with loader(dataset, 2) as batches:
+        next(batches)
+        for pid in batches.worker_pids:
+            os.kill(pid, signal.SIGSTOP)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_long_wait_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    watch = LongWait((os.getpid(),), after_s=0.01, poll_s=0.005)
+    with watch.waiting():
+        while "no batch for" not in caplog.text:
+            time.sleep(0.005)
+    watch.end()
+    assert "Ctrl-C saves at the last finished step" in caplog.text
 
 
 def test_other_exceptions_stay_what_they_are(make_pairs: MakePairs) -> None:

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from image_sets import MakePairs, save, texture
 
-from traiNNer.data.scan import FileStamp, ScannedImage, pair_folders, scan_folder
+from traiNNer.data.header_cache import FileStamp
+from traiNNer.data.pairing import pair_folders
+from traiNNer.data.scan import ScannedImage, scan_file, scan_folder, scan_into
+from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import ImageHeader, read_header
+from traiNNer.utils.problems import Problems
 
 
 class CountingReader:
@@ -80,7 +84,26 @@ def test_changed_files_are_read_again(make_pairs: MakePairs) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"version": 1, "images": {"000.png": [1]}}', b'{"version": 9}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"9" * 5000,
+        b'{"version": 9}',
+        b'{"version": 1, "images": [1]}',
+        b'{"version": 1, "images": {"000.png": [1]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, 3, Infinity]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, NaN, 8]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, "44", 40, 3, 8]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, 3, true]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 0, 40, 3, 8]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 1e400, 40, 3, 8]}}',
+        b'{"version": 1, "images": {"000.png": [1, 2, 4' + b"0" * 200 + b", 40, 3, 8]}}",
+    ],
+    ids=range(16),
 )
 def test_a_useless_cache_is_ignored(
     make_pairs: MakePairs, cache_home: Path, content: bytes
@@ -91,13 +114,120 @@ def test_a_useless_cache_is_ignored(
     cache = next((cache_home / "traiNNer" / "scan").glob("*.json"))
     cache.write_bytes(content)
     assert reader.scan(gt) == (first, ["000.png", "001.png"])
-    assert json.loads(cache.read_bytes())["version"] == 1
+    assert json.loads(cache.read_bytes())["version"] == 2
 
 
 def test_a_cache_that_cannot_be_written_is_ignored(make_pairs: MakePairs, cache_home: Path) -> None:
     gt, _ = make_pairs(2)
     cache_home.write_text("a file where the folder should be")
     assert len(scan_folder(gt)) == 2
+
+
+def test_a_folder_in_the_place_of_a_cache_is_ignored(
+    make_pairs: MakePairs, cache_home: Path
+) -> None:
+    gt, _ = make_pairs(2)
+    scan_folder(gt)
+    cache = next((cache_home / "traiNNer" / "scan").glob("*.json"))
+    cache.unlink()
+    cache.mkdir()
+    assert len(scan_folder(gt)) == 2
+
+
+def test_what_is_no_data_is_counted_by_suffix_or_not_looked_at(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("a.JPG", "b.jfif", "c.JPE", "d.dib", "sub/e.mpo"):
+        save(root / name, texture(8, 8))
+    for name in ("f.gif", "g.GIF", "sub/h.psd", "README", "i.a long end of a name"):
+        (root / name).write_text("")
+    for name in ("@eaDir/a.png", "__MACOSX/._a.png", "lost+found/b.png", "$RECYCLE.BIN/c.png",
+                 ".AppleDouble/a.png", "System Volume Information/d.png", "#recycle/e.png",
+                 "Thumbs.db", "sub/.DS_Store", "._a.png", "desktop.ini"):  # fmt: skip
+        save(root / name, texture(8, 8))
+    (root / "again").symlink_to(root, target_is_directory=True)
+    problems = Problems()
+    left_out = LeftOut()
+    images = scan_into(root, problems, left_out)
+    assert [image.name for image in images] == ["a.JPG", "b.jfif", "c.JPE", "d.dib", "sub/e.mpo"]
+    problems.raise_if_any()
+    assert left_out.describe() == [
+        "left out: 2 .gif, 2 without a suffix, 1 .psd, 1 linked into itself"
+    ]
+    assert LeftOut().describe() == []
+
+
+def test_only_few_kinds_of_what_is_left_out_are_named() -> None:
+    left_out = LeftOut()
+    for number in range(9):
+        left_out.add(f"a.x{number}")
+    left_out.add("b.x0")
+    (text,) = left_out.describe()
+    assert text == "left out: 2 .x0, 1 .x1, 1 .x2, 1 .x3, 1 .x4, 1 .x5, 3 others"
+
+
+def test_pipes_and_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", texture(8, 8))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match=r"unusable image \(2 times\)") as error:
+        scan_folder(tmp_path)
+    assert "loop.png: cannot be read: Too many levels of symbolic links" in str(error.value)
+    assert "pipe.png: a pipe, a socket or a device, and no file" in str(error.value)
+    problems = Problems()
+    assert scan_file(tmp_path / "pipe.png", problems) == []
+    assert len(problems.examples) == 1
+
+
+def test_folders_may_be_deeper_than_calls(tmp_path: Path) -> None:
+    depth = 1100
+    for _ in range(depth):
+        tmp_path = tmp_path / "d"
+        # One by one and from within: the whole path is longer than the system takes at once.
+        tmp_path.mkdir()
+        if len(str(tmp_path)) > 3900:
+            break
+    save(tmp_path / "a.png", texture(8, 8))
+    top = next(parent for parent in tmp_path.parents if parent.name != "d")
+    try:
+        assert len(scan_folder(top / "d")) == 1
+    finally:
+        # pytest, which deletes old folders, takes each level for a call.
+        (tmp_path / "a.png").unlink()
+        while tmp_path != top:
+            tmp_path.rmdir()
+            tmp_path = tmp_path.parent
+
+
+def test_a_pair_without_its_unusable_image_is_left_out_where_that_is_asked_for(
+    make_pairs: MakePairs,
+) -> None:
+    gt, lq = make_pairs(3)
+    (gt / "001.png").write_text("text")
+    unusable = Problems()
+    pairs = pair_folders([gt], [lq], 2, unusable=unusable)
+    assert [pair.gt.name for pair in pairs] == ["000.png", "002.png"]
+    assert len(unusable.examples) == 1
+    assert "001.png: not a PNG" in unusable.examples[0]
+    for path in gt.iterdir():
+        path.write_text("text")
+    with pytest.raises(DataError, match=r"unusable image \(3 times\)"):
+        pair_folders([gt], [lq], 2, unusable=Problems())
+
+
+def test_pairs_by_template_mark_and_letters(make_pairs: MakePairs) -> None:
+    gt, lq = make_pairs(3, names=["e\u0301/a.png", "e\u0301/b.png", "c.png"])
+    (lq / "e\u0301").rename(lq / "\u00e9")
+    assert len(pair_folders([gt], [lq], 2)) == 3
+    for path in [*lq.rglob("*.png")]:
+        path.rename(path.with_name(f"{path.stem}x2.PNG"))
+    for template in ("{}x2", None):
+        pairs = pair_folders([gt], [lq], 2, template)
+        assert [pair.lq.path.stem for pair in pairs] == ["cx2", "ax2", "bx2"]
+    with pytest.raises(DataError, match=r"GT without '\{\}x4' in .*lq \(3 times\)"):
+        pair_folders([gt], [lq], 2, "{}x4")
+    with pytest.raises(DataError, match=r"(?s)LQ without a GT image of the same name"):
+        pair_folders([gt], [lq], 2, "{}")
 
 
 def test_missing_folder_file_and_empty_folder(tmp_path: Path, make_pairs: MakePairs) -> None:

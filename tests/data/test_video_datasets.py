@@ -447,7 +447,10 @@ def test_colours_that_are_told_for_one_side_alone(
     write_colours(tmp_path / "gt" / "a.mkv", [(200, 100, 50)] * 2, 1, False)
     with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="GT is not 2 x LQ"):
         paired((tmp_path / "gt", tmp_path / "lq"), clip_size=1)
-    assert "do not name the same YCbCr matrix (1 and 2; 2 is none, taken as BT.601)" in caplog.text
+    assert (
+        "are not coded by the same colour matrix (BT.709 and BT.601): their colours may differ"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("make", [folders, video_files])

@@ -74,9 +74,12 @@ def test_reports_agree_with_what_entered_the_network(
     assert 0.82 <= witness.memory.share(last) <= 0.87
     assert witness.entered[0] < last
     assert len(witness.worker_pids) == 1, "no worker was restarted"
-    assert Path("experiments/small/vram.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("experiments/small/memory.png").read_bytes().startswith(b"\x89PNG")
     log = Path("experiments/small/log/train.log").read_text()
-    assert f"lq_size {last.lq_size}  batch {last.batch_size}  VRAM " in log
+    assert f"lq_size {last.lq_size}  batch {last.batch_size}  memory " in log
+    # On a console time takes 9 columns of 120.
+    said = [line.partition(" INFO: ")[2] or line for line in log.splitlines()]
+    assert [line for line in said if len(line) > 111 and str(Path.cwd()) not in line] == []
 
 
 class UsedSamples(Part):
@@ -307,7 +310,7 @@ def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
     assert run(options) == 0
     log = Path("experiments/small/log/train.log").read_text()
     assert "of main memory (as set) for the training process's resident memory" in log
-    assert "lq_size 24  batch 3  VRAM " in log
+    assert "lq_size 24  batch 3  memory " in log
 
 
 @pytest.mark.parametrize(

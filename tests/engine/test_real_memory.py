@@ -99,7 +99,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     shapes = [
         tuple(map(int, found))
         for found in re.findall(
-            r"lq_size (\d+)  batch (\d+)(?: \(\d+ accumulated\))?  VRAM", output
+            r"lq_size (\d+)  batch (\d+)(?: \(\d+ accumulated\))?  memory", output
         )
     ]
     assert len(shapes) == 40
@@ -135,7 +135,7 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
         output = process.communicate()[0]
     assert process.returncode == 0, output[-3000:]
     assert 0.78 <= peak / budget <= 0.88, log.read_text()[-3000:]
-    used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", log.read_text())]
+    used = [float(share) for share in re.findall(r"memory ([\d.]+) %", log.read_text())]
     assert 82 <= used[-1] <= 87
     assert max(used) <= 100 * peak / budget + 1, "what was reported is what the system saw"
 
@@ -176,7 +176,7 @@ def test_a_card_is_filled_to_the_target_of_its_limit(tmp_path: Path) -> None:
     process = start(gpu_options(tmp_path), ROOT / "train.py")
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
-    used = [float(share) for share in re.findall(r"VRAM ([\d.]+) %", output)]
+    used = [float(share) for share in re.findall(r"memory ([\d.]+) %", output)]
     assert 82 <= used[-1] <= 87
 
 

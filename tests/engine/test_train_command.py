@@ -27,9 +27,9 @@ from tests.support import (
     small_options,
     write_options,
 )
-from traiNNer.engine.checkpoints import read_state
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
+from traiNNer.engine.saved_state import read_state
 from traiNNer.models import StepResult
 
 
@@ -215,6 +215,35 @@ def test_twenty_and_twenty_equal_forty(options: dict[str, Any], workers: int) ->
     assert_same_state("whole", "parts", 40)
 
 
+class StopBefore(Part):
+    """Somebody presses Ctrl-C before the samples of a step have come."""
+
+    name = "stop before"
+
+    def __init__(self, iteration: int) -> None:
+        self._iteration = iteration
+
+    def before_step(self, run: Run) -> None:
+        run.interrupts.requested |= run.iteration == self._iteration
+
+
+def test_a_run_that_waits_for_samples_is_saved_as_it_is(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = long_options(options, 0)
+    options["train"]["total_iter"] = 8
+    assert run(options, "--name", "whole") == 0
+    states = Path("experiments/parts/training_states")
+    assert run_training(options, "--name", "parts", parts=[StopBefore(0)]) == 130
+    assert not list(states.iterdir())
+    assert "there is nothing to save" in capfd.readouterr().err
+    assert run_training(options, "--name", "parts", parts=[StopBefore(5)]) == 130
+    assert [path.name for path in states.iterdir()] == ["5.state"]
+    assert run(options, "--name", "parts", "--auto_resume") == 0
+    assert_same_weights("whole", "parts", 8)
+    assert_same_state("whole", "parts", 8)
+
+
 def test_workers_change_nothing(options: dict[str, Any]) -> None:
     torch.set_num_threads(1)  # the number of threads does change the order of sums
     assert run(long_options(options, 0), "--name", "none") == 0
@@ -254,16 +283,13 @@ def test_a_kill_at_a_random_moment_costs_nothing_but_time(
     assert_same_weights("whole", "killed", 40)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="what a process holds is read as Linux tells it"
-)
-def test_a_run_whose_sizes_have_settled_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    """The memory is real, and so are the processes: the second one begins with what a kill at
-    iteration 40 leaves.
+def automated_options(folder: Path) -> str:
+    """The file of a run of 50 iterations that fits itself to real memory, and has done so by the
+    fortieth.
     """
     imports = "import psutil, traiNNer.engine.session; print(psutil.Process().memory_info().rss)"
     held = subprocess.check_output([sys.executable, "-c", imports], cwd=ROOT, text=True)
-    options = long_options(small_options(make_pairs(tmp_path / "data", lq_size=64)), workers=1)
+    options = long_options(small_options(make_pairs(folder / "data", lq_size=64)), workers=1)
     options["vram_limit_gib"] = (int(held) + 420 * 2**20) / 2**30
     options["training_automations"] = {
         "enabled": True,
@@ -273,7 +299,17 @@ def test_a_run_whose_sizes_have_settled_goes_on_bit_for_bit(tmp_path: Path) -> N
     options["train"]["total_iter"] = 50
     options["val"] = {"val_enabled": False}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 10, "keep_last": 5}
-    path = str(write_options(Path("o.yml"), options))
+    return str(write_options(Path("o.yml"), options))
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="what a process holds is read as Linux tells it"
+)
+def test_a_run_whose_sizes_have_settled_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """The memory is real, and so are the processes: the second one begins with what a kill at
+    iteration 40 leaves.
+    """
+    path = automated_options(tmp_path)
     whole = run_command("train.py", "-opt", path, "--name", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
 
@@ -292,6 +328,48 @@ def test_a_run_whose_sizes_have_settled_goes_on_bit_for_bit(tmp_path: Path) -> N
     assert not move.search(resumed.stderr)
     assert_same_weights("whole", "killed", 50)
     assert_same_state("whole", "killed", 50)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="what a process holds is read as Linux tells it"
+)
+def test_an_automated_run_that_was_killed_repeats_its_steps(tmp_path: Path) -> None:
+    """A real kill between two checkpoints. What the run had said of the steps after the last one,
+    it says again: samples, sizes, losses.
+    """
+    path = automated_options(tmp_path)
+    command = [sys.executable, str(ROOT / "train.py"), "-opt", path, "--name", "killed"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if " 47/50 " in line:
+            process.kill()
+    process.wait()
+    arguments = (*command[2:], "--auto_resume")
+    resumed = run_command("train.py", *arguments, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "40.state: iteration 40" in resumed.stderr
+    again = steps(resumed.stderr.splitlines())
+    before = steps(said)
+    assert {number: before[number] for number in range(41, 48)} == {
+        number: again[number] for number in range(41, 48)
+    }
+
+
+def steps(lines: list[str]) -> dict[int, list[str]]:
+    """Of each step that was reported: losses, sizes, samples."""
+    found: dict[int, list[str]] = {}
+    for line in lines:
+        number = re.search(r" (\d+)/50 ", line)
+        if number is not None:
+            clauses = line.split("  ")
+            wanted = re.compile(r"(l1|lr|lq_size|batch) |\d+ samples$")
+            found[int(number[1])] = [clause for clause in clauses if wanted.match(clause)]
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -326,14 +404,22 @@ def test_a_signal_finishes_the_step_saves_and_exits_130(
     assert read_state(states[0])["parts"]["stream"]["samples_consumed"] == 2 * int(states[0].stem)
 
 
+def files() -> list[Path]:
+    """All that is in the working folder, but for the memory of headers."""
+    return [path for path in Path().rglob("*") if path.parts[0] != "cache"]
+
+
 def test_check_plans_and_leaves_nothing(
     options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(options, "--check") == 0
+    write_options(Path("o.yml"), options)
+    before = {path: path.stat().st_mtime_ns for path in files()}
+    assert run_training(Path("o.yml"), "--check") == 0
+    assert {path: path.stat().st_mtime_ns for path in files()} == before
     plan = capsys.readouterr().out
     assert "compact x2" in plan
     assert "every 3 iterations on 1 set (val: 4 images)" in plan
-    assert not Path("experiments").exists()
+    assert plan.endswith("\nnothing is wrong, nothing was written\n")
     options["val"]["val_enabled"] = False
     assert run(options, "--check") == 0
     assert "validation   OFF (val.val_enabled is false)" in capsys.readouterr().out

@@ -25,6 +25,7 @@ from tests.support import ROOT, load_script, texture, write_options
 from traiNNer.archs.facts import NetworkFacts, OpenedNetwork
 from traiNNer.data import SingleVideoDataset
 from traiNNer.engine.command_line import run_plainly
+from traiNNer.inference.failures import Failures
 from traiNNer.inference.network import RunningNetwork, open_network
 from traiNNer.inference.scenes import upscale_scenes
 from traiNNer.inference.windows import Windows, upscale_frames
@@ -230,9 +231,7 @@ def test_a_folder_becomes_a_video_at_the_rate_that_is_given(network: nn.Module) 
         decoded = [planes(frame) for frame in container.decode(video=0)]
     assert len(decoded) == 5
     for number, frame in enumerate(frames):
-        sr = planes(
-            rgb_to_frame(upscaled(network, frame), "yuv420p", full_range=False)
-        )  # what 4:2:0 leaves of it
+        sr = planes(rgb_to_frame(upscaled(network, frame), "yuv420p"))  # what 4:2:0 leaves of it
         assert all(map(np.array_equal, decoded[number], sr))
 
 
@@ -492,7 +491,7 @@ def test_an_interruption_leaves_nothing(network: nn.Module, save_as: str, capfd:
     dataset = SingleVideoDataset(2, "in")
 
     def upscale() -> int:
-        upscale_scenes("test", dataset, runner, options, OUT)
+        upscale_scenes("test", dataset, runner, options, OUT, Failures())
         return 0
 
     assert run_plainly(upscale) == 130
@@ -565,6 +564,26 @@ def test_damage_is_named_and_leaves_nothing(network: nn.Module, capfd: Capture) 
     assert_refused(run(video_options()), capfd, "film.mp4", "copy or download it again")
 
 
+def test_other_scenes_are_done_and_names_may_be_any(network: nn.Module, capfd: Capture) -> None:
+    names = ["[b] :fire: [red]", "n" * 251, os.fsdecode(b"caf\xe9\n"), "\u00e9"]
+    for name in names:
+        write_film(Path("in/film.mp4"), pan(2)).rename(f"in/{name}.mp4")
+    # Cut short, and one of the same name for macOS in another folder.
+    (Path("in") / "cut.mp4").write_bytes(Path("in/[b] :fire: [red].mp4").read_bytes()[:900])
+    write_scene(Path("in/sub"), 2, 16)
+    write_scene(Path(f"more/{'n' * 255}"), 1, 16)
+    write_scene(Path("more/E\u0301"), 1, 16)
+    options = video_options()
+    options["datasets"]["test"]["dataroot_lq"] = ["in", "more"]
+    assert run(options) == 2
+    said = capfd.readouterr().err
+    assert "all is done but 1 thing:\n    in/cut.mp4" in said
+    assert "the result of more/E\u0301 is called E\u0301_2" in said
+    expected = [f"{name}.mp4" for name in names] + ["sub", "n" * 255, "E\u0301_2"]
+    assert sorted(path.name for path in OUT.iterdir()) == sorted(expected)
+    assert "Traceback" not in said
+
+
 def command_of(options: dict[str, Any]) -> str:
     """Code that runs test.py and prints its exit code at the end."""
     path = str(write_options(Path(f"{len(list(Path().glob('*.yml')))}.yml"), options))
@@ -582,7 +601,7 @@ def test_without_pyav_frames_work_and_videos_are_refused_at_the_start(network: n
     process = run_without_av(command_of(video_options()) + to_video + to_frames)
     assert process.stdout.split() == ["2", "2", "0"], process.stderr
     assert "film.mp4: video needs PyAV" in process.stderr
-    assert process.stderr.count('pip install "traiNNer[video]" (or: pip install av)') == 2
+    assert process.stderr.count('pip install "av>=18" (or') == 2
     assert "Traceback" not in process.stderr
 
 

@@ -203,3 +203,15 @@ def test_ms_ssim_works_down_to_one_window():
 
 def test_ms_ssim_adds_nothing_to_checkpoints():
     assert not MSSSIMLoss().state_dict()
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_the_smallest_patch_is_told_truly(name: str) -> None:
+    loss = build(name)
+    side = getattr(loss, "min_side", 1)
+    patch = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert loss(patch, patch.flip(-1)).isfinite()
+    if side > 1:
+        smaller = patch[..., 1:, :]
+        with pytest.raises(DataError, match=f"at least {side}x{side} pixels"):
+            loss(smaller, smaller)

@@ -240,8 +240,18 @@ def test_a_failed_optimizer_step_ends_as_if_it_had_not(
     assert steps == {3.0}
 
 
-def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
-    model = make_model(optim_g={"type": "nadam", "lr": 1e-3})
+@pytest.mark.parametrize(
+    ("optim", "ending"),
+    [
+        ({"type": "nadam"}, r"NAdam: .* batch_size_per_gpu, or take AdamW, whose step needs no"),
+        ({"type": "adamw"}, r"AdamW: .* batch_size_per_gpu$"),
+        ({"type": "adamw", "fused": False}, r"AdamW: .*, or leave foreach and fused out of train"),
+    ],
+)
+def test_an_optimizer_that_stopped_half_way_ends_the_run(
+    optim: dict[str, object], ending: str
+) -> None:
+    model = make_model(optim_g={"lr": 1e-3} | optim)
     model.step([make_batch()])
 
     def half_way(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -250,10 +260,9 @@ def test_an_optimizer_that_stopped_half_way_ends_the_run() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     model.phases[0].optimizer.register_step_pre_hook(half_way)
-    with pytest.raises(
-        TrainingError, match=r"half-way through the step of NAdam: .* last checkpoint is good"
-    ):
+    with pytest.raises(TrainingError, match=f"half-way through the step of {ending}") as caught:
         model.step([make_batch()])
+    assert "last checkpoint is good" in str(caught.value)
 
 
 @pytest.mark.parametrize(

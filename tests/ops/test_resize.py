@@ -19,12 +19,29 @@ def channel() -> np.ndarray:
     "size", [(25, 38), (50, 75), (33, 151), (100, 60), (200, 302), (317, 400), (50, 300), (7, 5)]
 )
 @pytest.mark.parametrize(
-    ("mode", "kernel"), [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.BILINEAR)]
+    ("mode", "kernel"),
+    [
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("lanczos", Image.Resampling.LANCZOS),
+        ("box", Image.Resampling.BOX),
+    ],
 )
 def test_equals_pillow_in_both_directions(channel, size, mode, kernel):
     expected = np.asarray(Image.fromarray(channel).resize((size[1], size[0]), kernel))
     result = resize(torch.from_numpy(channel)[None], size, mode)[0].numpy()
     np.testing.assert_allclose(result, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+def test_without_antialiasing_a_kernel_sees_its_neighbours_alone(mode):
+    stripes = torch.zeros(1, 1, 48)
+    stripes[..., ::4] = 1
+    # An eighth of the width: a wide kernel sees grey, a narrow one whatever lies below it.
+    wide = resize(stripes, (1, 6), mode)
+    narrow = resize(stripes, (1, 6), mode, antialias=False)
+    assert (wide - 0.25).abs().max() < 0.05
+    assert (narrow - 0.25).abs().max() > 0.15
 
 
 def test_nearest_takes_the_pixel_under_the_centre(channel):

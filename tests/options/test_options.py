@@ -102,7 +102,7 @@ val: {tile_size: 8, tile_overlap: 9}
         (16, r"train\.total_iter is missing"),
         (17, r'train\.optim_g\.lr = "fast": expected a number'),
         (17, r"unknown key train\.optim_g\.betaz; did you mean betas\?"),
-        (19, r"unknown key train\.losses\.0\.weight; did you mean loss_weight\?"),
+        (19, r"unknown key train\.losses\.0\.weight: it is called loss_weight here"),
         (20, r'train\.grad_clip = "yep": expected true or false'),
         (21, r"val\.tile_overlap = 9: expected less than tile_size \(8\)"),
     ]:
@@ -122,8 +122,8 @@ val: {tile_size: 8, tile_overlap: 9}
         ("scale=5", r"--set: scale = 5: compact works at scales"),
         ("datasets.train.lq_size=0", r"lq_size = 0: expected at least 1"),
         ("train.losses=[]", r"train\.losses = \[\]: expected at least 1 item"),
-        ("train.losses.0.loss_weight=-1", r"loss_weight = -1: expected more than 0"),
-        ("train.scheduler.type=Cosine", r"unknown scheduler; did you mean CosineAnnealingLR"),
+        ("train.losses.0.loss_weight=-1", r"loss_weight = -1: expected at least 0"),
+        ("train.scheduler.type=Cosine", r"unknown scheduler: it is called CosineAnnealingLR here"),
         ("train.scheduler.type=MultiStepLR", r"train\.scheduler\.milestones is missing"),
         (
             "logger.keep_best=lpips",
@@ -162,6 +162,15 @@ def test_losses_of_one_type_get_their_own_labels(tmp_path: Path) -> None:
         load(tmp_path, small_options(tmp_path, train=train))
 
 
+def test_a_loss_of_weight_0_is_off(tmp_path: Path) -> None:
+    losses = [{"type": "l1", "loss_weight": 0}, {"type": "l1"}, {"type": "mse", "loss_weight": 0}]
+    train = small_options(tmp_path)["train"] | {"losses": losses}
+    options = load(tmp_path, small_options(tmp_path, train=train))
+    assert list(options.labelled_losses) == ["l1_2"]
+    text = problems(tmp_path, "train.losses.0.loss_weight=0")
+    assert re.search(r"train\.losses = .*every loss_weight is 0; at least one", text)
+
+
 def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
     path = write_options(tmp_path / "o.yml", small_options(tmp_path))
     path.write_text(path.read_text().replace("total_iter: 6", "total_iter: !!float 5e3"))
@@ -196,3 +205,9 @@ def test_reading_options_does_not_import_the_recipes(tmp_path: Path) -> None:
         "assert RECIPES.canonical(options.model_type) == 'SRModel'\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = write_options(tmp_path / "o.yml", small_options(tmp_path))
+    with pytest.raises(OptionsError, match=r"--name x\\udcff: holds bytes that are no text"):
+        load_options(TrainingOptions, path, name="x\udcff")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from traiNNer.options.yaml_reader import apply_override, parse_scalar, read_yaml
+from traiNNer.options.yaml_reader import MOST_BYTES, RawOptions, apply_override, read_yaml
 from traiNNer.utils.errors import OptionsError
 
 
@@ -25,7 +28,9 @@ def read(tmp_path: Path, text: str, name: str = "a.yml"):
     ],
 )  # fmt: skip
 def test_scalars_are_read_as_people_mean_them(text: str, value: object) -> None:
-    got = parse_scalar(text)
+    raw = RawOptions({})
+    apply_override(raw, f"a={text}")
+    got = raw.values["a"]
     assert got == value
     assert type(got) is type(value)
 
@@ -54,7 +59,20 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         ("", r"a\.yml: the file is empty"),
         ("- 1\n", r"a\.yml:1: expected `key: value` lines"),
         ("a: !!python/object/apply:os.system ['true']\n", r"a\.yml:1: not valid YAML"),
-        ("a:\n\t- 1\n", r"a\.yml:2: not valid YAML"),
+        ("a:\n\t- 1\n", r"a\.yml:2: not valid YAML: .*; indent with blanks, not with tabs"),
+        ('a: 1\nb: "C:\\Users"\n', r"a\.yml:2: not valid YAML: .*Windows path in single quotes"),
+        ('a: "D:\\data"\n', r"a\.yml:1: not valid YAML: .*Windows path in single quotes"),
+        ('a: "C:\\table"\n', r"a\.yml:1: not valid YAML: .*Windows path in single quotes"),
+        ('a: "C:\\New"\n', r"a\.yml:1: not valid YAML: .*Windows path in single quotes"),
+        ("a: *.png\n", r"a\.yml:1: not valid YAML: .*begins with \*"),
+        ("a: @home\n", r"a\.yml:1: not valid YAML: .*single quotes"),
+        ("a: 1\nb: x: y\n", r"a\.yml:2: not valid YAML: .*check the indentation"),
+        ("a: 1\nb: \x07\n", r"a\.yml:2: not valid YAML: the control sign U\+0007"),
+        ("# for it\n[path]\nx = 1\n", r"a\.yml: `\[section\]` and `key = value` are TOML"),
+        ('name = "x: y"\n', r"`key = value` are TOML"),
+        ("model = dict(type='SRGAN')\n", r"`key = value` are TOML or Python"),
+        ('{\n  "a": 1, // one\n  "b": 2\n}\n', r"a\.yml: this is JSON with comments"),
+        ("// for it\n{}\n", r"a\.yml: this is JSON with comments"),
     ],
 )
 def test_what_is_no_options_file_is_said(tmp_path: Path, text: str, message: str) -> None:
@@ -108,10 +126,130 @@ def test_overrides(tmp_path: Path) -> None:
         ("a", "expected KEY=VALUE"),
         ("losses.3.w=1", r"'losses' is a list with items 0 to 0, not '3'"),
         ("a.b.c=1", r"'a\.b' is a plain value and has no 'c'"),
-        ("a=[", "is not a YAML value"),
+        ("a=[", r"--set a=\[: not valid YAML: .*a bracket"),
+        ("losses.\u00b2.w=1", "'losses' is a list with items 0 to 0, not '\u00b2'"),
+        (f"losses.{'1' * 5000}.w=1", "'losses' is a list with items 0 to 0"),
+        ("a=x\udcff", r"--set a=x\\udcff: holds bytes that are no text"),
+        ("\udcff=x", r"--set \\udcff=x: holds bytes that are no text"),
     ],
 )
 def test_overrides_that_cannot_be(tmp_path: Path, assignment: str, message: str) -> None:
     raw = read(tmp_path, "a: {b: 1}\nlosses: [{type: l1}]\n")
     with pytest.raises(OptionsError, match=message):
         apply_override(raw, assignment)
+
+
+def test_texts_that_look_like_other_languages_are_yaml(tmp_path: Path) -> None:
+    raw = read(tmp_path, "{a: //server/share, b: 'C:\\Users', c: \"x y\", d: '/* = */'}\n")
+    assert raw.values == {"a": "//server/share", "b": "C:\\Users", "c": "x y", "d": "/* = */"}
+    assert read(tmp_path, '{"a": [1, 2]}').values == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_told_with_its_line(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.yml"
+    path.write_bytes("a: 1\nb: ä\n".encode(encoding))
+    line = 1 if encoding == "utf-16" else 2
+    with pytest.raises(
+        OptionsError, match=rf"a\.yml:{line}: the file is not UTF-8; save it as UTF-8"
+    ):
+        read_yaml(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeffa: 1\n").values == {"a": 1}
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yml")
+    with pytest.raises(OptionsError, match=r"pipe\.yml are a pipe or a device"):
+        read_yaml(tmp_path / "pipe.yml")
+    with pytest.raises(OptionsError, match=r"are a folder; expected a YAML file"):
+        read_yaml(tmp_path)
+
+
+def test_large_files_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match=r"a\.yml has more than 1 MiB, which no options file"):
+        read(tmp_path, f"a: {'x' * MOST_BYTES}\n")
+
+
+def levels(number: int) -> str:
+    return "[" * number + "]" * number
+
+
+def doubling(opening: str, repeat: str, closing: str) -> str:
+    """An anchor in each of 30 lists, that holds the one before it twice: a billion items."""
+    lists = [f"&a0 {opening}{closing}"]
+    lists += [f"&a{n} {repeat.format(n - 1)}" for n in range(1, 30)]
+    return f"[{', '.join(lists)}]"
+
+
+BOMBS = {
+    "deep list": (levels(1200), "nested too deeply"),
+    "deep mapping": ("{a: " * 1200 + "}" * 1200, "nested too deeply"),
+    "itself": ("&a [*a]", "nested too deeply"),
+    "merges itself": ("&a {<<: *a}", "nested too deeply"),
+    "aliases": (doubling("[1, ", "[*a{0}, *a{0}]", "]"), "more than 10,000 keys and items"),
+    "long": (f"[{'1,' * 20_000}]", "more than 10,000 keys and items"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_depth_and_size_are_bounded(tmp_path: Path, name: str) -> None:
+    text, message = BOMBS[name]
+    with pytest.raises(OptionsError, match=rf"a\.yml.*{message}"):
+        read(tmp_path, f"x: {text}\n")
+    with pytest.raises(OptionsError, match=rf"--set x=.*{message}"):
+        apply_override(RawOptions({}), f"x={text}")
+
+
+def test_merges_of_merges_stay_small(tmp_path: Path) -> None:
+    """Older versions of PyYAML keep every repetition of a key that is merged, younger ones one."""
+    text = doubling("{x: ", "{{<<: [*a{0}, *a{0}]}}", "1}")
+    last: object = None
+    with contextlib.suppress(OptionsError):
+        last = read(tmp_path, f"a: {text}\n").values["a"][-1]
+    assert last in ({"x": 1}, None)
+
+
+def test_what_is_within_the_bounds_is_read(tmp_path: Path) -> None:
+    text = f"a: {levels(40)}\nb: &b [1, 2]\nc: [*b, *b]\n"
+    assert read(tmp_path, text).values["c"] == [[1, 2], [1, 2]]
+
+
+def test_the_bounds_hold_for_path_and_value_together() -> None:
+    raw = RawOptions({})
+    apply_override(raw, f"{'.'.join('a' * 30)}={levels(15)}")
+    with pytest.raises(OptionsError, match="nested too deeply"):
+        apply_override(raw, f"{'.'.join('b' * 30)}={levels(30)}")
+    with pytest.raises(OptionsError, match="nested too deeply"):
+        apply_override(raw, f"{'.'.join('c' * 1200)}=1")
+
+
+def test_the_bounds_hold_for_all_assignments_together() -> None:
+    raw = RawOptions({})
+    apply_override(raw, f"a=[{'1,' * 6000}]")
+    apply_override(raw, f"a=[{'1,' * 6000}]")  # instead of the first
+    with pytest.raises(OptionsError, match="more than 10,000 keys and items"):
+        apply_override(raw, f"b=[{'1,' * 6000}]")
+
+
+def test_files_that_extend_files_many_times_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b0.yml").write_text("x: 1\n")
+    for number in range(1, 12):
+        below = f"b{number - 1}.yml"
+        (tmp_path / f"b{number}.yml").write_text(f"extends: [{below}, {below}]\n")
+    with pytest.raises(OptionsError, match=r"b11\.yml: it extends more than 100 files"):
+        read_yaml(tmp_path / "b11.yml")
+
+
+def test_an_override_changes_one_of_the_places_that_share_an_anchor(tmp_path: Path) -> None:
+    raw = read(tmp_path, "a: &a {x: [1]}\nb: *a\n")
+    apply_override(raw, "a.x.0=2")
+    assert raw.values == {"a": {"x": [2]}, "b": {"x": [1]}}
+
+
+def test_long_assignments_are_told_in_short(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        apply_override(RawOptions({}), f"a=[{'x' * 5000}")
+    assert re.fullmatch(r"--set a=\[x{47,60}\.\.\.: not valid YAML: .*", str(caught.value))

@@ -9,6 +9,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from traiNNer.utils.images import Pixels
 from traiNNer.video.colors import FrameToRgb, rgb_to_frame
+from traiNNer.video.tags import VideoColors
 
 FORMATS = [
     "yuv420p",
@@ -48,7 +49,7 @@ def furthest(a: Pixels, b: Pixels) -> int:
 
 def averaged(rgb: Pixels) -> av.VideoFrame:
     """4:2:0 with chroma as the mean of 2x2 pixels, which lies in their middle, as JPEG has it."""
-    full = rgb_to_frame(rgb, "yuv444p", full_range=True)
+    full = rgb_to_frame(rgb, "yuv444p", VideoColors(full_range=True))
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], "yuvj420p")
     for number, (source, target) in enumerate(zip(full.planes, frame.planes, strict=True)):
         plane = (
@@ -69,12 +70,12 @@ def averaged(rgb: Pixels) -> av.VideoFrame:
 def test_chroma_is_found_where_encoders_put_it() -> None:
     rgb = ramp()
     for codec in ("h264", "hevc", "vp9", "mpeg2video"):
-        assert furthest(FrameToRgb(codec)(rgb_to_frame(rgb, "yuv420p", full_range=False)), rgb) <= 2
+        assert furthest(FrameToRgb(codec)(rgb_to_frame(rgb, "yuv420p")), rgb) <= 2
     for codec in ("mjpeg", "mpeg1video"):
         assert furthest(FrameToRgb(codec)(averaged(rgb)), rgb) <= 2
     # What a wrong place would make of it, so that the tests above can fail.
     assert furthest(FrameToRgb("h264")(averaged(rgb)), rgb) > 3
-    assert furthest(FrameToRgb("mjpeg")(rgb_to_frame(rgb, "yuv420p", full_range=False)), rgb) > 3
+    assert furthest(FrameToRgb("mjpeg")(rgb_to_frame(rgb, "yuv420p")), rgb) > 3
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)
@@ -104,4 +105,7 @@ def test_a_change_within_a_video() -> None:
         (second, "yuv444p", True),
         (first, "yuv420p", True),
     ):
-        assert furthest(convert(rgb_to_frame(rgb, pixel_format, full_range=full)), rgb) <= 2
+        assert (
+            furthest(convert(rgb_to_frame(rgb, pixel_format, VideoColors(full_range=full))), rgb)
+            <= 2
+        )

@@ -237,7 +237,7 @@ def test_no_videos_at_all(tmp_path: Path) -> None:
         f"scan_video(Path({str(tmp_path / 'e.mp4')!r}))"
     )
     assert re.search(
-        r'DataError: .*e\.mp4: .* not installed: pip install "traiNNer\[video\]"', run.stderr
+        r'DataError: .*e\.mp4: .* not installed: pip install "av>=18" \(or', run.stderr
     )
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from traiNNer.archs.catalogue import LEFT_OUT, SPECS
 from traiNNer.archs.clips import refuse_clips
-from traiNNer.archs.weight_files import read_metadata, read_weights
+from traiNNer.archs.weight_files import no_weights, read_content, read_metadata
+from traiNNer.archs.weight_sets import Choice, choose_by, choose_for, guess
 from traiNNer.utils.errors import CheckpointError, OptionsError
 from traiNNer.utils.registry import ARCHS, UnknownNameError
 
@@ -89,8 +91,10 @@ def load_weights(
 ) -> LoadReport:
     """Copy a checkpoint's weights into `network`.
 
-    Names are tried as they are, then as spandrel names them, which understands the older and
-    other names in which the weights of some architectures are found.
+    Of the sets of weights in the file, that is taken which has the network's names, whatever is
+    put before them; averaged weights go before others, and what was taken is said. Names are tried
+    as they are, then as spandrel names them, which understands the older and other names in which
+    the weights of some architectures are found.
 
     Args:
         network: any network; its device and precision stay.
@@ -102,18 +106,24 @@ def load_weights(
         CheckpointError: if the file cannot be read, if `strict` and it does not fit, or if nothing
             matches.
     """
-    weights = read_weights(path)
+    content = read_content(path)
     expected = network.state_dict()
+    choice = choose_for(content, expected)
+    if choice is None:
+        raise no_weights(path, content)
+    weights: Mapping[str, Tensor] = choice.taken.weights
     report = _compare(path, expected, weights)
     if not report.complete:
         # Only now, because to find out the architecture imports all of spandrel.
-        renamed = _renamed_by_spandrel(weights)
-        other = _compare(path, expected, renamed) if renamed else report
-        if len(other.matched) > len(report.matched):
-            weights = renamed
-            report = other
+        renamed = _renamed_by_spandrel(content)
+        if renamed is not None:
+            other = _compare(path, expected, renamed[1])
+            if len(other.matched) > len(report.matched):
+                choice, weights = renamed
+                report = other
     if not report.matched or (strict and not report.complete):
-        raise CheckpointError(_misfit(report, weights, what, strict=strict))
+        raise CheckpointError(_misfit(report, choice, what, strict=strict))
+    _say_choice(path, choice)
     matched = {key: weights[key] for key in report.matched}
     with torch.no_grad():
         # Not strict even where all has to fit: the report said so already, in better words.
@@ -133,18 +143,41 @@ def load_model(path: Path) -> LoadedModel:
             image.
     """
     metadata = read_metadata(path)
-    weights = read_weights(path)
     if "arch" in metadata:
         return _load_ours(path, metadata)
-    descriptor = _detect(weights)
+    content = read_content(path)
+    choice = choose_by(content, lambda weights: _detect(weights) is not None)
+    if choice is None:
+        raise _unrecognized(path, content)
+    # Now that the names are known: averaged weights may have them in another way.
+    choice = choose_for(content, choice.taken.weights) or choice
+    descriptor = _detect(choice.taken.weights)
     if descriptor is None:
-        raise CheckpointError(
-            f"{path} holds {len(weights)} weights of an architecture that is not recognized "
-            f"({_some(tuple(weights))}). Give a checkpoint of this project or of an architecture "
-            "that spandrel knows, or say with network_g and scale what it holds (a temporal "
-            "network is known by our .safetensors only)."
-        )
+        raise _unrecognized(path, content)
+    _say_choice(path, choice)
     return _from_descriptor(path, descriptor)
+
+
+def _unrecognized(path: Path, content: object) -> CheckpointError:
+    guesses = guess(content)
+    if not guesses:
+        return no_weights(path, content)
+    weights = guesses[0].weights
+    names = [other.name for other in guesses[:_NAMED_KEYS] if other.name]
+    tried = f", in {', '.join(names)}" if names else ""
+    return CheckpointError(
+        f"{path} holds {len(weights)} weights of an architecture that is not recognized "
+        f"({_some(tuple(weights))}){tried}. Give a checkpoint of this project or of an "
+        "architecture that spandrel knows, or say with network_g and scale what it holds (a "
+        "temporal network is known by our .safetensors only)."
+    )
+
+
+def _say_choice(path: Path, choice: Choice) -> None:
+    """Several sets of weights are never chosen from without a word."""
+    summary = choice.summary()
+    if summary:
+        log.info("%s: %s", path, summary)
 
 
 def _compare(
@@ -184,9 +217,20 @@ def _detect(weights: Mapping[str, Tensor]) -> ImageModelDescriptor | None:
         return None
 
 
-def _renamed_by_spandrel(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    descriptor = _detect(weights)
-    return {} if descriptor is None else descriptor.model.state_dict()
+def _renamed_by_spandrel(content: object) -> tuple[Choice, dict[str, Tensor]] | None:
+    """A set of weights of which spandrel knows the architecture, and its weights as spandrel names
+    them.
+    """
+    renamed: dict[str, Tensor] = {}
+
+    def accepts(weights: Mapping[str, Tensor]) -> bool:
+        descriptor = _detect(weights)
+        if descriptor is not None:
+            renamed.update(descriptor.model.state_dict())
+        return descriptor is not None
+
+    choice = choose_by(content, accepts)
+    return None if choice is None else (choice, renamed)
 
 
 def _held(path: Path, weights: Mapping[str, Tensor]) -> str:
@@ -198,9 +242,15 @@ def _held(path: Path, weights: Mapping[str, Tensor]) -> str:
     return "" if descriptor is None else f"{descriptor.architecture.id} x{descriptor.scale}"
 
 
-def _misfit(report: LoadReport, weights: Mapping[str, Tensor], what: str, *, strict: bool) -> str:
-    held = _held(report.path, weights)
+def _misfit(report: LoadReport, choice: Choice, what: str, *, strict: bool) -> str:
+    held = _held(report.path, choice.taken.weights)
     holds = f"The file holds {held}." if held else "What the file holds is not recognized."
+    summary = choice.summary()
+    if summary:
+        holds = f"Of the file {summary}. {holds}"
+    near = _near_miss(report)
+    if near:
+        holds = f"{near} {holds}"
     otherwise = "leave the pretrained weights out"
     if report.matched and strict:
         otherwise = "strict_load_g: false to take what fits"
@@ -208,6 +258,15 @@ def _misfit(report: LoadReport, weights: Mapping[str, Tensor], what: str, *, str
         f"{what} cannot be loaded from {report.summary()} {holds} Set network_g's type, scale and "
         f"parameters to the file's, or {otherwise}."
     )
+
+
+def _near_miss(report: LoadReport) -> str:
+    """The name of the file that is most like one that is missing; empty if none is."""
+    for missing in report.missing[:_NAMED_KEYS]:
+        near = get_close_matches(missing, report.unexpected, n=1, cutoff=0.8)
+        if near:
+            return f"The file's {near[0]} is like the missing {missing}."
+    return ""
 
 
 def _load_ours(path: Path, metadata: Mapping[str, str]) -> LoadedModel:

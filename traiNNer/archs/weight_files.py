@@ -13,21 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from traiNNer.archs.seals import read_seal
+from traiNNer.archs.weight_sets import guess
 from traiNNer.utils.errors import CheckpointError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-# What trainers wrap the weights in, best first: the smoothed weights are those that are used.
-_CONTAINERS = (
-    "params_ema",
-    "params-ema",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-)
-# What DataParallel, torch.compile, Lightning and the like put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "netG.", "n_averaged.")
 # Names that a message gives as examples of what a file holds.
 _NAMED_KEYS = 3
 # Bytes by which a text is told from a checkpoint.
@@ -42,7 +32,21 @@ _NEEDS_CODE = re.compile(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint, on the CPU, freed of what trainers wrap them in. Runs no code of
+    """The likeliest weights in a checkpoint, on the CPU, freed of what trainers wrap them in. Runs
+    no code of the file.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, of another kind, or needs code to be run.
+    """
+    content = read_content(path)
+    guesses = guess(content)
+    if not guesses:
+        raise no_weights(path, content)
+    return guesses[0].weights
+
+
+def read_content(path: Path) -> object:
+    """What a checkpoint holds: mappings of tensors and plain values, on the CPU. Runs no code of
     the file.
 
     Raises:
@@ -51,19 +55,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     _check_file(path)
     read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_pickle
     try:
-        content = read(path)
+        return read(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    weights = {key: value for key, value in _unwrap(content).items() if isinstance(value, Tensor)}
-    if not weights:
-        holds: object = type(content)
-        if isinstance(content, Mapping):
-            holds = ", ".join(map(str, list(content)[:_NAMED_KEYS]))
-        raise CheckpointError(
-            f"{path} holds no weights (it has: {holds}). Expected is a network's checkpoint; a "
-            "training state or an optimizer's file is resumed with --auto_resume instead."
-        )
-    return weights
+
+
+def no_weights(path: Path, content: object) -> CheckpointError:
+    """The error for a file that holds something else."""
+    holds: object = type(content)
+    if isinstance(content, Mapping):
+        holds = ", ".join(map(str, list(content)[:_NAMED_KEYS]))
+    return CheckpointError(
+        f"{path} holds no weights (it has: {holds}). Expected is a network's checkpoint; a "
+        "training state or an optimizer's file is resumed with --auto_resume instead."
+    )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -89,6 +94,8 @@ def _check_file(path: Path) -> None:
         )
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no file but a pipe or a device; give a checkpoint file.")
     if path.suffix.lower() not in _SUFFIXES:
         raise CheckpointError(
             f"{path} is not a kind of checkpoint that is read: {', '.join(_SUFFIXES)}."
@@ -130,12 +137,23 @@ def _is_text(start: bytes) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:
+    _require_seal(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             # What safe_open gives has keys, but is no mapping.
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _damaged(path, error) from error
+
+
+def _require_seal(path: Path) -> None:
+    """Our own files hold a checksum; those of others cannot be checked."""
+    digest, right = read_seal(path)
+    if digest is not None and not right:
+        raise CheckpointError(
+            f"{path} cannot be read: it is damaged (its checksum is another one). Fetch it again "
+            "or take an earlier checkpoint."
+        )
 
 
 def _read_pickle(path: Path) -> object:
@@ -150,21 +168,19 @@ def _read_pickle(path: Path) -> object:
                 "safetensors.torch.save_file."
             ) from error
         raise _damaged(path, error) from error
-    except RuntimeError as error:
+    except OSError as error:
+        # A zip without its end is taken for an older format, and sought beyond its start.
+        if error.errno == errno.EINVAL:
+            raise _damaged(path, error) from error
+        raise
+    # Whatever else a reader trips over in bytes that mean nothing, absurd lengths among them.
+    except Exception as error:
         if "TorchScript" in str(error):
             raise CheckpointError(
                 f"{path} is a TorchScript program, not plain weights. Take the checkpoint it was "
                 "made from, or load it with torch.jit.load in a safe place and save its "
                 "state_dict() with safetensors.torch.save_file."
             ) from error
-        raise _damaged(path, error) from error
-    except OSError as error:
-        # A zip without its end is taken for an older format, and sought beyond its start.
-        if error.errno == errno.EINVAL:
-            raise _damaged(path, error) from error
-        raise
-    # Whatever else a reader trips over in bytes that mean nothing.
-    except (EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
         raise _damaged(path, error) from error
 
 
@@ -175,23 +191,6 @@ def _is_whole_pickle(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return any(operation.name == "STOP" for operation, _, _ in pickletools.genops(file))
-    except ValueError:
+    # The parser of bytes that are no pickle fails in many ways: OverflowError, MemoryError, ...
+    except Exception:  # noqa: BLE001
         return False
-
-
-def _unwrap(content: object) -> dict[str, object]:
-    """The dictionary of weights inside the containers and prefixes that trainers put around it."""
-    # Containers may be in containers: a training state that holds a "params_ema".
-    while isinstance(content, Mapping):
-        inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    if not isinstance(content, Mapping):
-        return {}
-    weights = {str(key): value for key, value in content.items()}
-    # In this order each is taken off once, as wrappers put them on: around all of the names.
-    for prefix in _PREFIXES:
-        if weights and all(key.startswith(prefix) for key in weights):
-            weights = {key[len(prefix) :]: value for key, value in weights.items()}
-    return weights

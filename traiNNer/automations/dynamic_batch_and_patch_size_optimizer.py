@@ -113,8 +113,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
     def describe(self) -> str:
         """Target, bounds and start."""
         return (
-            f"{self.target.share:.0%} of {gib(self._window.total)}: {self.bounds.describe()}, "
-            f"beginning with {self.shape}"
+            f"{self.target.share:.0%} of {gib(self._window.total)}, beginning with {self.shape}\n"
+            f"  {self.bounds.describe()}"
         )
 
     def before_training(self, *, resumed: bool = False) -> Shape:

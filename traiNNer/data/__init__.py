@@ -6,19 +6,14 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
     PairedImageDatasetDynamicMixin,
     PairedVideoDatasetDynamicMixin,
 )
-from traiNNer.data.loader import (
-    ReadErrors,
-    RequestSampler,
-    WorkerError,
-    eval_batches,
-    explain_worker_death,
-)
+from traiNNer.data.loader import ReadErrors, RequestSampler, eval_batches
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.single_image_dataset import SingleImageDataset
 from traiNNer.data.single_video_dataset import SceneStream, SingleVideoDataset
 from traiNNer.data.views import SizedDataset
+from traiNNer.data.workers import WorkerError, explain_worker_death
 
 __all__ = [
     "Batch",

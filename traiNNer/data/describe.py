@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from traiNNer.utils.images import ImageHeader
 from traiNNer.utils.text import plural
+
+log = logging.getLogger(__name__)
 
 
 def describe_sizes(headers: Iterable[ImageHeader]) -> str:
@@ -16,20 +20,54 @@ def describe_sizes(headers: Iterable[ImageHeader]) -> str:
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
-def describe_kinds(samples: Sequence[Sequence[ImageHeader]]) -> list[str]:
+def describe_kinds(
+    samples: Sequence[Sequence[ImageHeader]], alpha_is: str = "dropped"
+) -> list[str]:
     """What is unusual about the images of the samples (one header, or those of a pair), and what is
     done about it.
+
+    Args:
+        samples: the headers.
+        alpha_is: what is done about alpha.
     """
     # 2 channels are grey and alpha, 4 are colour and alpha: see `ImageHeader`.
     grey = sum(_has_channels(headers, 1, 2) for headers in samples)
     alpha = sum(_has_channels(headers, 2, 4) for headers in samples)
     deep = sum(map(_is_deep, samples))
+    turned = sum(any(header.orientation != 1 for header in headers) for headers in samples)
     parts = [
         (grey, f"{plural(grey, 'grey image')} (repeated to 3 channels)"),
-        (alpha, f"{alpha} with alpha (dropped)"),
+        (alpha, f"{alpha} with alpha ({alpha_is})"),
         (deep, f"{deep} of 16 bit"),
+        (turned, f"{turned} turned upright"),
     ]
-    return [text for number, text in parts if number]
+    texts = [text for number, text in parts if number]
+    # A sample counts once for each kind, and may have two: GT and LQ.
+    converted = Counter(kind for headers in samples for kind in {h.converted for h in headers})
+    colors = Counter(kind for headers in samples for kind in {h.colors for h in headers})
+    texts += [f"{converted[kind]} of {kind} (converted to sRGB)" for kind in converted if kind]
+    texts += [f"{colors[kind]} in colours of {kind} (taken as they are)" for kind in colors if kind]
+    return texts
+
+
+def warn_of_unequal_colors(pairs: Iterable[tuple[ImageHeader, ImageHeader, str]]) -> None:
+    """Warn of pairs whose numbers mean different colours: a network would learn the difference.
+
+    Args:
+        pairs: the headers of GT and LQ, and what a message calls the pair.
+    """
+    unequal = [
+        (gt.colors or "sRGB", lq.colors or "sRGB", name)
+        for gt, lq, name in pairs
+        if gt.colors != lq.colors
+    ]
+    if unequal:
+        gt, lq, name = unequal[0]
+        log.warning(
+            "GT and LQ of %s say different colours, for example %s: GT %s, LQ %s. The numbers are "
+            "taken as they are, so the network learns the difference; convert both to sRGB",
+            plural(len(unequal), "pair"), name, gt, lq,
+        )  # fmt: skip
 
 
 def _has_channels(headers: Sequence[ImageHeader], *numbers: int) -> bool:

@@ -25,13 +25,13 @@ from traiNNer.data.loader import (
     RequestDataset,
     RequestSampler,
     StartMethod,
-    Workers,
     open_loader,
 )
 from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
 from traiNNer.data.sample import Batch, Sample, SampleRequest
 from traiNNer.data.views import SizedDataset, leaves, locate, view_length
+from traiNNer.data.workers import Workers
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.seeds import hash_seed
 
@@ -295,6 +295,10 @@ class DynamicDataLoaderWrapper:
     def replaced_total(self) -> int:
         """How many images that could not be read were replaced by others (read_errors: skip)."""
         return self._replaced.total
+
+    @replaced_total.setter
+    def replaced_total(self, total: int) -> None:
+        self._replaced.total = total
 
     def set_batch_size(self, batch_size: int) -> None:
         """Yield batches of `batch_size` samples from the next one on."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from traiNNer.data.crop import Placement, SmallImages, cut, draw_plan, pad_to
 from traiNNer.data.sample import Sample, SampleRequest, stack
-from traiNNer.data.scan import Problems
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, image_to_tensor
+from traiNNer.utils.problems import Problems
 from traiNNer.utils.seeds import hash_seed
 from traiNNer.utils.text import plural
 

@@ -8,22 +8,17 @@ change nothing.
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from traiNNer.data.order import Order
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
+from traiNNer.data.workers import Failure, Parcel, Workers, no_way, start_worker
 from traiNNer.utils.errors import DataError
-
-log = logging.getLogger(__name__)
+from traiNNer.utils.out_of_memory import is_out_of_memory
 
 ReadErrors = Literal["error", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
@@ -35,12 +30,6 @@ class RequestDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: SampleRequest, /) -> Sample: ...
-
-
-class WorkerError(DataError):
-    """A worker process has ended, mostly because the machine ran out of memory."""
-
-    exit_code = 1
 
 
 class PatchSize:
@@ -131,30 +120,6 @@ def eval_batches(
         workers.end()
 
 
-def explain_worker_death(error: BaseException) -> WorkerError | None:
-    """A plain error if `error` is torch's for a worker process that has ended, else None.
-
-    Torch raises it wherever the main process happens to be, so not only in the loader.
-    """
-    message = str(error)
-    if not isinstance(error, RuntimeError) or "DataLoader worker" not in message:
-        return None
-    return WorkerError(
-        f"{message.strip().splitlines()[0]}\nA process that reads images has ended. Mostly the "
-        "machine ran out of memory (see `dmesg`) or of shared memory (in a container: --shm-size): "
-        "lower num_worker_per_gpu, then continue from the last checkpoint."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error on its way from a worker. As an exception it would arrive with the worker's
-    traceback as its message.
-    """
-
-    message: str
-
-
 class BatchReader:
     """The dataset as the DataLoader sees it: reads a whole list of requests at once.
 
@@ -172,14 +137,30 @@ class BatchReader:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, requests: Sequence[SampleRequest]) -> Batch | Failure | None:
-        """The samples of the requests; None for no requests."""
+    def __getitems__(self, requests: Sequence[SampleRequest]) -> Batch | Parcel | Failure | None:
+        """The samples of the requests, packed up in a worker; None for no requests."""
         if not requests:
             return None
+        in_worker = get_worker_info() is not None
         try:
-            return collate([self._read(request) for request in requests])
+            batch = collate([self._read(request) for request in requests])
         except DataError as error:
             return Failure(str(error) + self._advice)
+        except (MemoryError, RuntimeError) as error:
+            if not in_worker or not is_out_of_memory(error):
+                raise
+            return Failure(
+                "a process that reads images got no more memory: lower num_worker_per_gpu, "
+                "lq_size or batch_size_per_gpu, then continue from the last checkpoint.",
+                of_machine=True,
+            )
+        if not in_worker:
+            return batch
+        try:
+            return Parcel.of(batch)
+        # Whatever it is: it would be printed by a thread and lost.
+        except Exception as error:  # noqa: BLE001
+            return Failure(no_way(error), of_machine=True)
 
     def _read(self, request: SampleRequest) -> Sample:
         if not self._skip:
@@ -216,7 +197,7 @@ def open_loader(
         num_workers=num_workers,
         collate_fn=_same,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         prefetch_factor=prefetch_factor if num_workers else None,
         multiprocessing_context=start_method if num_workers else None,
         # torch draws a seed for its workers: not from the generator the network uses
@@ -224,83 +205,5 @@ def open_loader(
     )
 
 
-class Workers:
-    """The processes that read for an `open_loader`, which can be ended and started anew; or none,
-    where it reads in this process.
-
-    Attributes:
-        pids: their process ids; empty without processes, and while they have not started.
-    """
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.pids: tuple[int, ...] = ()
-        self._loader = loader
-        self._batches: Iterator[Batch | Failure | None] | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether lists of requests are being read."""
-        return self._batches is not None
-
-    def start(self) -> None:
-        """Begin to read what the loader's requests ask for."""
-        others = multiprocessing.active_children()
-        self._batches = iter(self._loader)
-        started = [
-            process for process in multiprocessing.active_children() if process not in others
-        ]
-        self.pids = tuple(sorted(process.pid for process in started if process.pid is not None))
-
-    def receive(self) -> Batch | None:
-        """The batch of the next list of requests, None of an empty one.
-
-        Raises:
-            DataError: if an image could not be read.
-            WorkerError: if a worker process has ended.
-        """
-        assert self._batches is not None
-        try:
-            received = next(self._batches)
-        except RuntimeError as error:
-            explained = explain_worker_death(error)
-            if explained is None:
-                raise
-        else:
-            if isinstance(received, Failure):
-                raise DataError(received.message)
-            return received
-        # Not `from error`: torch's traceback tells a user nothing.
-        raise explained
-
-    def end(self) -> None:
-        """End the processes, also while a traceback still holds torch's iterator.
-
-        They ignore SIGTERM, so the end of the program would otherwise wait for them for ever. A
-        worker that crashes while it ends (a library's thread that outlives its interpreter, seen
-        once in a spawned one) has nothing left to lose.
-        """
-        batches = self._batches
-        self._batches = None
-        self.pids = ()
-        # torch's own, which its destructor calls; what reads in this process has none.
-        shut_down = getattr(batches, "_shutdown_workers", None)
-        if shut_down is None:
-            return
-        try:
-            shut_down()
-        except RuntimeError as error:
-            if explain_worker_death(error) is None:
-                raise
-            log.debug("while the workers ended: %s", error)
-
-
 def _same(batch: Any) -> Any:
     return batch
-
-
-def _start_worker(_worker_id: int) -> None:
-    # Ctrl-C, and the SIGTERM of a service manager, reach all processes; only the main one acts on
-    # them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    cv2.setNumThreads(0)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
-from traiNNer.data.describe import describe_kinds, describe_sizes
+from traiNNer.data.describe import describe_kinds, describe_sizes, warn_of_unequal_colors
 from traiNNer.data.dynamic_dataloader_wrapper import PairedImageDatasetDynamicMixin
+from traiNNer.data.pairing import ImagePair, pair_folders
 from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
 from traiNNer.data.sample import Sample
-from traiNNer.data.scan import ImagePair, Problems, as_roots, pair_folders
+from traiNNer.data.scan import as_roots
+from traiNNer.data.walk import LeftOut
 from traiNNer.utils.images import Pixels
+from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
 
 
 @DATASETS.register("PairedImageDataset")
 class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Sample]):
-    """GT and LQ images of equal names, GT exactly `scale` times as large.
+    """GT and LQ images whose names belong together, GT exactly `scale` times as large.
 
     Every pair is checked from its headers when the dataset is made. An element is asked for by a
     `SampleRequest`.
@@ -33,7 +36,12 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
             and columns).
         small_images: images smaller than the patch; error lists them, skip leaves them out, pad
             mirrors their edges.
+        filename_tmpl: LQ's name, with {} for that of GT, both without suffix; '{}x4' pairs 0001.png
+            with 0001x4.png. Left out, equal names are pairs, and a mark such as x4 that all names
+            of a side have is found.
         source: where pixels come from; for programs, it is no option.
+        unusable: gets the images that cannot be used, where there are pairs without them; None
+            makes an error of them. For programs, it is no option.
 
     Raises:
         DataError: listing all that is wrong with the folders and images.
@@ -42,7 +50,8 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
     # No clips: see `EvalSet.target`.
     target = None
 
-    def __init__(
+    # Each argument is an option of the dataset's section, with its own name and default.
+    def __init__(  # noqa: PLR0913
         self,
         scale: int,
         dataroot_gt: str | list[str],
@@ -50,19 +59,38 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         use_hflip: bool = True,
         use_rot: bool = True,
         small_images: SmallImages = "error",
+        filename_tmpl: str | None = None,
         source: PixelSource = IMAGE_FILES,
+        unusable: Problems | None = None,
     ) -> None:
         self.scale = scale
         self.source = source
         self.use_hflip = use_hflip
         self.use_rot = use_rot
         self.small_images: SmallImages = small_images
-        self.use_elements(pair_folders(as_roots(dataroot_gt), as_roots(dataroot_lq), scale))
+        self._other_files = LeftOut()
+        pairs = pair_folders(
+            as_roots(dataroot_gt),
+            as_roots(dataroot_lq),
+            scale,
+            filename_tmpl,
+            left_out=self._other_files,
+            unusable=unusable,
+        )
+        warn_of_unequal_colors(
+            (pair.gt.header, pair.lq.header, str(pair.gt.path)) for pair in pairs
+        )
+        self.use_elements(pairs)
 
     @property
     def pairs(self) -> list[ImagePair]:
         """What is read: all pairs but those that are left out as too small."""
         return self.elements
+
+    @property
+    def lq_paths(self) -> list[str]:
+        """The LQ file of each pair."""
+        return [str(pair.lq.path) for pair in self.pairs]
 
     def lq_extent(self, element: ImagePair) -> tuple[int, int]:
         """Height and width of the LQ image in pixels, from its header."""
@@ -111,4 +139,5 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Samp
         ]
         if self.left_out:
             parts.append(f"{self.left_out} left out (smaller than the patch)")
+        parts += self._other_files.describe()
         return ", ".join(parts)

@@ -12,13 +12,15 @@ from typing import Literal
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
-from traiNNer.data.describe import describe_kinds, describe_sizes
+from traiNNer.data.describe import describe_kinds, describe_sizes, warn_of_unequal_colors
 from traiNNer.data.dynamic_dataloader_wrapper import PairedVideoDatasetDynamicMixin
 from traiNNer.data.dynamic_mixins import ClipFrame, Target
 from traiNNer.data.sample import Sample
-from traiNNer.data.scan import Problems, as_roots
+from traiNNer.data.scan import OF_SINGLE_FILES, as_roots
 from traiNNer.data.scene_scan import ScenePair, pair_scenes
+from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
 from traiNNer.video.scene_reader import ReaderPool
@@ -39,8 +41,8 @@ class Clip:
 
 @DATASETS.register("PairedVideoDataset")
 class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
-    """Clips of GT and LQ scenes of equal names, GT exactly `scale` times as large. A clip never
-    spans two scenes.
+    """Clips of GT and LQ scenes whose names belong together, GT exactly `scale` times as large. A
+    clip never spans two scenes.
 
     A scene is a folder of numbered frames or a video file. All is checked from headers and packets
     when the dataset is made. An element is asked for by a `SampleRequest`: lq (T, 3, h, w) with T =
@@ -66,6 +68,11 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         small_images: frames smaller than the patch; error lists them, skip leaves them out, pad
             mirrors their edges.
         short_scenes: scenes shorter than a clip; error lists them, skip leaves them out.
+        filename_tmpl: the name of an LQ scene, with {} for that of GT, a video's without suffix;
+            '{}_x4' pairs beach.mkv with the folder beach_x4. Left out, equal names are pairs, and a
+            mark such as x4 that all names of a side have is found.
+        unusable: gets the scenes that cannot be used, where there are others; None makes an error
+            of them. For programs, it is no option.
 
     Raises:
         DataError: listing all that is wrong with the options, folders, frames and videos.
@@ -86,6 +93,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         use_time_flip: bool = False,
         small_images: SmallImages = "error",
         short_scenes: ShortScenes = "error",
+        filename_tmpl: str | None = None,
+        unusable: Problems | None = None,
     ) -> None:
         require_positive(clip_size=clip_size, frame_stride=frame_stride, clip_step=clip_step)
         if target == "center" and clip_size % 2 == 0:
@@ -103,10 +112,24 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         self._clip_size = clip_size
         self.readers = ReaderPool()
         problems = Problems(what="scenes")
-        self._scenes = pair_scenes(as_roots(dataroot_gt), as_roots(dataroot_lq), scale, problems)
+        self._other_files = LeftOut()
+        self._scenes = pair_scenes(
+            as_roots(dataroot_gt),
+            as_roots(dataroot_lq),
+            scale,
+            problems,
+            filename_tmpl,
+            self._other_files,
+        )
+        if unusable is not None and self._scenes:
+            problems.move(OF_SINGLE_FILES, unusable)
         self.short_count = self._find_short(short_scenes, problems)
         problems.raise_if_any()
         warn_of_variable_rate(scene for pair in self._scenes for scene in (pair.gt, pair.lq))
+        # The frames of a scene come from one program, so the first one speaks for all.
+        warn_of_unequal_colors(
+            (pair.gt.header, pair.lq.header, str(pair.gt.path)) for pair in self._scenes
+        )
         last = self._span - 1
         self.use_elements(
             [
@@ -154,6 +177,11 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
             [Clip(scene, middle - before) for scene in self._scenes for middle in range(len(scene))]
         )
         return other
+
+    @property
+    def lq_paths(self) -> list[str]:
+        """The LQ frame in the middle of each clip, see `name_paths`."""
+        return [self.name_paths(clip)[0] for clip in self.clips]
 
     def lq_extent(self, element: Clip) -> tuple[int, int]:
         """Height and width of the LQ frames in pixels, from the scene's header."""
@@ -217,6 +245,7 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
             parts.append(f"{plural(self.left_out, 'clip')} left out (smaller than the patch)")
         if self.short_count:
             parts.append(f"{plural(self.short_count, 'scene')} left out (shorter than a clip)")
+        parts += self._other_files.describe()
         return ", ".join(parts)
 
     @property

@@ -24,6 +24,13 @@ class EvalSet(Protocol):
         """Which frames of a clip GT is of; None for images. A clip of one frame is still a clip."""
         ...
 
+    @property
+    def lq_paths(self) -> list[str]:
+        """What each element is called after: its LQ file, or the frame in the middle of its
+        clip.
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: SampleRequest, /) -> Sample: ...

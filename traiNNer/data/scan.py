@@ -1,5 +1,4 @@
-"""Finding images in folders and pairing GT with LQ. Only headers are read, and what was read is
-remembered.
+"""Finding images in folders. Only headers are read, and what was read is remembered.
 
 Everything that is wrong is collected and raised as one `DataError`, because a data set is fixed
 faster when all of its problems are known.
@@ -7,50 +6,33 @@ faster when all of its problems are known.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from traiNNer.utils.errors import DataError, DiskError
-from traiNNer.utils.files import write_atomic
+from traiNNer.data.header_cache import FileStamp, load_headers, save_headers
+from traiNNer.data.walk import CANNOT_BE_READ, LeftOut, walk
+from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import IMAGE_SUFFIXES, ImageHeader, read_header
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.scan_cache import cache_path
 
 log = logging.getLogger(__name__)
 
-# To be raised when what is remembered means something else, so that older caches are ignored.
-_CACHE_VERSION = 1
 # Threads overlap the waiting for a cold disk; more of them only fight for the interpreter.
 _THREADS = 4
 # Files that a thread is given at once: handing out single ones costs as much as reading a header.
 _CHUNK = 256
+_UNUSABLE = "unusable image"
+# What concerns single files and not the set as a whole, so that the rest can be used without them.
+OF_SINGLE_FILES = (_UNUSABLE, "unusable video", CANNOT_BE_READ)
 
 HeaderReader = Callable[[str], ImageHeader]
-
-
-class FileStamp(NamedTuple):
-    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
-
-    A hash of the content would be surer, and would read what headers spare.
-    """
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileStamp:
-        """The stamp of a file by its status."""
-        return cls(status.st_size, status.st_mtime_ns)
-
-
-_Headers = dict[str, tuple[FileStamp, ImageHeader]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +62,6 @@ class ScannedImage:
         return f"{self.header.width}x{self.header.height}"
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePair:
-    """A GT image and the LQ image of the same stem."""
-
-    gt: ScannedImage
-    lq: ScannedImage
-
-
 def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     """The folders of a `dataroot` option, which is one folder or a list of them.
 
@@ -110,8 +84,27 @@ def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     return roots
 
 
+def without_repeats(roots: Sequence[Path]) -> list[Path]:
+    """The folders or files, each once; what is named twice is said."""
+    once: dict[Path, Path] = {}
+    for root in roots:
+        # As it is and not as it is named: `in` and `./in` are one folder.
+        if once.setdefault(_resolved(root), root) is not root:
+            log.warning("%s is named twice; it is read once", root)
+    return list(once.values())
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        # A circle of links, for which the scan has the words.
+        return path.absolute()
+
+
 def scan_folder(root: Path, read: HeaderReader = read_header) -> list[ScannedImage]:
-    """All images below `root`, sorted by relative path. Hidden files and folders are left out.
+    """All images below `root`, sorted by relative path. Hidden files and folders are left out, and
+    those that systems make (see `traiNNer/data/walk.py`).
 
     Args:
         root: the folder.
@@ -131,32 +124,44 @@ def scan_file(path: Path, problems: Problems) -> list[ScannedImage]:
     """A single image; none if it is unusable, which is added to `problems`."""
     try:
         # Stamped before it is read: a change in between is seen later, and not taken for known.
-        stamp = FileStamp.of(path.stat())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            problems.add(_UNUSABLE, _not_a_file(path))
+            return []
+        stamp = FileStamp.of(status)
         return [ScannedImage(path.parent, path.name, read_header(path), stamp)]
     except OSError as error:
-        problems.add("unusable image", f"{path}: cannot be read: {error.strerror or error}")
+        problems.add(_UNUSABLE, f"{path}: cannot be read: {error.strerror or error}")
     except DataError as error:
-        problems.add("unusable image", str(error))
+        problems.add(_UNUSABLE, str(error))
     return []
 
 
-def scan_into(root: Path, problems: Problems) -> list[ScannedImage]:
-    """As `scan_folder`, but what is wrong is added to `problems`."""
-    return scan_with_unusable(root, problems)[0]
+def scan_into(root: Path, problems: Problems, left_out: LeftOut) -> list[ScannedImage]:
+    """As `scan_folder`, but what is wrong is added to `problems`, and the files that are no images
+    to `left_out`.
+    """
+    return scan_with_unusable(root, problems, left_out=left_out)[0]
 
 
 def scan_with_unusable(
-    root: Path, problems: Problems, read: HeaderReader = read_header
+    root: Path,
+    problems: Problems,
+    read: HeaderReader = read_header,
+    left_out: LeftOut | None = None,
 ) -> tuple[list[ScannedImage], set[str]]:
     """As `scan_into`: the usable images, and the stems of the unusable ones."""
     if not root.is_dir():
         _add_no_folder(root, problems)
         return [], set()
-    files = sorted(_walk(str(root), "", (), problems))
+    others = LeftOut()
+    files = sorted(_find_images(root, problems, others))
+    if left_out is not None:
+        left_out.kinds.update(others.kinds)
     if not files:
         problems.add(
             f"no image in this folder (what is read: {', '.join(IMAGE_SUFFIXES)})",
-            str(root.absolute()),
+            ", ".join([str(root.absolute()), *others.describe()]),
         )
         return [], set()
     headers = _headers(root, files, problems, read)
@@ -176,7 +181,7 @@ def _headers(
 ) -> dict[str, ImageHeader]:
     """The headers of the usable files by name: remembered, or read and remembered."""
     cache = cache_path(root)
-    remembered = _load_cache(cache)
+    remembered = load_headers(cache)
     headers: dict[str, ImageHeader] = {}
     for name, stamp in files:
         known_stamp, header = remembered.get(name, (None, None))
@@ -187,57 +192,16 @@ def _headers(
         for chunk in pool.map(partial(_read_headers, str(root), read), _chunks(missing)):
             for name, result in chunk:
                 if isinstance(result, DataError):
-                    problems.add("unusable image", str(result))
+                    problems.add(_UNUSABLE, str(result))
                 else:
                     headers[name] = result
     # Files that are gone are forgotten too.
     if missing or len(remembered) != len(files):
         usable = {name: (stamp, headers[name]) for name, stamp in files if name in headers}
-        _save_cache(cache, usable)
+        save_headers(cache, usable)
     from_cache = len(files) - len(missing)
     log.debug("%s: %d images, %d headers from the cache", root, len(files), from_cache)
     return headers
-
-
-def pair_folders(roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int) -> list[ImagePair]:
-    """Pairs of the images that have the same stem below the n-th GT folder and the n-th LQ folder,
-    in order.
-
-    Raises:
-        DataError: naming every missing or empty folder, unusable image, image without partner,
-            ambiguous name and pair whose sizes do not agree with `scale`.
-    """
-    if len(roots_gt) != len(roots_lq) or not roots_gt:
-        raise DataError(
-            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT "
-            "folder needs its LQ folder at the same place of the list"
-        )
-    problems = Problems()
-    pairs: list[ImagePair] = []
-    for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
-        pairs += _pair_roots(root_gt, root_lq, problems)
-    for pair in pairs:
-        check_sizes(pair, scale, problems)
-    problems.raise_if_any()
-    return pairs
-
-
-def _pair_roots(root_gt: Path, root_lq: Path, problems: Problems) -> list[ImagePair]:
-    """The pairs of one GT folder and its LQ folder."""
-    images_gt, unusable_gt = scan_with_unusable(root_gt, problems)
-    images_lq, unusable_lq = scan_with_unusable(root_lq, problems)
-    gt = _by_stem(images_gt, problems)
-    lq = _by_stem(images_lq, problems)
-    # An empty folder is a problem already; every image of the other one would be a second.
-    if not gt or not lq:
-        return []
-    for stem in sorted(gt.keys() - lq.keys() - unusable_lq):
-        kind = f"GT without an LQ image of the same name in {root_lq}"
-        problems.add(kind, str(gt[stem].path))
-    for stem in sorted(lq.keys() - gt.keys() - unusable_gt):
-        kind = f"LQ without a GT image of the same name in {root_gt}"
-        problems.add(kind, str(lq[stem].path))
-    return [ImagePair(image, lq[stem]) for stem, image in gt.items() if stem in lq]
 
 
 def _add_no_folder(root: Path, problems: Problems) -> None:
@@ -253,27 +217,16 @@ def _add_no_folder(root: Path, problems: Problems) -> None:
     )
 
 
-def _walk(
-    root: str, below: str, ancestors: tuple[tuple[int, int], ...], problems: Problems
+def _find_images(
+    root: Path, problems: Problems, left_out: LeftOut
 ) -> Iterable[tuple[str, FileStamp]]:
-    """(relative path, stamp) of the image files, following links but never in a circle."""
-    folder = Path(root, below)
-    try:
-        status = folder.stat()
-        # Device and inode are the same whatever name a folder is reached by.
-        place = (status.st_dev, status.st_ino)
-        if place in ancestors:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from _walk(root, f"{below}{entry.name}/", (*ancestors, place), problems)
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    yield from _stamp(entry, below, problems)
-    except OSError as error:
-        problems.add("a folder cannot be read", f"{folder}: {error.strerror or error}")
+    """(relative path, stamp) of the image files; the other files are counted."""
+    for folder in walk(root, problems, left_out):
+        for entry in folder.files:
+            if entry.name.lower().endswith(IMAGE_SUFFIXES):
+                yield from _stamp(entry, folder.below, problems)
+            else:
+                left_out.add(entry.name)
 
 
 def _stamp(
@@ -283,9 +236,17 @@ def _stamp(
         status = entry.stat()
     except OSError as error:
         # A link to nowhere.
-        problems.add("unusable image", f"{entry.path}: cannot be read: {error.strerror or error}")
+        problems.add(_UNUSABLE, f"{entry.path}: cannot be read: {error.strerror or error}")
+        return
+    if not stat.S_ISREG(status.st_mode):
+        problems.add(_UNUSABLE, _not_a_file(entry.path))
         return
     yield below + entry.name, FileStamp.of(status)
+
+
+def _not_a_file(path: Path | str) -> str:
+    """For messages. To open a pipe would wait for somebody who writes into it."""
+    return f"{path}: a pipe, a socket or a device, and no file; delete it"
 
 
 def _stem(name: str) -> str:
@@ -306,86 +267,3 @@ def _read_headers(
         except DataError as error:
             results.append((name, error))
     return results
-
-
-def _by_stem(images: list[ScannedImage], problems: Problems) -> dict[str, ScannedImage]:
-    by_stem: dict[str, ScannedImage] = {}
-    for image in images:
-        if image.stem in by_stem:
-            kind = "two images of one name in a folder; remove one"
-            problems.add(kind, f"{by_stem[image.stem].path} and {image.name}")
-        by_stem[image.stem] = image
-    return by_stem
-
-
-def check_sizes(pair: ImagePair, scale: int, problems: Problems) -> None:
-    """Add a pair to `problems` if GT is not `scale` times as large as LQ, with the likely cause."""
-    gt = pair.gt.header
-    lq = pair.lq.header
-    if gt.width == scale * lq.width and gt.height == scale * lq.height:
-        return
-    remedy = ""
-    cause = _size_mismatch(gt, lq, scale)
-    if cause.startswith("a few pixels"):
-        width = min(lq.width, gt.width // scale)
-        height = min(lq.height, gt.height // scale)
-        remedy = f"; crop GT to {width * scale}x{height * scale}"
-        if (width, height) != (lq.width, lq.height):
-            remedy += f" and LQ to {width}x{height}"
-    problems.add(
-        f"GT is not {scale} x LQ: {cause}",
-        f"{pair.gt.path} is {pair.gt.size}, {pair.lq.path} is {pair.lq.size}{remedy}",
-    )
-
-
-def _size_mismatch(gt: ImageHeader, lq: ImageHeader, scale: int) -> str:
-    """The likely cause that the sizes do not agree with the scale."""
-    if (gt.width, gt.height) == (lq.width, lq.height):
-        return "they have the same size; was the same folder given twice, or should scale be 1?"
-    if lq.width >= gt.width and lq.height >= gt.height:
-        return "LQ is larger than GT; are dataroot_gt and dataroot_lq swapped?"
-    ratio = gt.width // lq.width
-    if ratio != scale and (gt.width, gt.height) == (ratio * lq.width, ratio * lq.height):
-        return f"it looks like scale {ratio}"
-    if (gt.height, gt.width) == (scale * lq.width, scale * lq.height):
-        return "one of them lies on its side (rotated by 90 degrees)"
-    # Less than two LQ pixels: more than rounding of the sides and of a border can explain.
-    width_off = abs(gt.width - scale * lq.width)
-    height_off = abs(gt.height - scale * lq.height)
-    if max(width_off, height_off) < 2 * scale:
-        return f"a few pixels are off; crop to a multiple of {scale}"
-    return "are these different pictures?"
-
-
-def _load_cache(path: Path | None) -> _Headers:
-    """Relative path to stamp and header. Whatever is wrong with the cache, it is empty then."""
-    if path is None or not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-        if content["version"] != _CACHE_VERSION:
-            return {}
-        return {name: _remembered(*numbers) for name, numbers in content["images"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.debug("the remembered headers in %s are ignored: %r", path, error)
-        return {}
-
-
-def _remembered(
-    size: int, mtime_ns: int, width: int, height: int, channels: int, bits: int
-) -> tuple[FileStamp, ImageHeader]:
-    """An entry of the cache. `int` refuses what somebody else may have written there."""
-    header = ImageHeader(int(width), int(height), int(channels), int(bits))
-    return FileStamp(int(size), int(mtime_ns)), header
-
-
-def _save_cache(path: Path | None, entries: _Headers) -> None:
-    if path is None:
-        return
-    images = {name: (*stamp, *astuple(header)) for name, (stamp, header) in entries.items()}
-    content = json.dumps({"version": _CACHE_VERSION, "images": images})
-    try:
-        # Names need not be valid text; they come back as they were.
-        write_atomic(path, content.encode("utf-8", "surrogatepass"))
-    except (DiskError, OSError) as error:
-        log.debug("headers are not remembered: %s", error)

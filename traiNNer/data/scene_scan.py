@@ -6,19 +6,25 @@ As for images, headers are read only, and everything that is wrong is collected 
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from traiNNer.data.scan import ImagePair, Problems, ScannedImage, check_sizes, scan_with_unusable
+from traiNNer.data.name_pairing import pair_names
+from traiNNer.data.pairing import ImagePair, check_sizes, require_as_many, say_how
+from traiNNer.data.scan import ScannedImage, scan_with_unusable
+from traiNNer.data.walk import LeftOut, walk
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import IMAGE_SUFFIXES, ImageHeader
+from traiNNer.utils.names import pairing_key
+from traiNNer.utils.problems import Problems
+from traiNNer.utils.text import plural
 from traiNNer.video.files import VIDEO_SUFFIXES, Video, scan_video
 from traiNNer.video.scenes import Scene
+from traiNNer.video.tags import is_untagged, matrix_name
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +33,6 @@ _THREADS = 4
 # Gaps and names in a message: enough to see a pattern.
 _MOST_EXAMPLES = 8
 _NUMBERED = re.compile(r"(.*?)([0-9]+)", re.DOTALL)
-# Unspecified, in the numbering of ISO/IEC 23091-2.
-_UNKNOWN_MATRIX = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +63,9 @@ class FoundScenes:
         self.scenes.setdefault(scene.name, scene)
 
 
-def find_scenes(root: Path, problems: Problems) -> FoundScenes:
+def find_scenes(root: Path, problems: Problems, left_out: LeftOut | None = None) -> FoundScenes:
     """All scenes below a folder, or the scene that a video file is, sorted by name. What is wrong
-    goes to `problems`.
+    goes to `problems`, and what is neither a frame nor a video is counted in `left_out`.
 
     Every folder that holds frames itself is a scene, and so is every video file. Hidden ones are
     left out.
@@ -73,8 +77,7 @@ def find_scenes(root: Path, problems: Problems) -> FoundScenes:
     if not root.is_dir():
         scan_with_unusable(root, problems)  # has the words for it
         return result
-    tree = _Tree()
-    _walk(str(root), "", (), tree, problems)
+    tree = _look_through(root, problems, LeftOut() if left_out is None else left_out)
     if not tree.has_images and not tree.videos:
         problems.add(
             "no frames and no videos in this folder (what is read: "
@@ -98,9 +101,15 @@ def find_scenes(root: Path, problems: Problems) -> FoundScenes:
 
 
 def pair_scenes(
-    roots_gt: Sequence[Path], roots_lq: Sequence[Path], scale: int, problems: Problems
+    roots_gt: Sequence[Path],
+    roots_lq: Sequence[Path],
+    scale: int,
+    problems: Problems,
+    filename_tmpl: str | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[ScenePair]:
-    """Pairs of the scenes that have the same name below the n-th GT root and the n-th LQ root.
+    """Pairs of the scenes whose names below the n-th GT root and the n-th LQ root belong together:
+    they are equal, or as `filename_tmpl` says (see `traiNNer/data/name_pairing.py`).
 
     What is wrong is added to `problems`: besides what `find_scenes` adds, scenes without a partner,
     scenes of unequal length or with other numbers, and sizes that do not agree with `scale`.
@@ -108,35 +117,46 @@ def pair_scenes(
     Raises:
         DataError: if there are not as many GT as LQ roots.
     """
-    if len(roots_gt) != len(roots_lq) or not roots_gt:
-        raise DataError(
-            f"dataroot_gt names {len(roots_gt)} folders and dataroot_lq {len(roots_lq)}: each GT "
-            "folder needs its LQ folder at the same place of the list"
-        )
+    require_as_many(roots_gt, roots_lq)
     pairs: list[ScenePair] = []
     for root_gt, root_lq in zip(roots_gt, roots_lq, strict=True):
-        gt = find_scenes(root_gt, problems)
-        lq = find_scenes(root_lq, problems)
+        gt = find_scenes(root_gt, problems, left_out)
+        lq = find_scenes(root_lq, problems, left_out)
         # With one side empty, every scene of the other would be named for want of a partner.
         if not (gt.scenes or gt.unusable) or not (lq.scenes or lq.unusable):
             continue
-        for name in _without_partner(gt, lq):
-            kind = f"GT scene without an LQ scene of the same name in {root_lq}"
-            problems.add(kind, str(gt.scenes[name].path))
-        for name in _without_partner(lq, gt):
-            kind = f"LQ scene without a GT scene of the same name in {root_gt}"
-            problems.add(kind, str(lq.scenes[name].path))
-        for name, scene in gt.scenes.items():
-            if name in lq.scenes:
-                pair = ScenePair(scene, lq.scenes[name])
+        names = _pair_found(gt, lq, filename_tmpl, (root_gt, root_lq), problems)
+        for name, partner in names.items():
+            if name in gt.scenes and partner in lq.scenes:
+                scene = gt.scenes[name]
+                pair = ScenePair(scene, _colored_as(lq.scenes[partner], scene))
                 _check_pair(pair, scale, problems)
                 pairs.append(pair)
     return pairs
 
 
-def _without_partner(one: FoundScenes, other: FoundScenes) -> list[str]:
-    """Scenes that the other side lacks; one that is there and unusable is a problem already."""
-    return sorted(one.scenes.keys() - other.scenes.keys() - other.unusable)
+def _pair_found(
+    gt: FoundScenes,
+    lq: FoundScenes,
+    filename_tmpl: str | None,
+    roots: tuple[Path, Path],
+    problems: Problems,
+) -> dict[str, str]:
+    """Name of GT to name of LQ, the unusable ones too, which are problems already."""
+    all_gt = {pairing_key(name): name for name in (*gt.scenes, *gt.unusable)}
+    all_lq = {pairing_key(name): name for name in (*lq.scenes, *lq.unusable)}
+    # A root that is a scene itself has an empty name: there is nothing to be made of it.
+    template = "{}" if "" in all_gt or "" in all_lq else filename_tmpl
+    found = pair_names(list(all_gt), list(all_lq), template)
+    say_how(found.rule, found.hint, roots, problems)
+    names = {all_gt[name]: all_lq[partner] for name, partner in found.pairs.items()}
+    partner = "an LQ scene of the same name" if filename_tmpl is None else f"'{filename_tmpl}'"
+    for name in sorted(gt.scenes.keys() - names.keys()):
+        problems.add(f"GT scene without {partner} in {roots[1]}", str(gt.scenes[name].path))
+    for name in sorted(lq.scenes.keys() - set(names.values())):
+        kind = f"LQ scene without a GT scene of the same name in {roots[0]}"
+        problems.add(kind, str(lq.scenes[name].path))
+    return names
 
 
 def _check_pair(pair: ScenePair, scale: int, problems: Problems) -> None:
@@ -154,12 +174,27 @@ def _check_pair(pair: ScenePair, scale: int, problems: Problems) -> None:
             "other",
             f"{gt.path} begins with {gt.files[0]} and {lq.path} with {lq.files[0]}",
         )
-    if gt.video and lq.video and gt.video.matrix != lq.video.matrix:
+    if gt.video and lq.video and gt.video.colors.matrix != lq.video.colors.matrix:
         log.warning(
-            "%s and %s do not name the same YCbCr matrix (%d and %d; %d is none, taken as BT.601): "
-            "their colours may differ",
-            gt.path, lq.path, gt.video.matrix, lq.video.matrix, _UNKNOWN_MATRIX,
-        )  # fmt: skip
+            "%s and %s are not coded by the same colour matrix (%s and %s): their colours may "
+            "differ",
+            gt.path,
+            lq.path,
+            matrix_name(gt.video.colors.matrix),
+            matrix_name(lq.video.colors.matrix),
+        )
+
+
+def _colored_as(lq: Scene, gt: Scene) -> Scene:
+    """LQ whose colours are taken for what those of its GT are, where neither names its matrix: what
+    makes a small video of a large one keeps the numbers, and does not look at the size.
+    """
+    if lq.video is None or gt.video is None:
+        return lq
+    if not (is_untagged(lq.video.matrix) and is_untagged(gt.video.matrix)):
+        return lq
+    colors = replace(lq.video.colors, matrix=gt.video.colors.matrix)
+    return replace(lq, video=replace(lq.video, colors=colors))
 
 
 def _as_image(scene: Scene) -> ScannedImage:
@@ -182,38 +217,26 @@ class _Tree:
     empty: list[str] = field(default_factory=list)
 
 
-def _walk(
-    root: str, below: str, ancestors: tuple[tuple[int, int], ...], tree: _Tree, problems: Problems
-) -> None:
-    """Note videos and folders in which there is nothing to read, following links but never in a
-    circle.
-    """
-    folder = Path(root, below)
-    try:
-        status = folder.stat()
-        place = (status.st_dev, status.st_ino)
-        if place in ancestors:
-            return
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-        folders = [entry.name for entry in visible if entry.is_dir()]
-    except OSError as error:
-        problems.add("a folder cannot be read", f"{folder}: {error.strerror or error}")
-        return
-    # A folder may be called clip.mp4.
-    files = {entry.name for entry in visible}.difference(folders)
-    images = any(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
-    videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
-    tree.has_images |= images
-    tree.videos += [below + name for name in videos]
-    if below and not images and not videos and not folders:
-        tree.empty.append(below.rstrip("/"))
-    for name in sorted(folders):
-        _walk(root, f"{below}{name}/", (*ancestors, place), tree, problems)
+def _look_through(root: Path, problems: Problems, left_out: LeftOut) -> _Tree:
+    """Note videos and folders in which there is nothing to read."""
+    tree = _Tree()
+    for folder in walk(root, problems, left_out):
+        names = [entry.name for entry in folder.files]
+        images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+        videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+        for name in names:
+            if name not in images and name not in videos:
+                left_out.add(name)
+        tree.has_images |= bool(images)
+        tree.videos += [folder.below + name for name in videos]
+        if folder.below and not images and not videos and not folder.folders:
+            tree.empty.append(folder.below.rstrip("/"))
+    return tree
 
 
 def _add_videos(paths: dict[str, Path], scenes: FoundScenes, problems: Problems) -> None:
     """Take in video files by their name below the root (with suffix; empty for the root itself)."""
+    remarks: dict[str, list[str]] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         videos = pool.map(_try_scan, paths.values())
         for (name, path), video in zip(paths.items(), videos, strict=True):
@@ -222,9 +245,18 @@ def _add_videos(paths: dict[str, Path], scenes: FoundScenes, problems: Problems)
                 problems.add("unusable video", str(video))
                 scenes.unusable.add(stem)
             else:
+                for remark in video.remarks:
+                    remarks.setdefault(remark, []).append(str(path))
                 # As the reader gives them: three channels of 8 bits, whatever the file has.
                 headers = _Repeated(ImageHeader(video.width, video.height, 3, 8), len(video))
                 scenes.add(Scene(path, stem, headers, video=video), problems)
+    for remark, affected in remarks.items():
+        others = len(affected) - _MOST_EXAMPLES
+        more = f" and {others} more" if others > 0 else ""
+        log.warning(
+            "%s %s: %s%s",
+            plural(len(affected), "video"), remark, ", ".join(affected[:_MOST_EXAMPLES]), more,
+        )  # fmt: skip
 
 
 def _try_scan(path: Path) -> Video | DataError:

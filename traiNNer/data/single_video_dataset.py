@@ -22,10 +22,12 @@ from traiNNer.data.paired_video_dataset import (
     warn_of_variable_rate,
 )
 from traiNNer.data.sample import Sample, SampleRequest, stack
-from traiNNer.data.scan import Problems, as_roots
+from traiNNer.data.scan import OF_SINGLE_FILES, as_roots, without_repeats
 from traiNNer.data.scene_scan import find_scenes
+from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, image_to_tensor
+from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
 from traiNNer.video.scene_reader import ReaderPool, open_scene
 from traiNNer.video.scenes import Scene, iterate_numbers
@@ -105,6 +107,8 @@ class SingleVideoDataset(Dataset[Sample]):
         dataroot_lq: a folder of scenes (folders of numbered frames, or video files), one scene
             folder, or one video file; or a list of such.
         clip_size: frames of a window.
+        unusable: gets the scenes that cannot be used, where there are others; None makes an error
+            of them. For programs, it is no option.
 
     Raises:
         DataError: listing all that is wrong with the folders, frames and videos.
@@ -113,7 +117,13 @@ class SingleVideoDataset(Dataset[Sample]):
     # The frame in the middle is the one: see `EvalSet.target`.
     target: Literal["center"] = "center"
 
-    def __init__(self, scale: int, dataroot_lq: str | list[str], clip_size: int = 5) -> None:
+    def __init__(
+        self,
+        scale: int,
+        dataroot_lq: str | list[str],
+        clip_size: int = 5,
+        unusable: Problems | None = None,
+    ) -> None:
         require_positive(clip_size=clip_size)
         self.scale = scale
         self._clip_size = clip_size
@@ -124,9 +134,12 @@ class SingleVideoDataset(Dataset[Sample]):
             raise DataError("dataroot_lq is an empty list; name a folder of scenes or a video")
         problems = Problems(what="scenes")
         self._streams: list[SceneStream] = []
-        for root in roots:
-            for scene in find_scenes(root, problems).scenes.values():
+        self._other_files = LeftOut()
+        for root in without_repeats(roots):
+            for scene in find_scenes(root, problems, self._other_files).scenes.values():
                 self._streams.append(SceneStream(scene, scene.name or scene.own_name))
+        if unusable is not None and self._streams:
+            problems.move(OF_SINGLE_FILES, unusable)
         problems.raise_if_any()
         warn_of_variable_rate(stream.scene for stream in self._streams)
         # Where each scene ends in the numbering of all frames: a frame is found by bisection.
@@ -145,6 +158,15 @@ class SingleVideoDataset(Dataset[Sample]):
     def streams(self) -> list[SceneStream]:
         """The scenes, to go through frame by frame."""
         return self._streams
+
+    @property
+    def lq_paths(self) -> list[str]:
+        """Each frame: its file, or the video's path with the frame's number behind it."""
+        return [
+            stream.scene.frame_path(number)
+            for stream in self._streams
+            for number in range(len(stream))
+        ]
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -187,5 +209,10 @@ class SingleVideoDataset(Dataset[Sample]):
             [(header,) for scene in scenes if scene.files for header in scene.headers]
         )
         return ", ".join(
-            [*describe_scenes(scenes), describe_sizes(scene.header for scene in scenes), *kinds]
+            [
+                *describe_scenes(scenes),
+                describe_sizes(scene.header for scene in scenes),
+                *kinds,
+                *self._other_files.describe(),
+            ]
         )

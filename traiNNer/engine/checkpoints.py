@@ -8,12 +8,10 @@ state without its weights.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import math
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,20 +20,20 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 import traiNNer
-from traiNNer.archs.loading import load_weights
-from traiNNer.engine.folders import RunFolders
+from traiNNer.archs.seals import BLANK, SEAL, sealed
+from traiNNer.engine.folders import RunFolders, saved_states
 from traiNNer.engine.part import Part
+from traiNNer.engine.resuming import load_state, say_what_changed
 from traiNNer.engine.run import Run
+from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes
+from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
-from traiNNer.options.loading import changed_options, options_hash
+from traiNNer.options.loading import options_hash
 from traiNNer.options.schema import NetworkOptions, TrainingOptions
-from traiNNer.utils.errors import CheckpointError, DiskError, TrainingError
+from traiNNer.utils.errors import DiskError, TrainingError
 from traiNNer.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
-# 2: parts by name. A state of format 1 had them wired by hand.
-FORMAT = 2
-KEYS = {"files", "parts", "options"}
 
 
 @dataclass
@@ -72,12 +70,23 @@ class Checkpoints(Part):
         self.write = write
         self.best: Best | None = None
         self._saved_iteration: int | None = None
+        self._saved_files: dict[str, dict[str, str]] = {}
+        self._best_is_new = False
 
     # -- saving ------------------------------------------------------------------------------------
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
         run.stopped = run.interrupts.requested
-        if not run.stopped and not run.is_due(self.options.logger.save_checkpoint_freq):
+        if run.stopped or run.is_due(self.options.logger.save_checkpoint_freq):
+            self._save_if_finite(run)
+
+    def stop(self, run: Run) -> None:
+        run.stopped = True
+        self._save_if_finite(run)
+
+    def _save_if_finite(self, run: Run) -> None:
+        if run.iteration == 0:
+            log.info("interrupted before the first step: there is nothing to save")
             return
         run.recipe.flush_checks()
         unfinished = run.iteration < run.total and not run.stopped
@@ -103,7 +112,13 @@ class Checkpoints(Part):
             TrainingError: if the weights are not finite; the former checkpoints are untouched.
         """
         iteration = run.iteration
-        if self._saved_iteration == iteration:
+        is_saved = self._saved_iteration == iteration
+        if is_saved and not self._best_is_new:
+            return
+        # Of what is saved already, the state alone is written anew: it names the best weights.
+        if is_saved:
+            self._write_state(run)
+            self._best_is_new = False
             return
         networks = [network for network in run.recipe.networks if network.saved]
         weights = {network.name: _weights(network) for network in networks}
@@ -113,21 +128,19 @@ class Checkpoints(Part):
                 "lower train.optim_g.lr and go on from the last checkpoint, which is good, with "
                 "path.pretrain_network_g"
             )
-        files = {name: f"{name}_{iteration}.safetensors" for name in weights}
-        buffer = io.BytesIO()
-        torch.save(self._state(run, files), buffer)
-        path = self.folders.states / f"{iteration}.state"
         try:
-            for network in networks:
-                self._write_weights(network, weights[network.name], files[network.name], iteration)
-            self.write(path, buffer.getvalue())
+            self._write(run, weights)
         except DiskError:
-            if not path.exists():
-                self._remove_weights(files)
-            raise
+            # Those that would go afterwards go before, if there is no room else. The newest stays,
+            # which is whole: this run has saved it, or goes on from it.
+            if not self._prune(keep=max(1, self.options.logger.keep_last - 1)):
+                raise
+            log.warning("no room for another checkpoint: older ones were deleted first")
+            self._write(run, weights)
         self._saved_iteration = iteration
+        self._best_is_new = False
         log.info("saved iteration %d in %s", iteration, self.folders.root)
-        self._prune()
+        self._prune(keep=self.options.logger.keep_last)
 
     def save_if_best(
         self, recipe: BaseModel, metric: str, value: float, better: Literal["higher", "lower"]
@@ -149,6 +162,7 @@ class Checkpoints(Part):
         file = f"{recipe.main.name}_best.safetensors"
         self._write_weights(evaluated, _weights(evaluated), file, iteration)
         self.best = Best(metric, value, iteration)
+        self._best_is_new = True
         log.info(
             "best so far: %s %.4f at iteration %d, kept as %s",
             metric,
@@ -157,55 +171,65 @@ class Checkpoints(Part):
             self.folders.models / file,
         )
 
-    def metadata(self, network: Network, iteration: int) -> dict[str, str]:
-        """What a weights file says about itself; all values are text, as safetensors wants."""
-        # A recipe may build a network that no section of the options describes.
-        described: NetworkOptions | None = getattr(self.options, network.section, None)
-        architecture: dict[str, str] = {}
-        if described is not None:
-            architecture["arch"] = described.type
-            architecture["parameters"] = json.dumps(described.params)
-        return architecture | {
-            "scale": str(self.options.scale),
-            "iteration": str(iteration),
-            "ema": str(network.role is Role.AVERAGE).lower(),
-            "options_hash": options_hash(self.options),
-            "traiNNer": traiNNer.__version__,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         return {"best": None if self.best is None else vars(self.best)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best = Best(**state["best"]) if state["best"] else None
 
-    def _state(self, run: Run, files: dict[str, str]) -> dict[str, Any]:
-        return {
+    def _write(self, run: Run, weights: Mapping[str, dict[str, torch.Tensor]]) -> None:
+        """All files of a checkpoint, the state last; or none of them, and DiskError."""
+        iteration = run.iteration
+        names = {name: f"{name}_{iteration}.safetensors" for name in weights}
+        files: dict[str, dict[str, str]] = {}
+        try:
+            for network in run.recipe.networks:
+                name = network.name
+                if name in names:
+                    digest = self._write_weights(network, weights[name], names[name], iteration)
+                    files[name] = {"name": names[name], SEAL: digest}
+            self._saved_files = files
+            self._write_state(run)
+        except DiskError:
+            if not self._state_path(run).exists():
+                self._remove_weights(names.values())
+            raise
+
+    def _write_state(self, run: Run) -> None:
+        state = {
             "format": FORMAT,
-            "files": files,
+            "files": self._saved_files,
             "parts": {name: part.state_dict() for name, part in run.stateful.items()},
             "options": self.options.model_dump(mode="json"),
         }
+        self.write(self._state_path(run), state_bytes(state))
+
+    def _state_path(self, run: Run) -> Path:
+        return self.folders.states / f"{run.iteration}.state"
 
     def _write_weights(
         self, network: Network, weights: dict[str, torch.Tensor], file: str, iteration: int
-    ) -> None:
-        content = to_safetensors(weights, metadata=self.metadata(network, iteration))
+    ) -> str:
+        """Put the weights into `file`; their checksum."""
+        metadata = _metadata(network, self.options, iteration) | {SEAL: BLANK}
+        content, digest = sealed(to_safetensors(weights, metadata=metadata))
         self.write(self.folders.models / file, content)
+        return digest
 
-    def _remove_weights(self, files: Mapping[str, str]) -> None:
+    def _remove_weights(self, names: Iterable[str]) -> None:
         """Weights without a state: nothing would ever read or delete them."""
-        for name in files.values():
+        for name in names:
             with contextlib.suppress(OSError):
                 (self.folders.models / name).unlink(missing_ok=True)
 
-    def _prune(self) -> None:
-        states = [path for path in self.folders.states.glob("*.state") if path.stem.isdigit()]
-        states.sort(key=lambda path: int(path.stem))
-        for state in states[: -self.options.logger.keep_last]:
+    def _prune(self, keep: int) -> int:
+        """Delete all but the `keep` newest checkpoints; how many."""
+        old = saved_states(self.folders)[:-keep]
+        for state in old:
             state.unlink(missing_ok=True)
             for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
                 weights.unlink(missing_ok=True)
+        return len(old)
 
     # -- loading -----------------------------------------------------------------------------------
 
@@ -216,20 +240,11 @@ class Checkpoints(Part):
             CheckpointError: if a file is missing, damaged or of another network.
         """
         state = read_state(path)
-        for network in run.recipe.networks:
-            if network.saved:
-                _load_network(network, state["files"], path)
-        self._refuse_other_types(path, state["options"]["train"])
-        try:
-            self._load_parts(path, run, state["parts"])
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
-            raise CheckpointError(
-                f"{path} does not fit these options (another optimizer or scheduler?): {error}. "
-                "Use the options that the run was started with, or start anew from its weights "
-                "with path.pretrain_network_g."
-            ) from error
+        load_state(state, path, run)
+        restarted = adapt_schedules(run.recipe, state["options"]["train"], self.options)
         self._saved_iteration = run.iteration
-        self._say_what_changed(path, state["options"])
+        self._saved_files = state["files"]
+        say_what_changed(path, state["options"], self.options, restarted=restarted)
         log.info(
             "resumed %s: iteration %d, %d samples",
             path,
@@ -237,102 +252,22 @@ class Checkpoints(Part):
             run.stream.loader.samples_consumed,
         )
 
-    def _load_parts(self, path: Path, run: Run, states: Mapping[str, Any]) -> None:
-        for name, part in run.stateful.items():
-            if name in states:
-                part.load_state_dict(states[name])
-            else:
-                log.info("%s holds nothing of the %s: it starts anew", path.name, name)
-        for name in states.keys() - run.stateful.keys():
-            log.info("%s holds a state of the %s, which is not part of this run", path.name, name)
 
-    def _refuse_other_types(self, path: Path, before: dict[str, Any]) -> None:
-        """Another class could not use the saved state, and would not always say so."""
-        now = self.options.train.model_dump(mode="json")
-        for key in ("optim_g", "scheduler"):
-            former, present = ((section[key] or {}).get("type") for section in (before, now))
-            if former != present:
-                raise CheckpointError(
-                    f"{path} was saved with train.{key}.type: {former}, and now it is {present}: "
-                    f"its state is of no use to the other one. Keep {former}, or start anew from "
-                    "its weights with path.pretrain_network_g."
-                )
-
-    def _say_what_changed(self, path: Path, before: dict[str, Any]) -> None:
-        """Warn of options that differ from the checkpoint's, and say which of the two counts."""
-        for key, (old, new) in changed_options(before, self.options).items():
-            if key.startswith(("path.", "name")):
-                continue
-            kept = key.startswith(("train.optim_g.", "train.scheduler"))
-            rule = (
-                "the checkpoint's counts, it is part of the state" if kept else "the new one counts"
-            )
-            if key == "train.total_iter" and self.options.train.scheduler is not None:
-                rule += ", while the schedule of the learning rate keeps its old length"
-            log.warning(
-                "%s was saved with %s: %s, and now it is %s; %s", path.name, key, old, new, rule
-            )
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Read a state file without executing anything in it.
-
-    Raises:
-        CheckpointError: if it is damaged or no state.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no training state ({type(error).__name__}); delete it to go on "
-            "from the one before, or name another with path.resume_state"
-        ) from error
-    found = state.get("format") if isinstance(state, dict) else None
-    if isinstance(found, int) and found != FORMAT:
-        raise CheckpointError(
-            f"{path} is a state of format {found}, and this version reads format {FORMAT}: go on "
-            "with the version that wrote it, or start anew from its weights with "
-            "path.pretrain_network_g"
-        )
-    if found is None or not state.keys() >= KEYS:
-        raise CheckpointError(
-            f"{path} is no training state of this program (weights go to path.pretrain_network_g)"
-        )
-    return state
-
-
-def _load_network(network: Network, files: Mapping[str, str], path: Path) -> None:
-    """The weights that a checkpoint has for a network, as its role asks for.
-
-    Raises:
-        CheckpointError: if they are missing and required, damaged, or of another network.
-    """
-    name = files.get(network.name)
-    if name is None and network.averaged_from is not None:
-        log.warning(
-            "%s holds no %s: it starts from %s's weights",
-            path,
-            network.name,
-            network.averaged_from,
-        )
-        name = files.get(network.averaged_from)
-    if name is None:
-        if network.required:
-            raise CheckpointError(
-                f"cannot go on from {path}: it holds no weights of {network.name}, which this run "
-                "trains. Use the options that the run was started with, or start anew from its "
-                "weights with path.pretrain_network_g."
-            )
-        log.warning("%s holds no %s: it starts as it was built", path, network.name)
-        return
-    models = path.parent.parent / "models"
-    try:
-        load_weights(network.module, models / name, strict=True, what=network.name)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"cannot go on from {path}: {error}\nIf the options are those of the run and the file "
-            f"is lost, delete {path} to go on from the checkpoint before it."
-        ) from error
+def _metadata(network: Network, options: TrainingOptions, iteration: int) -> dict[str, str]:
+    """What a weights file says about itself; all values are text, as safetensors wants."""
+    # A recipe may build a network that no section of the options describes.
+    described: NetworkOptions | None = getattr(options, network.section, None)
+    architecture: dict[str, str] = {}
+    if described is not None:
+        architecture["arch"] = described.type
+        architecture["parameters"] = json.dumps(described.params)
+    return architecture | {
+        "scale": str(options.scale),
+        "iteration": str(iteration),
+        "ema": str(network.role is Role.AVERAGE).lower(),
+        "options_hash": options_hash(options),
+        "traiNNer": traiNNer.__version__,
+    }
 
 
 def _weights(network: Network) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ with their time.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -22,6 +23,7 @@ from traiNNer.utils.device import (
     is_emulated,
 )
 from traiNNer.utils.errors import OptionsError, TraiNNerError
+from traiNNer.utils.names import visible
 from traiNNer.utils.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ def run_plainly(action: Callable[[], int]) -> int:
     """Run `action` and return the exit code: its own, 2 or 1 for errors of ours, 130 for Ctrl-C, 1
     for the rest.
     """
+    escape_what_cannot_be_printed()
     try:
         code = action()
         if sys.stdout is not None:  # it is when the shell closed it
@@ -70,8 +73,19 @@ def run_plainly(action: Callable[[], int]) -> int:
     return code
 
 
+def escape_what_cannot_be_printed() -> None:
+    """Let standard output and errors show characters that they have no code for as escapes, instead
+    of ending the program: names of files may hold any.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Other streams are those of a test or of a notebook, and their own business.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _tell(message: str, code: int) -> int:
-    sys.stderr.write(f"\n{message}\n")
+    shown = visible(message, keep="\n\t")
+    sys.stderr.write(f"\n{shown}\n")
     return code
 
 
@@ -85,9 +99,9 @@ def _explain(error: Exception) -> str | None:
     if is_out_of_memory(error):
         complaint = str(error).strip().splitlines()[0]
         return (
-            f"out of memory outside a training step ({complaint}); for validation and test.py set "
-            "val.tile_size, else lower lq_size or batch_size_per_gpu, or choose a smaller network. "
-            "The last checkpoint is good."
+            f"out of memory outside a training step ({complaint}); for test.py set val.tile_size, "
+            "else lower lq_size or batch_size_per_gpu, or choose a smaller network. What was saved "
+            "before stays as it is."
         )
     return None
 

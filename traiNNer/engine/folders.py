@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import logging
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from traiNNer.engine.saved_state import DamagedStateError, verify_checkpoint
 from traiNNer.options.schema import PathOptions
 from traiNNer.utils.errors import CheckpointError, DiskError, OptionsError
 from traiNNer.utils.files import unused_path
 
 log = logging.getLogger(__name__)
+# No isdigit, which is true of superscripts; no number of iterations has more digits.
+_STATE = re.compile(r"[0-9]{1,18}\.state")
+# Files that write_atomic had not yet moved to their place.
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -66,75 +70,55 @@ class RunFolders:
             ) from error
 
 
-@contextmanager
-def claimed(folders: RunFolders) -> Iterator[None]:
-    """Hold the run's folder against a second process. The system lets go of it when this one ends,
-    however it ends.
-
-    Raises:
-        OptionsError: if another process trains in it.
-    """
-    with (folders.root / ".lock").open("a+b") as file:
-        try:
-            _lock(file.fileno())
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise OptionsError(
-                    f"another process trains in {folders.root}; wait for its end, or choose "
-                    "another --name"
-                ) from error
-            log.warning(
-                "cannot lock %s: %s; do not start a second run of this name",
-                file.name,
-                error.strerror,
-            )
-        yield
+def saved_states(folders: RunFolders) -> list[Path]:
+    """The run's states, the newest last."""
+    states = [path for path in folders.states.glob("*.state") if _STATE.fullmatch(path.name)]
+    return sorted(states, key=lambda path: int(path.stem))
 
 
-def _lock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.lockf(
-            descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # unlike flock, workers do not inherit it
-
-
-def refuse_running(folders: RunFolders) -> None:
-    """See that no other process trains in the run's folder, before anything in it is moved.
-
-    Raises:
-        OptionsError: if one does.
-    """
-    if (folders.root / ".lock").exists():
-        with claimed(folders):
-            pass
-
-
-def newest_state(folders: RunFolders) -> Path | None:
-    """The state of the highest iteration, None where there is none."""
-    states = [p for p in folders.states.glob("*.state") if p.stem.isdigit()]
-    return max(states, key=lambda p: int(p.stem), default=None)
-
-
-def find_resume_state(folders: RunFolders, path: PathOptions, *, auto_resume: bool) -> Path | None:
+def find_resume_state(
+    folders: RunFolders, path: PathOptions, *, auto_resume: bool, check: bool = False
+) -> Path | None:
     """The state to go on from, None to start anew.
 
+    Args:
+        folders: of the run.
+        path: may name a state.
+        auto_resume: without a name, take the newest checkpoint that is whole.
+        check: one that is not is an error, and not only said.
+
     Raises:
-        CheckpointError: if the state that the options name does not exist.
+        CheckpointError: if the state that the options name does not exist, or there are states and
+            none of them is whole.
     """
     if path.resume_state is not None:
         state = Path(path.resume_state)
         if not state.is_file():
-            newest = newest_state(folders)
-            hint = f"; the newest of this run is {newest}" if newest else ""
+            states = saved_states(folders)
+            hint = f"; the newest of this run is {states[-1]}" if states else ""
             raise CheckpointError(f"path.resume_state: there is no file {state}{hint}")
         return state
-    return newest_state(folders) if auto_resume else None
+    return _newest_whole_state(folders, check=check) if auto_resume else None
+
+
+def _newest_whole_state(folders: RunFolders, *, check: bool) -> Path | None:
+    damages: list[str] = []
+    for state in reversed(saved_states(folders)):
+        try:
+            verify_checkpoint(state)
+        except DamagedStateError as error:
+            damages.append(str(error))
+            continue
+        if damages and check:
+            raise CheckpointError("\n".join([*damages, f"A training would go on from {state}."]))
+        for damage in damages:
+            log.warning("%s. Goes on from %s, the one before.", damage, state)
+        return state
+    if damages:
+        raise CheckpointError(
+            "\n".join([*damages, f"{folders.root} holds no checkpoint that is whole."])
+        )
+    return None
 
 
 def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
@@ -148,12 +132,10 @@ def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
         DiskError: if one cannot be renamed.
     """
     notes: list[str] = []
-    for state in folders.states.glob("*.state"):
-        if (
-            state.stem.isdigit()
-            and resume_from.stem.isdigit()
-            and int(state.stem) > int(resume_from.stem)
-        ):
+    if not _STATE.fullmatch(resume_from.name):
+        return notes
+    for state in saved_states(folders):
+        if int(state.stem) > int(resume_from.stem):
             target = unused_path(state.with_name(f"{state.name}.left"))
             try:
                 state.rename(target)
@@ -206,3 +188,14 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
             "it)"
         )
     return notes
+
+
+def tidy(folders: RunFolders) -> None:
+    """Delete the hidden files that a kill in the middle of writing has left. Only whoever holds the
+    run may do that.
+    """
+    for path in folders.root.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                log.info("deleted %s, which a kill had left half written", path)

@@ -8,14 +8,37 @@ import logging
 import sys
 import warnings
 from logging.handlers import MemoryHandler
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from traiNNer.utils.names import visible
+
+
+def plain_console(**settings: Any) -> Console:
+    """A console that shows text as it is: names of files may look like rich's markup, as `[b]`, or
+    like its names of emoji, as `:b:`.
+    """
+    return Console(markup=False, emoji=False, highlight=False, **settings)
+
+
 # The terminal. Tables and progress bars go through it so that log lines do not tear them.
-console = Console(stderr=True, highlight=False)
+console = plain_console(stderr=True)
+
+
+class _Formatter(logging.Formatter):
+    """Shows what no terminal can, as names of files may hold it, as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            # A message may have several lines, a path not.
+            record.args = tuple(
+                visible(str(part)) if isinstance(part, PurePath) else part for part in record.args
+            )
+        return visible(super().format(record), keep="\n\t")
 
 
 class _FileHandler(logging.FileHandler):
@@ -25,6 +48,19 @@ class _FileHandler(logging.FileHandler):
         logging.getLogger().removeHandler(self)
         error = sys.exc_info()[1]
         sys.stderr.write(f"cannot write the log file {self.baseFilename}: {error}; it ends here\n")
+
+
+class _ShortFormatter(_Formatter):
+    """Time and message; the level of what is more than a message. Lines of a run fit into 120
+    columns.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        level = "" if record.levelno == logging.INFO else f" {record.levelname}:"
+        return f"{record.asctime}{level} {record.message}"
+
+    def usesTime(self) -> bool:  # noqa: N802
+        return True
 
 
 class _StartOfLog(MemoryHandler):
@@ -44,12 +80,10 @@ def setup_logging() -> None:
         handler.close()
     if console.is_terminal:
         handler: logging.Handler = RichHandler(console=console, show_path=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Formatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
-        )
+        handler.setFormatter(_ShortFormatter(datefmt="%H:%M:%S"))
     root.addHandler(handler)
     root.addHandler(_StartOfLog())
     root.setLevel(logging.WARNING)
@@ -62,7 +96,7 @@ def log_to_file(path: Path) -> None:
     """Write messages to `path` as well, appending, those since `setup_logging` included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     for start in [h for h in root.handlers if isinstance(h, _StartOfLog)]:
@@ -73,7 +107,7 @@ def log_to_file(path: Path) -> None:
 
 def print_table(table: Table) -> None:
     """Print to standard output, as wide as the table needs where nobody watches."""
-    output = Console(highlight=False)
+    output = plain_console()
     if not output.is_terminal:
-        output = Console(highlight=False, width=200)
+        output = plain_console(width=200)
     output.print(table)

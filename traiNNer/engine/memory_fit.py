@@ -121,10 +121,13 @@ class MemoryFit(Part):
         self._last_shape: Shape | None = None
         self._failures = 0
         self._searching = False
+        self._memory_word = "memory"
 
     def start(self, run: Run) -> None:
         """Begin at the shape that the automations want, and have every attempt measured."""
         run.memory = self.memory
+        if run.recipe.runtime.device.type != "cpu":
+            self._memory_word = "VRAM"
         run.recipe.runner.memory = self.memory
         # A resumed run enters a shape that it knows, in a process that has not chosen its kernels:
         # cuDNN's searches take memory that no later step does.
@@ -161,7 +164,7 @@ class MemoryFit(Part):
         return self.automations.scalars() | self._measured()
 
     def status(self) -> str:
-        return f"VRAM {self.used_pct:.1f} %"
+        return f"{self._memory_word} {self.used_pct:.1f} %"
 
     @property
     def used_pct(self) -> float:
@@ -256,7 +259,7 @@ class MemoryFit(Part):
 
 def picture_path(root: Path) -> Path:
     """Where the picture of the memory is, below a run's folder."""
-    return root / "vram.png"
+    return root / "memory.png"
 
 
 def _what_changes(options: TrainingOptions, before: int, after: int) -> str:
@@ -268,7 +271,7 @@ def _what_changes(options: TrainingOptions, before: int, after: int) -> str:
     if train.effective_batch_size is not None:
         passes = ceil_div(train.effective_batch_size, after)
         return (
-            f"; still {train.effective_batch_size} samples an iteration, in {passes}; learning "
+            f"\n  still {train.effective_batch_size} samples an iteration, in {passes}; learning "
             "rate unchanged"
         )
     rate = "unchanged"
@@ -276,6 +279,6 @@ def _what_changes(options: TrainingOptions, before: int, after: int) -> str:
         factor = learning_rate_scale(train.lr_scaling, after / data.batch_size_per_gpu)
         rate = f"x {factor:.3g}"
     return (
-        f"; {after * data.accum_iter} samples an iteration, learning rate {rate} "
+        f"\n  {after * data.accum_iter} samples an iteration, learning rate {rate} "
         f"(lr_scaling: {train.lr_scaling})"
     )

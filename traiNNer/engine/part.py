@@ -47,6 +47,9 @@ class Part:
     def after_step(self, run: Run, result: StepResult) -> None:
         """After the weights have changed."""
 
+    def stop(self, run: Run) -> None:
+        """In place of a step, whose samples have not come: somebody wants the run to end."""
+
     def close(self, run: Run) -> None:
         """Once, however the run ends."""
 
@@ -55,7 +58,7 @@ class Part:
         return {}
 
     def status(self) -> str:
-        """A clause for the log's line, for example `VRAM 84.1 %`."""
+        """A clause for the log's line, for example `memory 84.1 %`."""
         return ""
 
     def summary(self) -> Table | None:

@@ -57,9 +57,7 @@ def training_plan(
         "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} "
         f"samples = {epochs:,.1f} epochs",
         "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
-        "losses": ", ".join(
-            f"{label} x {loss.loss_weight:g}" for label, loss in options.labelled_losses.items()
-        ),
+        "losses": _losses_plan(options),
         "validation": _validation_plan(options, val_sets),
         "checkpoints": f"every {logger.save_checkpoint_freq:,} iterations, the last "
         f"{logger.keep_last} kept"
@@ -68,6 +66,13 @@ def training_plan(
         if logger.use_tb_logger
         else "OFF",
     }
+
+
+def _losses_plan(options: TrainingOptions) -> str:
+    losses = options.labelled_losses
+    text = ", ".join(f"{label} x {loss.loss_weight:g}" for label, loss in losses.items())
+    off = [loss.label or loss.type for loss in options.train.losses if not loss.loss_weight]
+    return f"{text}; switched off (loss_weight 0): {', '.join(off)}" if off else text
 
 
 def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, EvalSet]) -> str:

@@ -19,7 +19,8 @@ from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.data.roots import all_data_roots, data_roots
 from traiNNer.demo import demo_root, prepare_demo
 from traiNNer.engine.command_line import make_runtime, timed
-from traiNNer.engine.folders import RunFolders, find_resume_state, refuse_running
+from traiNNer.engine.folders import RunFolders, find_resume_state
+from traiNNer.engine.lock import claimed
 from traiNNer.engine.plan import format_plan, training_plan
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
 from traiNNer.options.loading import load_options
@@ -77,6 +78,11 @@ class Job:
     plan: str
 
     @property
+    def check_text(self) -> str:
+        """What --check ends with."""
+        return f"{self.plan}\n\nnothing is wrong, nothing was written"
+
+    @property
     def is_checked(self) -> bool:
         """Whether --check has nothing to look at beyond the plan: no weights, no memory."""
         path = self.options.path
@@ -91,8 +97,8 @@ class Job:
 
 @contextmanager
 def prepared(request: Request) -> Iterator[Job]:
-    """Read options and headers, build the network. What is looked at for --check alone is removed
-    at the end.
+    """Read options and headers, build the network. Until the end the run's folder belongs to this
+    process (but for --check, which only reads). What is looked at for --check alone is removed.
 
     Raises:
         TraiNNerError: listing what is wrong with options, data or weights.
@@ -108,10 +114,13 @@ def prepared(request: Request) -> Iterator[Job]:
         deterministic=options.deterministic,
     )
     folders = RunFolders.of(options.name, options.path)
-    if not request.check:
-        refuse_running(folders)
-    resume_from = find_resume_state(folders, options.path, auto_resume=request.auto_resume)
     with ExitStack() as stack:
+        if not request.check:
+            # First of all: what lies in the folder decides about everything that follows.
+            stack.enter_context(claimed(folders.root))
+        resume_from = find_resume_state(
+            folders, options.path, auto_resume=request.auto_resume, check=request.check
+        )
         options_read = _with_demo(options, stack, check=request.check)
         seed_everything(options.manual_seed)
         with timed("read the datasets' headers"):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from traiNNer.engine.logs import console
 
@@ -75,16 +75,21 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+def bar_columns() -> tuple[ProgressColumn, ...]:
+    """Count, bar, time and words."""
+    # The words may hold names of files, which are no markup.
+    words = TextColumn("{task.description}", markup=False)
+    count = TextColumn("{task.completed}/{task.total}", markup=False)
+    return count, BarColumn(), TimeElapsedColumn(), words
+
+
 class ProgressBar:
     """A live bar on a terminal; nothing elsewhere."""
 
     def __init__(self, total: int, done: int) -> None:
-        words = TextColumn("{task.description}")
-        count = TextColumn("{task.completed}/{task.total}")
-        columns = (count, BarColumn(), TimeElapsedColumn(), words)
-        self._progress = (
-            Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        )
+        self._progress: Progress | None = None
+        if console.is_terminal:
+            self._progress = Progress(*bar_columns(), console=console, transient=True)
         self._task: TaskID | None = None
         if self._progress is not None:
             self._task = self._progress.add_task("", total=total, completed=done)

@@ -13,15 +13,16 @@ from rich.table import Table
 from torch import Tensor
 
 from traiNNer.data import eval_batches
-from traiNNer.data.loader import RequestDataset
+from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.scoring import (
     ImageScore,
     Judge,
     Metric,
     ValidationResult,
-    image_name,
     is_clip,
     middle_frame,
+    picture_labels,
+    picture_names,
     scene_of,
 )
 from traiNNer.engine.validation import Upscale
@@ -58,7 +59,7 @@ class _Row:
 
 
 def compare_with_bicubic(
-    name: str, dataset: RequestDataset, upscale: Upscale, metrics: Mapping[str, Metric]
+    name: str, dataset: EvalSet, upscale: Upscale, metrics: Mapping[str, Metric]
 ) -> Comparison:
     """Judge bicubic enlargement and the network on the same images, which stay in main memory.
 
@@ -72,7 +73,8 @@ def compare_with_bicubic(
     network_scores: list[ImageScore] = []
     rows: list[_Row] = []
     judges = Judge(metrics), Judge(metrics)
-    for batch in eval_batches(dataset, 0):
+    labels = picture_labels(picture_names(dataset))
+    for label, batch in zip(labels, eval_batches(dataset, 0), strict=True):
         if batch.gt is None:
             continue
         whole_lq, gt = batch.to("cpu").pair
@@ -85,7 +87,7 @@ def compare_with_bicubic(
             (network_scores, sr, judges[1]),
         ):
             values = judge(picture, gt, batch.lq_paths[0], frame=is_clip(batch))
-            scores.append(ImageScore(image_name(batch), values, scene_of(batch)))
+            scores.append(ImageScore(label, values, scene_of(batch)))
         if len(rows) < MAX_ROWS:
             pictures = {
                 "LQ": resize(lq, (height, width), mode="nearest"),
@@ -93,7 +95,7 @@ def compare_with_bicubic(
                 "network": sr,
                 "GT": gt,
             }
-            rows.append(_row(image_name(batch), pictures, bicubic_scores[-1], network_scores[-1]))
+            rows.append(_row(label, pictures, bicubic_scores[-1], network_scores[-1]))
     sheet = _draw_sheet(rows)
     return Comparison(
         ValidationResult(name, bicubic_scores), ValidationResult(name, network_scores), sheet
@@ -105,7 +107,7 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> T
     table = Table(
         title=f"bicubic and the network on {comparison.network.dataset}", title_justify="left"
     )
-    table.add_column("image")
+    table.add_column("image", overflow="fold")
     for label, metric in metrics.items():
         unit = f" ({metric.unit})" if metric.unit else ""
         for who in ("bicubic", "network", "gain"):
@@ -130,7 +132,8 @@ def _cells(
 ) -> list[str]:
     cells: list[str] = []
     for label in labels:
-        if label not in bicubic:  # a scene of one frame has no flicker
+        # A scene of one frame has no flicker, and what failed has no score.
+        if label not in bicubic or label not in network:
             cells += ["", "", ""]
             continue
         before = bicubic[label]

@@ -120,7 +120,9 @@ class Reporter(Part):
 def _line(
     run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed, remaining: str
 ) -> str:
-    """The log's line; its clauses are two blanks apart."""
+    """The log's line; its clauses are two blanks apart. The curves have more: a line is to fit into
+    a console.
+    """
     rates = (phase.learning_rate for phase in result.phases.values())
     shape = result.shape
     batch = f"batch {shape.batch_size}"
@@ -134,8 +136,6 @@ def _line(
         batch,
         *filter(None, (part.status() for part in run.parts)),
         f"{speed.iterations_per_s:.2f} it/s",
-        f"{speed.samples_per_s:.1f} samples/s",
-        f"{run.stream.loader.samples_consumed} samples",
         f"data wait {speed.data_wait_pct:.0f} %",
         f"left {remaining}",
     ]

@@ -42,7 +42,7 @@ class Run:
         folders: where the run lives.
         parts: everything else, in the order in which they are called.
         tracker: curves.
-        interrupts: Ctrl-C and SIGTERM.
+        interrupts: Ctrl-C, SIGTERM, a closed terminal.
         clock: counts time and work.
         memory: of the device; set by the part that fits the run to it.
         stopped: an interrupted run was saved and ends after this step.
@@ -92,6 +92,10 @@ class Run:
                 for part in self.parts:
                     part.before_step(self)
                 batches = self.stream.next_step()
+                if batches is None:
+                    for part in self.parts:
+                        part.stop(self)
+                    return EXIT_INTERRUPTED
                 result = self.recipe.step(batches, per_sample=per_sample)
                 for part in self.parts:
                     part.after_step(self, result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from traiNNer.data import Batch
 from traiNNer.data.protocols import EvalSet
+from traiNNer.engine.mishaps import Mishaps
 from traiNNer.metrics.protocol import Metric
 from traiNNer.ops.color import quantize
 from traiNNer.ops.resize import resize
 from traiNNer.options.schema import MetricOptions
+from traiNNer.utils.names import distinct, result_stems, shortened, visible
 
 # Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show.
 STRIP_SIDE = 320
@@ -33,15 +35,29 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """The scores of one dataset."""
+    """The scores of one dataset.
+
+    Attributes:
+        dataset: its name.
+        images: in order.
+        failed: how many images lack a score that could not be computed, by metric label.
+    """
 
     dataset: str
     images: list[ImageScore]
+    failed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
         """Mean over the images that have a score, by metric label."""
         return _means(self.images)
+
+    @property
+    def complete_means(self) -> dict[str, float]:
+        """The means of the metrics that could be computed for every image: only they can be
+        compared with those of another time.
+        """
+        return {label: mean for label, mean in self.means.items() if not self.failed.get(label)}
 
     @property
     def scenes(self) -> dict[str, dict[str, float]]:
@@ -50,10 +66,8 @@ class ValidationResult:
         for image in self.images:
             if image.scene:
                 by_scene.setdefault(image.scene, []).append(image)
-        names: set[str] = set()
-        return {
-            free_name(Path(scene).name, names): _means(images) for scene, images in by_scene.items()
-        }
+        names = distinct((visible(Path(scene).name) for scene in by_scene), key=str)
+        return dict(zip(names, map(_means, by_scene.values()), strict=True))
 
 
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
@@ -82,15 +96,24 @@ def require_sizes(dataset: EvalSet, metrics: Mapping[str, Metric]) -> None:
         )
 
 
-def image_name(batch: Batch) -> str:
-    """The name of a batch of one image, fit for TensorBoard and tables: its file's name without
-    suffix.
+def picture_names(dataset: EvalSet, room: int = 0) -> list[str]:
+    """What the picture of each element is called as a file, without suffix: as its LQ, and no two
+    alike. A clip is called after its scene and the frame in the middle.
 
-    A clip is called after its scene and the frame in the middle.
+    Args:
+        dataset: whole images, or clips around each frame.
+        room: bytes to be left free between the name and the suffix .png.
     """
-    path = Path(batch.lq_paths[0])
-    name = f"{path.parent.name}_{path.stem}" if is_clip(batch) else path.stem
-    return name.encode("utf-8", "xmlcharrefreplace").decode()
+    paths = list(map(Path, dataset.lq_paths))
+    if dataset.target is None:
+        return result_stems([path.name for path in paths], ".png", room)
+    stems = (f"{path.parent.name}_{path.stem}" for path in paths)
+    return distinct(shortened(stem, room + len("_1000000.png")) for stem in stems)
+
+
+def picture_labels(names: Sequence[str]) -> list[str]:
+    """The names for tables, curves and messages: text on one line, and no two alike."""
+    return distinct(map(visible, names), key=str)
 
 
 def scene_of(batch: Batch) -> str:
@@ -108,29 +131,22 @@ def middle_frame(clip: Tensor) -> Tensor:
     return clip[:, clip.shape[1] // 2] if clip.ndim == 5 else clip
 
 
-def free_name(name: str, names_in_use: set[str]) -> str:
-    """`name`, or with a number where it is in use (a.png and sub/a.png); it is added to those in
-    use.
-    """
-    candidate = name
-    number = 1
-    while candidate in names_in_use:
-        number += 1
-        candidate = f"{name}_{number}"
-    names_in_use.add(candidate)
-    return candidate
-
-
 @dataclass
 class Judge:
     """Scores images one after the other, and remembers the last one for the metrics that compare
     two frames.
 
+    A metric that fails has no score, which `mishaps` says and counts by its label.
+
     Attributes:
         metrics: by label.
+        mishaps: what failed.
+        memory_elsewhere: a lack of memory is raised, because the caller has more elsewhere.
     """
 
     metrics: Mapping[str, Metric]
+    mishaps: Mishaps = field(default_factory=Mishaps)
+    memory_elsewhere: bool = False
     _before: tuple[Path, Tensor, Tensor] | None = None
 
     def __call__(self, sr: Tensor, gt: Tensor, path: str, *, frame: bool) -> dict[str, float]:
@@ -144,24 +160,27 @@ class Judge:
                 order.
             frame: it is one of a scene.
         """
-        sr = quantize(sr)
         scene = Path(path).parent
+        before = self._before
+        self._before = None
         scores: dict[str, float] = {}
+        forgiven = not self.memory_elsewhere
+        rounded = None
+        with self.mishaps.forgiving("rounding to 8 bit", path, "no scores", memory=forgiven):
+            rounded = quantize(sr)
+        if rounded is None:
+            self.mishaps.counts.update(list(self.metrics))
+            return scores
+        sr = rounded
         for label, metric in self.metrics.items():
-            if not metric.temporal:
-                scores[label] = metric(sr, gt)
-            elif self._before is not None and self._before[0] == scene:
-                scores[label] = metric(
-                    torch.cat((self._before[1], sr)), torch.cat((self._before[2], gt))
-                )
+            with self.mishaps.forgiving(label, path, "its score is missing", memory=forgiven):
+                if not metric.temporal:
+                    scores[label] = metric(sr, gt)
+                elif before is not None and before[0] == scene:
+                    scores[label] = metric(torch.cat((before[1], sr)), torch.cat((before[2], gt)))
         keep = frame and any(metric.temporal for metric in self.metrics.values())
         self._before = (scene, sr, gt) if keep else None
         return scores
-
-
-def judge(sr: Tensor, gt: Tensor, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Scores of a single image, see `Judge`."""
-    return Judge(metrics)(sr, gt, "", frame=False)
 
 
 def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:

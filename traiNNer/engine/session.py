@@ -10,10 +10,11 @@ from datetime import datetime
 from traiNNer.data import DynamicDatasetWrapper
 from traiNNer.data.roots import all_data_roots
 from traiNNer.engine.checkpoints import Checkpoints
-from traiNNer.engine.folders import archive_old_run, claimed, set_aside_later_states
+from traiNNer.engine.folders import archive_old_run, set_aside_later_states, tidy
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import log_to_file, print_table
 from traiNNer.engine.memory_fit import build_memory_fit, picture_path
+from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.plan import best_metric
 from traiNNer.engine.preparation import Job
@@ -36,13 +37,20 @@ from traiNNer.utils.registry import RECIPES
 log = logging.getLogger(__name__)
 
 
-def train(job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence[Part] = ()) -> int:
+def train(
+    job: Job,
+    *,
+    memory: MemoryBackend | None = None,
+    more_parts: Sequence[Part] = (),
+    interrupts: Interrupts | None = None,
+) -> int:
     """Train from wherever the job begins to its end; with --check no more than loading it.
 
     Args:
         job: what is to be done.
         memory: what the automations watch; None opens that of the device.
         more_parts: called after the automations and before everything that reports or saves.
+        interrupts: whoever listens to Ctrl-C already; None listens while it trains.
 
     Returns:
         0, or 130 when interrupted (after saving).
@@ -50,13 +58,13 @@ def train(job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence
     Raises:
         TraiNNerError: saying what is wrong and what to do.
     """
-    run = assemble(job, memory=memory, more_parts=more_parts)
+    run = assemble(job, memory=memory, more_parts=more_parts, interrupts=interrupts)
     load_start(job, run)
     if job.request.check:
-        print(job.plan)  # noqa: T201 (what the user asked for)
+        print(job.check_text)  # noqa: T201 (what the user asked for)
         return 0
     open_folders(job)
-    with claimed(run.folders), run.interrupts, closing(run.tracker):
+    with run.interrupts.saving(), closing(run.tracker):
         run.tracker.open(first_step=run.iteration + 1)
         code = run.train()
     if code == 0:
@@ -65,7 +73,11 @@ def train(job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence
 
 
 def assemble(
-    job: Job, *, memory: MemoryBackend | None = None, more_parts: Sequence[Part] = ()
+    job: Job,
+    *,
+    memory: MemoryBackend | None = None,
+    more_parts: Sequence[Part] = (),
+    interrupts: Interrupts | None = None,
 ) -> Run:
     """Recipe, loader and parts, in the order in which the parts are called: what changes the sizes
     first, then what tells of it, and saving last, when all others have done their work.
@@ -79,6 +91,7 @@ def assemble(
     tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
     checkpoints = Checkpoints(job.folders, options)
     clock = Stopwatch()
+    interrupts = interrupts or Interrupts()
     fit = build_memory_fit(options, recipe, dataset, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)
     parts: list[Part] = [] if fit is None else [fit]
@@ -95,11 +108,12 @@ def assemble(
             clock,
             options.datasets.train.accum_iter,
             options.train.effective_batch_size,
+            interrupts,
         ),
         job.folders,
         tuple(parts),
         tracker,
-        Interrupts(),
+        interrupts,
         clock,
     )
 
@@ -134,6 +148,7 @@ def open_folders(job: Job) -> None:
     folders = job.folders
     state = job.resume_from
     if state is not None and state.parent.resolve() == folders.states.resolve():
+        tidy(folders)
         notes = set_aside_later_states(folders, state)
     else:
         # Local time: it goes into a folder's name that the user looks for.
@@ -153,12 +168,15 @@ def finish(job: Job, run: Run) -> None:
     folders = job.folders
     if options.val.compare_bicubic:
         metrics = build_metrics(options.val.metrics, options.scale)
+        upscale = upscaler_of(run.recipe)
+        mishaps = Mishaps()
         for name, dataset in job.val_sets.items():
-            comparison = compare_with_bicubic(name, dataset, upscaler_of(run.recipe), metrics)
-            sheet = folders.visualization / f"comparison_{name}.png"
-            save_sheet(sheet, comparison.sheet)
-            print_table(comparison_table(comparison, metrics))
-            print(f"comparison sheet: {sheet}")  # noqa: T201 (beside the table)
+            with mishaps.forgiving(f"the comparison with bicubic on {name}"):
+                comparison = compare_with_bicubic(name, dataset, upscale, metrics)
+                print_table(comparison_table(comparison, metrics))
+                sheet = folders.visualization / f"comparison_{name}.png"
+                save_sheet(sheet, comparison.sheet)
+                print(f"comparison sheet: {sheet}")  # noqa: T201 (beside the table)
     for part in run.parts:
         table = part.summary()
         if table is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import cast
@@ -17,19 +18,31 @@ from traiNNer.engine.validation import Exhibition, Validator, ValSet
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.problems import Problems
 
 log = logging.getLogger(__name__)
 # Reading processes that a GPU is given at most: more have not made any of our loaders faster.
 MOST_WORKERS = 8
 
 
-def open_dataset(section: DatasetOptions, scale: int) -> EvalSet:
+def open_dataset(section: DatasetOptions, scale: int, unusable: Problems | None = None) -> EvalSet:
     """The dataset that a section names, its headers read. Nothing is written.
+
+    Args:
+        section: of the options.
+        scale: how many times larger GT is, per side.
+        unusable: gets single files that cannot be used, where the dataset can do without them; None
+            makes an error of them.
 
     Raises:
         DataError: listing everything that is wrong with its files.
     """
-    return section.entry(scale=scale, **section.params)
+    entry = section.entry
+    params = section.params
+    # Datasets of a program's own need not know of it.
+    if unusable is not None and "unusable" in inspect.signature(entry).parameters:
+        params["unusable"] = unusable
+    return entry(scale=scale, **params)
 
 
 def open_datasets(options: TrainingOptions) -> tuple[TrainingSet, dict[str, EvalSet]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from traiNNer.data import Batch, DynamicDataLoaderWrapper
+from traiNNer.engine.interrupts import Interrupts, StopRequested
 from traiNNer.engine.progress import Stopwatch
 
 
@@ -19,25 +20,37 @@ class StepStream:
         clock: told how long reading was waited for.
         accum_iter: batches of a step.
         effective_batch_size: samples of a step; None for `accum_iter` batches, whatever their size.
+        interrupts: may end the wait for samples.
     """
 
     loader: DynamicDataLoaderWrapper
     clock: Stopwatch
     accum_iter: int = 1
     effective_batch_size: int | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
-    def next_step(self) -> list[Batch]:
-        """The batches of the next step."""
-        with self.clock.waiting():
-            if self.effective_batch_size is None:
-                return [next(self.loader) for _ in range(self.accum_iter)]
-            batches: list[Batch] = []
-            missing = self.effective_batch_size
-            while missing:
-                # The last batch is cut to what is missing; its rest opens the next step.
-                batches.append(self.loader.next_batch(at_most=missing))
-                missing -= len(batches[-1])
-            return batches
+    def next_step(self) -> list[Batch] | None:
+        """The batches of the next step; None if somebody wants the run to stop while they are
+        waited for: the place in the data is then that of the last step.
+        """
+        place = (self.loader.samples_consumed, self.loader.replaced_total)
+        try:
+            with self.clock.waiting(), self.interrupts.waiting():
+                return self._read()
+        except StopRequested:
+            self.loader.samples_consumed, self.loader.replaced_total = place
+            return None
+
+    def _read(self) -> list[Batch]:
+        if self.effective_batch_size is None:
+            return [next(self.loader) for _ in range(self.accum_iter)]
+        batches: list[Batch] = []
+        missing = self.effective_batch_size
+        while missing:
+            # The last batch is cut to what is missing; its rest opens the next step.
+            batches.append(self.loader.next_batch(at_most=missing))
+            missing -= len(batches[-1])
+        return batches
 
     def close(self) -> None:
         """End the reading processes."""

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from traiNNer.utils.errors import DiskError
+from traiNNer.utils.names import visible
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +48,20 @@ class Tracker:
         if self._writer is not None:
             for tag, value in values.items():
                 self._guarded(
-                    lambda tag=tag, value=value: self._writer.add_scalar(tag, value, step)
+                    lambda tag=tag, value=value: self._writer.add_scalar(visible(tag), value, step)
                 )
 
     def image(self, tag: str, picture: Tensor, step: int) -> None:
         """A picture `(3, H, W)` in [0, 1]."""
         if self._writer is not None:
-            self._guarded(lambda: self._writer.add_image(tag, picture, step))
+            self._guarded(lambda: self._writer.add_image(visible(tag), picture, step))
 
     def text(self, tag: str, text: str, step: int) -> None:
         """A text in Markdown."""
         if self._writer is not None:
-            self._guarded(lambda: self._writer.add_text(tag, text, step))
+            # TensorBoard's files hold text alone, and names of files need not be text.
+            shown = visible(text, keep="\n\t")
+            self._guarded(lambda: self._writer.add_text(visible(tag), shown, step))
 
     def flush(self) -> None:
         """Make everything visible to a reader now."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from traiNNer.data import Batch, eval_batches
-from traiNNer.data.loader import RequestDataset
+from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
 from traiNNer.engine.scoring import (
@@ -21,10 +22,10 @@ from traiNNer.engine.scoring import (
     Judge,
     Metric,
     ValidationResult,
-    free_name,
-    image_name,
     is_clip,
     middle_frame,
+    picture_labels,
+    picture_names,
     scene_of,
     strip,
 )
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 # Scenes of a set that have curves of their own: more would fill TensorBoard's page.
 MOST_SCENES = 16
 MAIN_MEMORY = torch.device("cpu")
+# Behind the name of a saved picture: `_` and the iteration, below 10^11.
+_ITERATION_BYTES = 12
 
 Upscale = Callable[[Tensor], Tensor]
 
@@ -51,7 +54,7 @@ class ValSet:
         num_workers: processes that read them.
     """
 
-    images: RequestDataset
+    images: EvalSet
     num_workers: int = 0
 
 
@@ -72,11 +75,12 @@ class Exhibition:
 
 @dataclass(frozen=True)
 class _Task:
-    """One image of a validation."""
+    """One image of a validation: `name` is that of its file, `label` the one that people see."""
 
     batch: Batch
     dataset: str
     name: str
+    label: str
     iteration: int
     is_shown: bool
 
@@ -102,13 +106,15 @@ class Validator:
         self.metrics = metrics
         self._device = device
         self._exhibition = exhibition
-        self._judge = Judge(metrics)
+        self._mishaps = Mishaps()
+        self._judge = self._new_judge()
         self._strips: list[Tensor] = []
 
     def run(
         self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]
     ) -> list[ValidationResult] | None:
-        """Process every dataset.
+        """Process every dataset. What fails is said and missing in the results, be it a metric, an
+        image or a dataset.
 
         Args:
             upscale: from `(1, 3, H, W)` to `(1, 3, H * scale, W * scale)`.
@@ -118,10 +124,15 @@ class Validator:
         results: list[ValidationResult] = []
         for name, val_set in self.val_sets.items():
             start = time.perf_counter()
-            scores = self._judge_set(name, val_set, upscale, iteration, should_stop)
+            self._mishaps.restart()
+            scores: list[ImageScore] | None = None
+            with self._mishaps.forgiving(f"validation on {name}", "", "left out this time"):
+                scores = self._judge_set(name, val_set, upscale, iteration, should_stop)
+                if scores is None:
+                    return None
             if scores is None:
-                return None
-            result = ValidationResult(name, scores)
+                continue
+            result = ValidationResult(name, scores, dict(self._mishaps.counts))
             results.append(result)
             self._draw_curves(result, iteration)
             log.info(
@@ -130,7 +141,7 @@ class Validator:
                 name,
                 len(scores),
                 time.perf_counter() - start,
-                self.describe(result.means) or "no GT",
+                self._describe_result(result),
             )
         self._exhibition.tracker.flush()
         return results
@@ -144,15 +155,15 @@ class Validator:
         should_stop: Callable[[], bool],
     ) -> list[ImageScore] | None:
         scores: list[ImageScore] = []
-        names: set[str] = set()
-        self._judge = Judge(self.metrics)
+        names = picture_names(val_set.images, _ITERATION_BYTES)
+        labels = picture_labels(names)
+        self._judge = self._new_judge()
         self._strips = []
         for index, batch in enumerate(eval_batches(val_set.images, val_set.num_workers)):
             if should_stop():
                 return None
             is_shown = index < self._exhibition.tb_images
-            file_name = free_name(image_name(batch), names)
-            task = _Task(batch, name, file_name, iteration, is_shown)
+            task = _Task(batch, name, names[index], labels[index], iteration, is_shown)
             scores.append(self._judge_image(upscale, task))
         return scores
 
@@ -160,13 +171,31 @@ class Validator:
         tracker = self._exhibition.tracker
         name = result.dataset
         tracker.scalars(
-            {f"val/{name}/{label}": mean for label, mean in result.means.items()}, iteration
+            {f"val/{name}/{label}": mean for label, mean in result.complete_means.items()},
+            iteration,
         )
         for scene, means in list(result.scenes.items())[:MOST_SCENES]:
             tracker.scalars(
-                {f"val_scenes/{name}/{label}/{scene}": mean for label, mean in means.items()},
+                {
+                    f"val_scenes/{name}/{label}/{scene}": mean
+                    for label, mean in means.items()
+                    if label in result.complete_means
+                },
                 iteration,
             )
+
+    def _describe_result(self, result: ValidationResult) -> str:
+        """The means, and which of them are of fewer images than there are."""
+        text = self.describe(result.means)
+        lost = [
+            f"{label} of {result.failed[label]}"
+            for label in self.metrics
+            if result.failed.get(label)
+        ]
+        if lost:
+            missing = f"could not be computed: {', '.join(lost)}; no point on those curves"
+            return f"{text} ({missing})" if text else missing
+        return text or "no GT"
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """For example `psnr 28.4312 dB, ssim 0.8123`."""
@@ -176,8 +205,21 @@ class Validator:
         )
         return ", ".join(parts)
 
+    def _new_judge(self) -> Judge:
+        elsewhere = self._device != MAIN_MEMORY
+        return Judge(self.metrics, self._mishaps, memory_elsewhere=elsewhere)
+
     def _judge_image(self, upscale: Upscale, task: _Task) -> ImageScore:
-        """Judge, save and show an image; where memory runs out, with the image in main memory."""
+        """Judge, save and show an image; one that fails has no scores."""
+        with self._mishaps.forgiving("validation", task.label, "its scores are missing"):
+            return self._attempt_anywhere(upscale, task)
+        self._mishaps.counts.update(list(self.metrics))
+        # The next frame has none before it.
+        self._judge = self._new_judge()
+        return ImageScore(task.label, {}, scene_of(task.batch))
+
+    def _attempt_anywhere(self, upscale: Upscale, task: _Task) -> ImageScore:
+        """Where memory runs out, with the image in main memory."""
         try:
             return self._attempt(upscale, task)
         except (RuntimeError, MemoryError, SmallestTileError) as error:
@@ -190,7 +232,7 @@ class Validator:
         )
         self._device = MAIN_MEMORY
         # The frame before is on the device, or was this one already.
-        self._judge = Judge(self.metrics)
+        self._judge = self._new_judge()
         return self._attempt(upscale, task)
 
     def _attempt(self, upscale: Upscale, task: _Task) -> ImageScore:
@@ -204,16 +246,18 @@ class Validator:
         if gt is not None:
             scores = self._judge(sr, gt, task.batch.lq_paths[0], frame=shows_clip)
         if self._exhibition.save_to is not None:
-            path = self._exhibition.save_to / task.dataset / f"{task.name}_{task.iteration}.png"
-            write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
+            with self._mishaps.forgiving("saving the image", task.label, "it is not saved"):
+                path = self._exhibition.save_to / task.dataset / f"{task.name}_{task.iteration}.png"
+                write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
         if task.is_shown:
-            self._show(strip(lq, sr, gt), task, shows_clip=shows_clip)
-        return ImageScore(task.name, scores, scene_of(task.batch))
+            with self._mishaps.forgiving("showing the image", task.label, "it is not shown"):
+                self._show(strip(lq, sr, gt), task, shows_clip=shows_clip)
+        return ImageScore(task.label, scores, scene_of(task.batch))
 
     def _show(self, picture: Tensor, task: _Task, *, shows_clip: bool) -> None:
         tracker = self._exhibition.tracker
         if not shows_clip:
-            tracker.image(f"{task.dataset}/{task.name}", picture, task.iteration)
+            tracker.image(f"{task.dataset}/{task.label}", picture, task.iteration)
             return
         # Frames that follow each other are shown below each other, to see what changes.
         self._strips = [
@@ -251,18 +295,33 @@ class Validation(Part):
         if run.interrupts.requested or not run.is_due(run.options.val.val_freq):
             return
         with run.clock.outside():
+            # What is trained is safe before anything is measured.
+            self._save_what_is_due(run)
+            if run.memory is not None:
+                # What the step left in the caches is of no use to whole images.
+                run.memory.release()
             results = self._validator.run(
                 self._upscale, run.iteration, lambda: run.interrupts.requested
             )
             if run.memory is not None:
                 # What whole images took is no part of the next step's peak.
                 run.memory.release()
-            if results:
-                self._keep_best(run, results[0])
+            for validated in results or ():
+                self._keep_best(run, validated)
+
+    def _save_what_is_due(self, run: Run) -> None:
+        if not run.is_due(run.options.logger.save_checkpoint_freq):
+            return
+        run.recipe.flush_checks()
+        # What is not finite the checkpoints themselves leave out, and say so.
+        if not any(phase.guard.in_a_row for phase in run.recipe.phases):
+            self._checkpoints.save(run)
 
     def _keep_best(self, run: Run, result: ValidationResult) -> None:
-        """The first val set decides."""
+        """The first val set decides, and only if each of its images has a score."""
         label = self._metric
-        if label is not None and label in result.means:
+        means = result.complete_means
+        is_first = result.dataset == next(iter(self._validator.val_sets))
+        if label is not None and is_first and label in means:
             better = self._validator.metrics[label].better
-            self._checkpoints.save_if_best(run.recipe, label, result.means[label], better)
+            self._checkpoints.save_if_best(run.recipe, label, means[label], better)

@@ -6,24 +6,32 @@ import logging
 import time
 from pathlib import Path
 
-from traiNNer.data import eval_batches
+from torch import Tensor
+
+from traiNNer.data import SampleRequest, SingleImageDataset, collate
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.logs import print_table
+from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.progress import ProgressBar
 from traiNNer.engine.scoring import (
     ImageScore,
+    Judge,
+    Metric,
     ValidationResult,
     build_metrics,
-    free_name,
-    image_name,
-    judge,
-    require_sizes,
+    picture_labels,
+    picture_names,
 )
+from traiNNer.inference.colors import LostColors
+from traiNNer.inference.failures import Failures
 from traiNNer.inference.network import RunningNetwork
-from traiNNer.inference.tables import image_table
-from traiNNer.ops.color import to_uint8
+from traiNNer.inference.outputs import prepare_folder, say_new_names
+from traiNNer.inference.tables import image_table, say_lost
+from traiNNer.ops.color import to_float, to_uint8
+from traiNNer.ops.resize import resize
 from traiNNer.options.schema import TestOptions
-from traiNNer.utils.images import write_image
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import Pixels, image_to_tensor, write_image
 from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
@@ -35,35 +43,140 @@ def upscale_images(
     network: RunningNetwork,
     options: TestOptions,
     folder: Path,
+    failures: Failures,
 ) -> None:
     """Upscale every image of a dataset into `folder`, and print a table of scores where there is
     GT.
+
+    Args:
+        name: of the dataset.
+        dataset: whole images.
+        network: to send them through.
+        options: of the test.
+        folder: for the results.
+        failures: gets the images that could not be read, processed, written or judged.
+
+    Raises:
+        DiskError: if nothing more can be written at all.
     """
     log.info("%s: %s", name, dataset.summary())
-    metrics = build_metrics(options.val.metrics, network.facts.scale)
-    require_sizes(dataset, metrics)
-    scores: list[ImageScore] = []
-    # Images of one name from different folders end up in one folder.
-    names_in_use: set[str] = set()
+    work = _Work(name, dataset, network, options, folder, failures)
+    if options.val.save_img:
+        say_new_names(name, work.paths, [f"{stem}.png" for stem in work.names])
+        prepare_folder(folder, {f"{stem}.png" for stem in work.names})
     start = time.perf_counter()
     bar = ProgressBar(len(dataset), 0)
+    done = 0
     try:
-        # Without reading processes: decoding an image is short beside upscaling it.
-        for batch in eval_batches(dataset, 0):
-            batch_cpu = batch.to("cpu")
-            assert batch_cpu.lq is not None, "what is tested has LQ"
-            sr = network(batch_cpu.lq).clamp(0, 1)
-            if options.val.save_img:
-                path = folder / f"{free_name(image_name(batch), names_in_use)}.png"
-                write_image(path, to_uint8(sr[0]).permute(1, 2, 0).numpy())
-            if batch_cpu.gt is not None:
-                scores.append(ImageScore(image_name(batch), judge(sr, batch_cpu.gt, metrics)))
+        for index in range(len(dataset)):
+            try:
+                work.process(index)
+                done += 1
+            # Whatever does not concern this image alone is raised again.
+            except Exception as error:  # noqa: BLE001
+                failures.add(str(work.paths[index]), error)
             bar.advance()
-            bar.say(image_name(batch))
+            bar.say(work.labels[index])
     finally:
         bar.close()
+    work.lost.warn()
     seconds = time.perf_counter() - start
     place = f", written to {folder}" if options.val.save_img else ""
-    log.info("%s: %s in %.1f s%s", name, plural(len(dataset), "image"), seconds, place)
-    if scores and metrics:
-        print_table(image_table(ValidationResult(name, scores), metrics))
+    log.info("%s: %s in %.1f s%s", name, plural(done, "image"), seconds, place)
+    say_lost(name, work.mishaps, work.metrics)
+    if work.scores and work.metrics:
+        print_table(image_table(ValidationResult(name, work.scores), work.metrics))
+
+
+class _Work:
+    """The images of a dataset, one by one.
+
+    Attributes:
+        paths: of the LQ files.
+        names: of the results, without suffix.
+        labels: the names for people.
+        metrics: by label.
+        scores: of those that have GT, so far.
+        lost: colours that results cannot keep.
+        mishaps: metrics that failed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dataset: EvalSet,
+        network: RunningNetwork,
+        options: TestOptions,
+        folder: Path,
+        failures: Failures,
+    ) -> None:
+        self._dataset = dataset
+        self._network = network
+        self._save_to = folder if options.val.save_img else None
+        self._failures = failures
+        self.paths = list(map(Path, dataset.lq_paths))
+        self.names = picture_names(dataset)
+        self.labels = picture_labels(self.names)
+        self.metrics = build_metrics(options.val.metrics, network.facts.scale)
+        self.scores: list[ImageScore] = []
+        self.lost = LostColors(name)
+        self.mishaps = Mishaps()
+
+    def process(self, index: int) -> None:
+        """Read, upscale, save, judge.
+
+        Raises:
+            DataError: if it cannot be read, or would be replaced by its result.
+            DiskError: if the result cannot be written.
+        """
+        # Without reading processes: decoding an image is short beside upscaling it.
+        batch = collate([self._dataset[SampleRequest(index, None, 0)]]).to("cpu")
+        assert batch.lq is not None, "what is tested has LQ"
+        sr = self._network(batch.lq).clamp(0, 1)
+        if self._save_to is not None:
+            path = self._save_to / f"{self.names[index]}.png"
+            _require_other(path, self.paths[index])
+            colors = self.lost.read(self.paths[index])
+            alpha = _upscale_alpha(self._dataset, index, sr)
+            rgb = to_uint8(sr[0]).permute(1, 2, 0).numpy()
+            write_image(path, rgb, alpha=alpha, colors=colors)
+        if batch.gt is not None:
+            scores = self._judge(self.paths[index], sr, batch.gt)
+            self.scores.append(ImageScore(self.labels[index], scores))
+
+    def _judge(self, path: Path, sr: Tensor, gt: Tensor) -> dict[str, float]:
+        fitting: dict[str, Metric] = {}
+        height, width = gt.shape[-2:]
+        for label, metric in self.metrics.items():
+            side = metric.min_side
+            if min(height, width) >= side:
+                fitting[label] = metric
+                continue
+            self._failures.say(
+                f"{path}: no {label}: GT is {width}x{height}, smaller than the {side}x{side} "
+                f"pixels that val.metrics.{label} (its window and the cropped border) needs"
+            )
+        return Judge(fitting, self.mishaps)(sr, gt, str(path), frame=False)
+
+
+def _upscale_alpha(dataset: EvalSet, index: int, sr: Tensor) -> Pixels | None:
+    """(H, W) uint8, as large as the result; None where there is no transparency to keep.
+
+    Bicubic and not by the network: so what is opaque stays so, and no edge gets a halo.
+    """
+    if not isinstance(dataset, SingleImageDataset):
+        return None
+    alpha = dataset.read_alpha(index)
+    if alpha is None:
+        return None
+    plane = to_float(image_to_tensor(alpha[..., None]))
+    enlarged = resize(plane[None], (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
+    return to_uint8(enlarged[0, 0]).numpy()
+
+
+def _require_other(path: Path, source: Path) -> None:
+    if path.exists() and path.samefile(source):
+        raise DataError(
+            f"{path}: the result would replace the image it is made of; choose another "
+            "path.results_root"
+        )

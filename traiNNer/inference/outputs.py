@@ -5,22 +5,81 @@ source.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from traiNNer.data import SceneStream
+from traiNNer.inference.colors import LostColors
 from traiNNer.options.schema import TestValOptions
 from traiNNer.utils.errors import DataError, DiskError
+from traiNNer.utils.images import Colors
+from traiNNer.utils.names import file_key, visible
+from traiNNer.utils.text import plural
 from traiNNer.video.colors import Frame
 from traiNNer.video.copying import CopyingWriter, VideoSource
 from traiNNer.video.writing import Encoding, VideoWriter, staging, write_frame
 
 log = logging.getLogger(__name__)
+# Names in a message: enough to know what they are.
+_MOST_EXAMPLES = 5
 
 # Takes the number of a frame and its pixels, in order.
 Put = Callable[[int, Frame], None]
+
+
+def prepare_folder(folder: Path, names: Collection[str]) -> None:
+    """Make the folder of a set's results, and say what an earlier run left in it: files of the same
+    names are replaced, and the others stay.
+
+    Args:
+        folder: results_root/<name>/<set>.
+        names: what is going to be written into it, with suffixes; folders of frames without.
+
+    Raises:
+        DiskError: if nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    except OSError as error:
+        raise DiskError(
+            f"cannot make the folder of the results {folder}: {error.strerror or error}; choose "
+            "another path.results_root"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise DiskError(f"cannot write into {folder}; choose another path.results_root")
+    keys = {file_key(name) for name in names}
+    others = [name for name in present if file_key(name) not in keys]
+    replaced = len(present) - len(others)
+    if replaced:
+        log.info("%s: results of an earlier run are replaced: %d", folder, replaced)
+    if others:
+        more = ", ..." if len(others) > _MOST_EXAMPLES else ""
+        log.warning(
+            "%s holds what this run does not write, and it stays there: %s%s (%s; of an earlier "
+            "run? delete it, or choose another --name)",
+            folder,
+            ", ".join(map(visible, others[:_MOST_EXAMPLES])),
+            more,
+            plural(len(others), "name"),
+        )
+
+
+def say_new_names(what: str, sources: Sequence[Path], names: Sequence[str]) -> None:
+    """Say which results are not called as their sources, because the name is in use or too long.
+
+    Args:
+        what: the dataset.
+        sources: the files.
+        names: of the results, with a suffix.
+    """
+    for source, name in zip(sources, names, strict=True):
+        if Path(name).stem != source.stem:
+            log.info("%s: the result of %s is called %s", what, source, visible(name))
 
 
 def becomes_video(stream: SceneStream, options: TestValOptions) -> bool:
@@ -52,7 +111,7 @@ def open_output(
             source = stack.enter_context(closing(VideoSource(stream.scene.video)))
             path = folder / f"{name}{source.choose_suffix()}"
             size = _prepare(path, stream, scale)
-            encoding = _encoding(path, size, options)
+            encoding = replace(_encoding(path, size, options), colors=stream.scene.video.colors)
             copier = stack.enter_context(CopyingWriter(source, path, size, encoding))
             yield lambda number, rgb: copier.write(rgb, source.time(number))
 
@@ -68,7 +127,18 @@ def _frames_into(folder: Path, stream: SceneStream) -> Iterator[Put]:
     _require_other(folder, stream)
     with staging(folder) as place:
         staged = place / folder.name
-        yield lambda number, rgb: write_frame(staged / f"{stream.frame_name(number)}.png", rgb)
+        lost = LostColors(folder.name)
+
+        def put(number: int, rgb: Frame) -> None:
+            path = staged / f"{stream.frame_name(number)}.png"
+            # A film's frames are converted when they are read.
+            colors = (
+                Colors() if stream.is_video else lost.read(Path(stream.scene.frame_path(number)))
+            )
+            write_frame(path, rgb, colors)
+
+        yield put
+        lost.warn()
         try:
             if not folder.exists():
                 staged.rename(folder)

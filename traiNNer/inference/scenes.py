@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import repeat
 from pathlib import Path
@@ -19,21 +19,33 @@ from torch import Tensor
 from traiNNer.data import PairedVideoDataset, SceneStream, SingleVideoDataset
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.logs import print_table
-from traiNNer.engine.scoring import Judge, Metric, build_metrics, free_name, require_sizes
+from traiNNer.engine.mishaps import Mishaps
+from traiNNer.engine.scoring import Judge, Metric, build_metrics, picture_labels, require_sizes
 from traiNNer.inference.background import Behind, read_ahead
+from traiNNer.inference.failures import Failures
 from traiNNer.inference.network import RunningNetwork
-from traiNNer.inference.outputs import Put, becomes_video, open_output
+from traiNNer.inference.outputs import (
+    Put,
+    becomes_video,
+    open_output,
+    prepare_folder,
+    say_new_names,
+)
 from traiNNer.inference.pace import Pace, Stop
-from traiNNer.inference.tables import Scores, scene_table
+from traiNNer.inference.tables import Scores, say_lost, scene_table
 from traiNNer.inference.windows import Windows, upscale_frames
 from traiNNer.ops.color import to_float, to_uint8
 from traiNNer.options.schema import TestOptions
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.images import image_to_tensor
+from traiNNer.utils.names import distinct, shortened
 from traiNNer.video.scenes import Scene
 from traiNNer.video.writing import require_encoder
 
 log = logging.getLogger(__name__)
+
+# .mp4 or .mkv.
+_SUFFIX_BYTES = 4
 
 VideoDataset = SingleVideoDataset | PairedVideoDataset
 
@@ -64,14 +76,21 @@ def _makes_videos(dataset: VideoDataset, options: TestOptions) -> bool:
 
 
 def upscale_scenes(
-    name: str, dataset: VideoDataset, network: RunningNetwork, options: TestOptions, folder: Path
+    name: str,
+    dataset: VideoDataset,
+    network: RunningNetwork,
+    options: TestOptions,
+    folder: Path,
+    failures: Failures,
 ) -> None:
     """Upscale every scene of a dataset into `folder`, and print a table of scores where there is
     GT.
 
+    A scene of which a frame cannot be read or written goes to `failures`; nothing of it is left,
+    and the others are done.
+
     Raises:
-        DataError, DiskError: if a frame cannot be read or written. Nothing of its scene is left;
-            those before it stay.
+        DiskError: if nothing more can be written at all.
     """
     log.info("%s: %s", name, dataset.summary())
     paired = isinstance(dataset, PairedVideoDataset)
@@ -83,24 +102,32 @@ def upscale_scenes(
     windows = Windows.of(network.facts, dataset)
     _log_windows(name, dataset, network, windows)
     rows: dict[str, Scores] = {}
-    names_in_use = set[str]()
+    mishaps = Mishaps()
+    names = scene_names([lq for lq, _ in scenes])
+    labels = picture_labels(names)
+    if options.val.save_img:
+        say_new_names(name, [lq.path for lq, _ in scenes], [Path(n).name for n in names])
+        prepare_folder(folder, _top_names(names, [lq for lq, _ in scenes], options))
     # Python's own handler raises between any two lines, while threads are in the midst of a frame.
     stop = Stop()
     start = time.perf_counter()
     total = sum(len(lq) for lq, _ in scenes)
     with stop, closing(Pace(total)) as pace:
-        for lq, gt in scenes:
-            # Two roots may hold a scene of the same name.
-            label = free_name(lq.name, names_in_use)
-            judge = None if gt is None else SceneJudge(lq, gt, metrics)
-            with (
-                open_output(folder, label, lq, scale, options.val) as put,
-                # Entered last, so that its threads end before the output is closed.
-                closing(_run(network, lq, windows, put, judge)) as progress,
-            ):
-                for _ in progress:
-                    pace.advance(label)
-                    stop.check()
+        for (lq, gt), file_name, label in zip(scenes, names, labels, strict=True):
+            judge = None if gt is None else SceneJudge(lq, gt, metrics, mishaps)
+            try:
+                with (
+                    open_output(folder, file_name, lq, scale, options.val) as put,
+                    # Entered last, so that its threads end before the output is closed.
+                    closing(_run(network, lq, windows, put, judge)) as progress,
+                ):
+                    for _ in progress:
+                        pace.advance(label)
+                        stop.check()
+            # Whatever does not concern this scene alone is raised again.
+            except Exception as error:  # noqa: BLE001
+                failures.add(str(lq.path), error)
+                continue
             if judge is not None:
                 rows[label] = judge.scores
     seconds = time.perf_counter() - start
@@ -108,8 +135,37 @@ def upscale_scenes(
     log.info(
         "%s: %d frames in %.1f s (%.2f a second)%s", name, total, seconds, total / seconds, place
     )
+    say_lost(name, mishaps, metrics)
     if rows and metrics:
         print_table(scene_table(name, rows, metrics))
+
+
+def scene_names(streams: Sequence[SceneStream]) -> list[str]:
+    """What the results of scenes are called, with `/` between folders and without the suffix of a
+    video: as the scenes, and no two alike (two roots may hold scenes of one name).
+    """
+    names: list[str] = []
+    for stream in streams:
+        parent, slash, last = stream.name.rpartition("/")
+        # A film's suffix may grow: that of x.ts becomes .mp4.
+        room = _SUFFIX_BYTES if stream.is_video else 0
+        names.append(f"{parent}{slash}{shortened(last, room)}")
+    return distinct(names)
+
+
+def _top_names(
+    names: Sequence[str], streams: Sequence[SceneStream], options: TestOptions
+) -> set[str]:
+    """What is going to lie in the folder of the results itself."""
+    top: set[str] = set()
+    for name, stream in zip(names, streams, strict=True):
+        first, slash, _ = name.partition("/")
+        if slash or not becomes_video(stream, options.val):
+            top.add(first)
+        else:
+            # Which of them it is depends on the sound.
+            top |= {f"{name}.mp4", f"{name}.mkv"}
+    return top
 
 
 class SceneJudge:
@@ -119,13 +175,20 @@ class SceneJudge:
         lq: the scene.
         gt: its GT.
         metrics: by label.
+        mishaps: what could not be measured.
     """
 
-    def __init__(self, lq: SceneStream, gt: SceneStream, metrics: Mapping[str, Metric]) -> None:
+    def __init__(
+        self,
+        lq: SceneStream,
+        gt: SceneStream,
+        metrics: Mapping[str, Metric],
+        mishaps: Mishaps,
+    ) -> None:
         self.gt = gt
         self.scores = Scores()
         self._lq = lq
-        self._judge = Judge(metrics)
+        self._judge = Judge(metrics, mishaps)
 
     def __call__(self, number: int, sr: Tensor, gt: Tensor) -> None:
         """Score frame `number`, in order: sr (1, 3, H, W) in [0, 1], gt (3, H, W)."""

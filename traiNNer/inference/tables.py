@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rich.table import Table
 
+from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.scoring import Metric, ValidationResult
+
+log = logging.getLogger(__name__)
+
+
+def say_lost(name: str, mishaps: Mishaps, metrics: Iterable[str]) -> None:
+    """How many scores of a dataset are missing because they could not be computed."""
+    lost = [f"{label} of {mishaps.counts[label]}" for label in metrics if mishaps.counts[label]]
+    if lost:
+        log.warning(
+            "%s: could not be computed: %s; the means are those of the others",
+            name,
+            ", ".join(lost),
+        )
 
 
 def image_table(result: ValidationResult, metrics: Mapping[str, Metric]) -> Table:
@@ -68,7 +83,8 @@ def scene_table(name: str, rows: Mapping[str, Scores], metrics: Mapping[str, Met
 def _begin_table(title: str, columns: Iterable[str], metrics: Mapping[str, Metric]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="right" if column == "frames" else "left")
+        # Folded, not cut: long names may differ at their ends alone.
+        table.add_column(column, justify="right" if column == "frames" else "left", overflow="fold")
     for label, metric in metrics.items():
         table.add_column(f"{label} ({metric.unit})" if metric.unit else label, justify="right")
     return table

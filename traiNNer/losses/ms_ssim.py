@@ -46,6 +46,10 @@ class MSSSIMLoss(PairLoss):
         window = torch.exp(-0.5 * (offsets / SIGMA).square())
         self.register_buffer("window", (window / window.sum()).float(), persistent=False)
 
+    @property
+    def min_side(self) -> int:
+        return WINDOW
+
     def compare(self, sr: Tensor, gt: Tensor) -> Tensor:
         """See the class.
 

@@ -12,12 +12,17 @@ from traiNNer.utils.registry import LOSSES
 
 class PairLoss(nn.Module):
     """A loss of an output and its target, computed in float32 also under autocast. Entries
-    implement `compare`.
+    implement `compare`, and `min_side` where they cannot take every patch.
     """
 
     # Without it the signature would be nn.Module's, which seems to take any option.
     def __init__(self) -> None:
         super().__init__()
+
+    @property
+    def min_side(self) -> int:
+        """Pixels that each side of an output must have at least."""
+        return 1
 
     def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
         """The loss as a float32 scalar.

@@ -85,10 +85,56 @@ class Phase:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: if it is not a state of this optimizer or this schedule.
+        """
+        _require_moments(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            missing = self.optimizer.defaults.keys() - group.keys()
+            if missing:
+                names = ", ".join(sorted(missing))
+                raise ValueError(f"the state of the optimizer holds no {names}")
         if self.scheduler is not None and state["scheduler"] is not None:
+            _require_alike(self.scheduler.state_dict(), state["scheduler"])
             self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.guard.load_state_dict(state["guard"])
+
+
+# Of Adafactor, which keeps sums over rows and over columns. All else that torch's optimizers
+# remember of a weight is a single number, or of the weight's shape.
+_SUMS = ("row_var", "col_var")
+
+
+def _require_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """torch takes any tensors, and fails at the next step; or does not fail."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, remembered in state["state"].items():
+        if number >= len(weights) or number < 0:
+            raise ValueError(f"the optimizer changes {len(weights)} weights, not {number + 1}")
+        for name, value in remembered.items():
+            if not isinstance(value, torch.Tensor) or not value.ndim or name in _SUMS:
+                continue
+            shape = tuple(weights[number].shape)
+            if tuple(value.shape) != shape:
+                raise ValueError(
+                    f"the optimizer's {name} of weight {number} is of shape {tuple(value.shape)}, "
+                    f"and the weight of {shape}"
+                )
+
+
+def _require_alike(present: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """torch takes anything into a scheduler."""
+    if "last_epoch" not in saved:
+        raise ValueError("the state of the schedule holds no last_epoch")
+    for key in present.keys() & saved.keys():
+        kinds = (type(present[key]), type(saved[key]))
+        # A number may be a whole one, and None stands for what is not there yet.
+        if kinds[0] is not kinds[1] and not all(kind in (int, float, type(None)) for kind in kinds):
+            raise ValueError(
+                f"{key} of the schedule is a {kinds[1].__name__} in place of a {kinds[0].__name__}"
+            )

@@ -62,12 +62,12 @@ class Rewind:
             TrainingError: if the optimizer stopped half-way, after it had changed weights.
         """
         if self._count_changes() != self._changes:
+            name = type(self._optimizer).__name__
+            other = _less_hungry_step(self._optimizer)
             raise TrainingError(
-                "out of memory half-way through the step of "
-                f"{type(self._optimizer).__name__}: some weights are changed and others not, so it "
-                "cannot be repeated. The last checkpoint is good: go on with --auto_resume and a "
-                "lower target_vram_usage or batch_size_per_gpu, or take AdamW, whose step needs no "
-                "memory"
+                f"out of memory half-way through the step of {name}: some weights are changed and "
+                "others not, so it cannot be repeated. The last checkpoint is good: go on with "
+                f"--auto_resume and a lower target_vram_usage or batch_size_per_gpu{other}"
             )
         for parameter in set(self._optimizer.state) - self._with_state:
             del self._optimizer.state[parameter]
@@ -102,3 +102,12 @@ def _changing_buffers(networks: Iterable[nn.Module]) -> Iterator[Tensor]:
         for module in network.modules():
             if isinstance(module, _BatchNorm | _SpectralNorm):
                 yield from module.buffers(recurse=False)
+
+
+def _less_hungry_step(optimizer: torch.optim.Optimizer) -> str:
+    """What else would do, as the end of a sentence; nothing where the step takes no memory."""
+    if optimizer.defaults.get("fused"):
+        return ""
+    if "fused" in optimizer.defaults:
+        return ", or leave foreach and fused out of train.optim_g: a fused step needs no memory"
+    return ", or take AdamW, whose step needs no memory"

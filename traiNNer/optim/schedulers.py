@@ -106,3 +106,34 @@ def build_scheduler(
         raise OptionsError(
             f"scheduler {name}: {error}; see --explain train.scheduler.{name}"
         ) from error
+
+
+def fit_length(
+    scheduler: torch.optim.lr_scheduler.LRScheduler, name: str, length: int, options: dict[str, Any]
+) -> None:
+    """Give a scheduler that has gone some way the length `length`, and its optimizer the rate that
+    a schedule of that length has at this place.
+
+    Args:
+        scheduler: of a type with a length.
+        name: its type.
+        length: in iterations.
+        options: the type's arguments.
+
+    Raises:
+        OptionsError: for values that the scheduler refuses.
+    """
+    key = SCHEDULERS[name].length
+    assert key is not None, f"{name} has no length"
+    rehearsal = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    rebuilt = build_scheduler(name, rehearsal, length, {**options, key: length}).state_dict()
+    # The second one is what OneCycleLR makes of its length.
+    changed = {part: rebuilt[part] for part in (key, "_schedule_phases") if part in rebuilt}
+    place = scheduler.last_epoch
+    steps = scheduler.state_dict()["_step_count"]
+    scheduler.load_state_dict(changed)
+    with warnings.catch_warnings():
+        # torch discourages jumps, but knows the rate at any place.
+        warnings.simplefilter("ignore")
+        scheduler.step(place)
+    scheduler.load_state_dict({"_step_count": steps})

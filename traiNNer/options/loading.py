@@ -15,8 +15,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from traiNNer.options.fields import all_keys, section_at
+from traiNNer.options.foreign import explain_foreign_key
+from traiNNer.options.foreign_names import explain_foreign_name
 from traiNNer.options.schema import TestOptions, TrainingOptions
-from traiNNer.options.yaml_reader import KeyPath, Position, RawOptions, apply_override, read_yaml
+from traiNNer.options.yaml_parser import KeyPath, Position
+from traiNNer.options.yaml_reader import (
+    RawOptions,
+    apply_override,
+    read_yaml,
+    refuse_broken_text,
+)
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
 from traiNNer.utils.text import plural
@@ -25,8 +33,13 @@ from traiNNer.utils.text import plural
 _MISSING = "Field required"
 # A message's line holds that much of a value, which may be a whole section.
 _LONGEST_VALUE = 60
-# Higher than difflib's 0.6: keys of a section are often alike (val_freq and print_freq).
-_LEAST_SIMILARITY = 0.65
+# Two screens; whoever has more of them has another kind of file.
+_MOST_PROBLEMS = 60
+# Higher than difflib's 0.6: keys of a section are often alike (val_freq and print_freq), and to
+# suggest a wrong one is worse than to suggest none.
+_LEAST_SIMILARITY = 0.75
+# Keys that say nothing about where they belong.
+_EVERYWHERE = ("type", "name", "label", "enabled")
 # Keys of three letters begin too many others.
 _SHORTEST_BEGINNING = 4
 
@@ -48,6 +61,8 @@ def load_options(
         OptionsError: listing every problem with file, line, key, value, what is allowed and the
             nearest name.
     """
+    if name is not None:
+        refuse_broken_text("--name", name)
     raw = read_yaml(path)
     for assignment in overrides:
         apply_override(raw, assignment)
@@ -59,17 +74,17 @@ def load_options(
 
 def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOptions:
     """Check raw values against the schema; see `load_options`."""
+    # JSON, in which strict validation takes a list for a tuple and a whole number for a float.
+    text = json.dumps(raw.values, default=str)
     try:
-        text = json.dumps(raw.values, default=str)
-    except (ValueError, RecursionError):
-        # Only --set gets here: a file's anchors were followed when it was read.
-        raise OptionsError(f"{path}: a value holds itself (an anchor inside --set?)") from None
-    try:
-        # JSON, in which strict validation takes a list for a tuple and a whole number for a float.
         return model.model_validate_json(text)
     except ValidationError as error:
         problems = _problems(model, raw, error, path)
-    lines = "\n".join(f"  {text}" for text in problems)
+    # Each is worth a line, but not a thousand of them, as of a file that is something else.
+    shown = problems[:_MOST_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(f"... and {len(problems) - len(shown)} more")
+    lines = "\n".join(f"  {text}" for text in shown)
     raise OptionsError(f"{path}: {plural(len(problems), 'problem')} in the options\n{lines}")
 
 
@@ -144,7 +159,7 @@ def _describe(
     if kind == "extra_forbidden":
         return f"unknown key {key}{_suggest_key(model, loc, context.get('allowed'))}"
     if kind == "unknown_type":
-        return f"{key} = {shown}: {context['message']}{_suggest_name(context)}"
+        return f"{key} = {shown}: {context['message']}{_suggest_name(value, context)}"
     expectations = list(dict.fromkeys(_expectation(e) for e in errors))
     return f"{key} = {shown}: {' or '.join(expectations).replace(' or expected ', ' or ')}"
 
@@ -234,24 +249,34 @@ def _expectation(error: dict[str, Any]) -> str:
 
 
 def _suggest_key(model: type[BaseModel], loc: KeyPath, allowed: Any) -> str:
-    """The nearest keys: of the same section, else the same key in another section (wrong
-    indentation).
+    """What the key is called here, if other trainers have it; else the same key in another section
+    (wrong indentation), or the nearest keys of this one.
     """
+    foreign = explain_foreign_key(loc)
+    if foreign is not None:
+        return f": {foreign}"
     section = section_at(model, loc[:-1])
     names = list(allowed or (section.model_fields if section else ()))
     key = str(loc[-1])
+    elsewhere = [k for k in all_keys(model) if normalize(k.rpartition(".")[2]) == normalize(key)]
+    if elsewhere and key not in _EVERYWHERE:
+        return f"; that key belongs at {' or '.join(elsewhere[:2])} (check the indentation)"
     near = difflib.get_close_matches(key, names, n=2, cutoff=_LEAST_SIMILARITY)
     if not near and len(key) >= _SHORTEST_BEGINNING:
         near = [name for name in names if name.startswith(key)][:2]
     if near:
         return f"; did you mean {' or '.join(near)}?"
-    elsewhere = [k for k in all_keys(model) if normalize(k.rpartition(".")[2]) == normalize(key)]
-    if elsewhere:
-        return f"; that key belongs at {' or '.join(elsewhere[:2])} (check the indentation)"
+    of_training = section_at(TrainingOptions, loc[:-1])
+    if of_training is not None and key in of_training.model_fields:
+        return "; it is for train.py, and test.py has no use for it"
     return f"; allowed here: {', '.join(names)}" if names else ""
 
 
-def _suggest_name(context: dict[str, Any]) -> str:
+def _suggest_name(name: Any, context: dict[str, Any]) -> str:
+    kind = str(context["message"]).removeprefix("unknown ")
+    foreign = explain_foreign_name(kind, str(name))
+    if foreign is not None:
+        return f": {foreign}"
     if context["suggestions"]:
         return f"; did you mean {' or '.join(context['suggestions'])}?"
     return f"; there are: {', '.join(context['allowed'])}"

@@ -5,6 +5,7 @@ docs/options.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -103,11 +104,22 @@ class LossOptions(Component):
 
     type: str
     """Name of the loss, for example l1, charbonnier, ms_ssim."""
-    loss_weight: float = Field(default=1.0, gt=0)
-    """Factor in the sum of the losses."""
+    loss_weight: float = Field(default=1.0, ge=0)
+    """Factor in the sum of the losses. 0 switches the loss off: it is not built."""
     label: str | None = None
     """Name in the log and in TensorBoard. Left out: the type, numbered where a type
     appears twice."""
+
+    @cached_property
+    def min_side(self) -> int:
+        """Pixels of GT that each side of a patch must have at least; 1 of a loss that says nothing
+        of it.
+
+        Raises:
+            OptionsError: if the loss refuses its arguments.
+        """
+        # Asked of the loss and not of its class: its arguments may decide.
+        return int(getattr(self.entry(**self.params), "min_side", 1))
 
 
 class OptimizerOptions(Component):
@@ -150,8 +162,9 @@ class DatasetOptions(Component):
     """
 
     registry = DATASETS
-    # `source` is for programs that keep decoded pixels; it has no form in YAML.
-    injected = frozenset({"scale", "source"})
+    # `source` is for programs that keep decoded pixels, `unusable` for those that go on without
+    # single files; they have no form in YAML.
+    injected = frozenset({"scale", "source", "unusable"})
 
     type: str
     """Dataset class, for example PairedImageDataset."""
@@ -280,6 +293,10 @@ class TrainOptions(Section):
     """Optimizer of the network."""
     scheduler: SchedulerOptions | None = None
     """Learning-rate schedule. Left out: constant."""
+    restart_scheduler: bool = False
+    """Begin the schedule anew where a run is resumed, with the learning rate of the options, over
+    the iterations that are left. Once: a later resume goes on with it, unless total_iter has
+    changed again."""
     losses: list[LossOptions] = Field(min_length=1)
     """The losses, summed by weight."""
     effective_batch_size: Positive | None = None
@@ -433,6 +450,7 @@ class TrainingOptions(_Runtime):
         problems = OptionProblems()
         self._check_sizes(problems)
         self._check_precision(problems)
+        self._check_patches(problems)
         self._check_batches(problems)
         self._check_labels(problems)
         problems.raise_if_any("TrainingOptions")
@@ -477,6 +495,28 @@ class TrainingOptions(_Runtime):
         message = f"{self.network_g.type} is not safe in {chosen}; {hint}"
         problems.add(("use_amp",), message, True)
 
+    def _check_patches(self, problems: OptionProblems) -> None:
+        """The patch against what the losses need."""
+        data = self.datasets.train
+        refused = False
+        for index, loss in enumerate(self.train.losses):
+            try:
+                _ = loss.min_side
+            except OptionsError as error:
+                problems.add(("train", "losses", index), str(error), loss.type)
+                refused = True
+        # Without a loss there is a problem of its own.
+        if refused or not self.labelled_losses:
+            return
+        side, label = self.smallest_patch
+        if data.lq_size < side:
+            least = round_up(side, self.network_g.entry.size_multiple)
+            message = (
+                f"the loss {label} needs at least {least} at scale {self.scale}, because it takes "
+                f"GT of {self.labelled_losses[label].min_side} pixels a side and more"
+            )
+            problems.add(("datasets", "train", "lq_size"), message, data.lq_size)
+
     def _check_batches(self, problems: OptionProblems) -> None:
         """`effective_batch_size` against what would say the same thing in another way."""
         train = self.train
@@ -504,6 +544,9 @@ class TrainingOptions(_Runtime):
         if best is not None and best not in metrics:
             message = f"expected a label of val.metrics: {', '.join(metrics) or 'there are none'}"
             problems.add(("logger", "keep_best"), message, best)
+        if not self.labelled_losses:
+            message = "every loss_weight is 0; at least one loss has to be more"
+            problems.add(("train", "losses"), message, [loss.type for loss in self.train.losses])
         labels = [loss.label for loss in self.train.losses]
         for index, label in enumerate(labels):
             if label is not None and labels.count(label) > 1:
@@ -511,8 +554,19 @@ class TrainingOptions(_Runtime):
                 problems.add(place, "each loss needs its own", label)
 
     @property
+    def smallest_patch(self) -> tuple[int, str]:
+        """The smallest side in LQ pixels that every loss can take, and the label of the loss that
+        needs most.
+        """
+        needs = {label: loss.min_side for label, loss in self.labelled_losses.items()}
+        label = max(needs, key=lambda name: needs[name])
+        return ceil_div(needs[label], self.scale), label
+
+    @property
     def labelled_losses(self) -> dict[str, LossOptions]:
-        """The losses by unique label: the given one, else the type, numbered from the second on."""
+        """The losses that are on, by unique label: the given one, else the type, numbered from the
+        second on.
+        """
         # A numbered type must not meet a label that is given further down.
         reserved = {loss.label for loss in self.train.losses}
         result: dict[str, LossOptions] = {}
@@ -523,7 +577,8 @@ class TrainingOptions(_Runtime):
                 number += 1
                 label = f"{loss.type}_{number}"
             result[label] = loss
-        return result
+        # Taken out at the end, so that switching one off renames none of the others.
+        return {label: loss for label, loss in result.items() if loss.loss_weight > 0}
 
 
 class TestOptions(_Runtime):

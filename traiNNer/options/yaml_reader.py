@@ -7,34 +7,31 @@ merges base files underneath.
 
 from __future__ import annotations
 
-import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
+from traiNNer.options.yaml_advice import other_language
+from traiNNer.options.yaml_parser import (
+    KeyPath,
+    Position,
+    Source,
+    parse_yaml,
+    refuse_depth,
+    refuse_size,
+)
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
+from traiNNer.utils.text import shortened, whole_number
 
-KeyPath = tuple[str | int, ...]
-# Digits of a whole number. Python would compute for hours on 1e999999999.
-MOST_DIGITS = 300
-# Keys and list items of a file; a few lines of anchors can make billions of them.
-MOST_KEYS = 100_000
-
-
-@dataclass(frozen=True)
-class Position:
-    """The place of a key: a file's name (or "--set") and a line, counted from 1 (0: not from a
-    file).
-    """
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
+# The largest options of our own have 2 KiB.
+MOST_BYTES = 2**20
+# Files that one file extends, all together; files that extend each other twice make many of few.
+MOST_FILES = 100
+# A message's line holds that much of an assignment, whose value may be a whole section.
+_LONGEST_ASSIGNMENT = 60
+_COMMAND_LINE = "--set"
 
 
 @dataclass
@@ -53,109 +50,33 @@ class RawOptions:
         return self.positions.get(path, Position("options", 0))
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with numbers as people write them and without dates."""
-
-
-_REPLACED = ("timestamp", ":float", ":int")
-
-
-def _without_replaced(resolvers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_REPLACED)]
-
-
-# A copy, because the class attribute is the one of all of PyYAML's loaders.
-_Loader.yaml_implicit_resolvers = {
-    first: _without_replaced(resolvers)
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-# YAML 1.1 reads 5e-4 (without a dot) as text and 1_000 as a number; people mean both as numbers.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"^[-+]?(0x[0-9a-fA-F]+|\d[\d_]*([eE]\+?\d+)?)$"),
-    list("-+0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d[\d_]*[eE]-\d+|\.(inf|Inf|INF))$"
-        r"|^\.(nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
-
-
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node)).replace("_", "").lower()
-    # In hexadecimal numbers "e" is a digit.
-    is_hex = "x" in text
-    mantissa, _, exponent = ("", "", "") if is_hex else text.partition("e")
-    try:
-        if len(text) > MOST_DIGITS or int(exponent or 0) > MOST_DIGITS:
-            raise _not_valid(node, f"a number of more than {MOST_DIGITS} digits")
-        return int(mantissa) * 10 ** int(exponent or 0) if mantissa else int(text, 16)
-    except ValueError:
-        # An explicit !!int before something else.
-        raise _not_valid(node, f"'{text}' is not a whole number") from None
-
-
-def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    try:
-        return loader.construct_yaml_float(node)
-    except ValueError:
-        raise _not_valid(node, f"'{node.value}' is not a number") from None
-
-
-def _construct_bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
-    try:
-        return loader.construct_yaml_bool(node)
-    except KeyError:
-        raise _not_valid(node, f"'{node.value}' is not true or false") from None
-
-
-def _construct_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    text = str(loader.construct_scalar(node))
-    # Texts become names of files, and no file can be called so.
-    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
-        raise _not_valid(node, "a text with a NUL or half of a surrogate pair")
-    return text
-
-
-def _not_valid(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
-_Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
-
-
-def parse_scalar(text: str) -> Any:
-    """A value typed on the command line, with YAML's types (`2e-4`, `true`, `[1, 2]`, `null`).
-
-    Raises:
-        OptionsError: if it is not YAML.
-    """
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise OptionsError(
-            f"--set: '{text}' is not a YAML value ({error.__class__.__name__})"
-        ) from error
-
-
-def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
+def read_yaml(path: Path) -> RawOptions:
     """Read `path` and the files it extends.
 
     Raises:
         OptionsError: for a missing file, a syntax error, a key that appears twice, a circle of
             `extends`.
     """
-    if path.resolve() in seen:
+    return _read_with_bases(path, (), [])
+
+
+def _read_with_bases(path: Path, above: tuple[Path, ...], known: list[Path]) -> RawOptions:
+    """`path` over its bases.
+
+    Args:
+        path: of the file.
+        above: the files that extend it, the first one first.
+        known: every file that was read so far; this one and its bases are added.
+    """
+    if path.resolve() in above:
         raise OptionsError(
-            f"{path}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, path))}"
+            f"{path}: `extends` goes in a circle: {' -> '.join(p.name for p in (*above, path))}"
+        )
+    known.append(path)
+    if len(known) > MOST_FILES:
+        raise OptionsError(
+            f"{known[0]}: it extends more than {MOST_FILES} files (do files extend files many "
+            "times?)"
         )
     top = _read_one(path)
     bases = top.values.pop("extends", None)
@@ -167,82 +88,62 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> RawOptions:
     for name in names:
         if not isinstance(name, str):
             raise OptionsError(
-                f"{position}: extends = {name!r}: expected the name of a YAML file, or a list of "
-                "them"
+                f"{position}: extends = {shortened(repr(name), _LONGEST_ASSIGNMENT)}: expected the "
+                "name of a YAML file, or a list of them"
             )
         base = path.parent / name
         if not base.is_file():
             raise OptionsError(f"{position}: extends: there is no file {base}")
-        below = _merge(below, read_yaml(base, (*seen, path.resolve())))
+        below = _merge(below, _read_with_bases(base, (*above, path.resolve()), known))
+        refuse_size(len(below.positions), Source(str(path)))
     return _merge(below, top)
 
 
 def _read_one(path: Path) -> RawOptions:
+    text = _read_text(path)
+    language = other_language(text)
+    # Before it is parsed: it may pass for one long text, or for strange keys.
+    if language is not None:
+        raise OptionsError(f"{path}: {language}")
+    values, positions = parse_yaml(text, Source(str(path)))
+    if values is None:
+        raise OptionsError(f"{path}: the file is empty")
+    if not _is_mapping(values):
+        raise OptionsError(f"{path}:1: expected `key: value` lines")
+    return RawOptions(values, positions)
+
+
+def _read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        OptionsError: if there is no such file, or it is no file, too large, or not UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Before it is opened: a pipe that nobody writes to would never open.
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise OptionsError(f"the options {path} are {what}; expected a YAML file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yml")) if path.parent.is_dir() else []
         hint = f"; in {path.parent} there are: {', '.join(near)}" if near else ""
         raise OptionsError(f"there is no options file {path}{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionsError(f"cannot read the options file {path}: {error}") from error
-    # The node is needed for the lines, so the loader is driven by hand.
-    loader: _Loader | None = None
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            raise OptionsError(f"{path}: the file is empty")
-        if not isinstance(node, yaml.MappingNode):
-            raise OptionsError(f"{path}:1: expected `key: value` lines")
-        positions: dict[KeyPath, Position] = {}
-        _locate(loader, node, (), str(path), positions)
-        return RawOptions(loader.construct_document(node), positions)
-    except RecursionError:
-        raise OptionsError(f"{path}: nested too deeply (does an anchor hold itself?)") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise OptionsError(f"{where}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise OptionsError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
-
-
-def _locate(
-    loader: _Loader, node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position]
-) -> None:
-    """Note the line of every key and item below `node`; refuse keys that appear twice."""
-    if len(positions) > MOST_KEYS:
+    except OSError as error:
         raise OptionsError(
-            f"{file}: more than {MOST_KEYS} keys and items (do anchors hold anchors many times?)"
+            f"cannot read the options file {path}: {error.strerror or error}"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise OptionsError(
+            f"{path} has more than {MOST_BYTES // 2**20} MiB, which no options file has (is it a "
+            "checkpoint?)"
         )
-    if isinstance(node, yaml.MappingNode):
-        # PyYAML keeps the last of equal keys and says nothing.
-        first_lines: dict[str, int] = {}
-        # `<<` may be there more than once, and is no key of the mapping.
-        merged_keys = [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in first_lines and key_node not in merged_keys:
-                where = ".".join(map(str, (*path, key)))
-                raise OptionsError(
-                    f"{file}:{line}: '{where}' appears twice (first in line {first_lines[key]})"
-                )
-            first_lines[key] = line
-        # Merges `<<` into the mapping, as constructing it would do later.
-        loader.flatten_mapping(node)
-        for key_node, value_node in node.value:
-            child = (*path, str(key_node.value))
-            positions[child] = Position(file, key_node.start_mark.line + 1)
-            _locate(loader, value_node, child, file, positions)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            positions[(*path, index)] = Position(file, item.start_mark.line + 1)
-            _locate(loader, item, (*path, index), file, positions)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise OptionsError(f"{path}:{line}: the file is not UTF-8; save it as UTF-8") from error
 
 
 def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
@@ -259,7 +160,7 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
                 key: merged(below[key], value, (*path, key)) if key in below else value
                 for key, value in above.items()
             }
-        _forget(positions, path)
+        _forget(positions, path, below)
         return above
 
     values = merged(base.values, top.values, ())
@@ -276,53 +177,79 @@ def _same_type(below: dict[str, Any], above: dict[str, Any]) -> bool:
     return normalize(str(above.get("type", name))) == normalize(str(name))
 
 
-def _forget(positions: dict[KeyPath, Position], path: KeyPath) -> None:
-    """Drop the positions of `path` and of all that is below it."""
-    for stale in [known for known in positions if known[: len(path)] == path]:
-        del positions[stale]
+def _forget(positions: dict[KeyPath, Position], path: KeyPath, value: Any) -> None:
+    """Drop the positions of `path` and of all that is below it, where `value` stood."""
+    positions.pop(path, None)
+    if isinstance(value, dict):
+        for key, below in value.items():
+            # Positions have keys as they are written; a key like `1` is a number in values.
+            _forget(positions, (*path, str(key)), below)
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            _forget(positions, (*path, index), below)
 
 
 def apply_override(raw: RawOptions, assignment: str) -> None:
     """Carry out one `--set a.b.c=value` on `raw`; numbers in the path count list items from 0.
 
     Raises:
-        OptionsError: if the assignment has no `=`, or its path goes through a plain value or past a
-            list's end.
+        OptionsError: if the assignment has no `=`, its value is not YAML, its path goes through a
+            plain value or past a list's end, or it makes the options deeper or larger than options
+            ever are.
     """
+    shown = f"{_COMMAND_LINE} {shortened(assignment, _LONGEST_ASSIGNMENT)}"
+    refuse_broken_text(_COMMAND_LINE, assignment)
     path_text, equals, value_text = assignment.partition("=")
     if not equals or not all(key.strip() for key in path_text.split(".")):
-        raise OptionsError(
-            f"--set {assignment}: expected KEY=VALUE, for example --set train.total_iter=1000"
-        )
+        raise OptionsError(f"{shown}: expected KEY=VALUE, for example --set train.total_iter=1000")
+    source = Source(shown, is_file=False)
     keys = path_text.strip().split(".")
+    refuse_depth(len(keys), source)
     node: Any = raw.values
     path: KeyPath = ()
-    for place, key in enumerate(keys):
-        last = place == len(keys) - 1
-        step: Any
-        if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                items = f"items 0 to {len(node) - 1}" if node else "no items"
-                raise OptionsError(
-                    f"--set {assignment}: '{'.'.join(map(str, path))}' is a list with {items}, not "
-                    f"'{key}'"
-                )
-            step = int(key)
-        elif isinstance(node, dict):
-            step = key
-            # A section that the file leaves out, or leaves empty.
-            if not last and node.get(key) is None:
-                node[key] = {}
-                raw.positions[(*path, key)] = Position("--set", 0)
-        else:
-            raise OptionsError(
-                f"--set {assignment}: '{'.'.join(map(str, path))}' is a plain value and has no "
-                f"'{key}'"
-            )
+    for key in keys[:-1]:
+        step = _step(node, path, key, shown)
+        # A section that the file leaves out, or leaves empty.
+        if isinstance(node, dict) and node.get(key) is None:
+            node[key] = {}
+            raw.positions[(*path, key)] = Position(_COMMAND_LINE, 0)
+        node = node[step]
         path = (*path, step)
-        if last:
-            node[step] = parse_scalar(value_text)
-            _forget(raw.positions, path)
-            raw.positions[path] = Position("--set", 0)
-        else:
-            node = node[step]
+    step = _step(node, path, keys[-1], shown)
+    former = node.get(step) if isinstance(node, dict) else node[step]
+    path = (*path, step)
+    node[step], positions = parse_yaml(value_text, source, path)
+    _forget(raw.positions, path, former)
+    below = dict.fromkeys(positions, Position(_COMMAND_LINE, 0))
+    raw.positions |= below | {path: Position(_COMMAND_LINE, 0)}
+    refuse_size(len(raw.positions), source)
+
+
+def _step(node: Any, path: KeyPath, key: str, shown: str) -> str | int:
+    """The key or the index by which `key` goes on from `node`, which stands at `path`."""
+    where = ".".join(map(str, path))
+    if isinstance(node, dict):
+        return key
+    if not isinstance(node, list):
+        raise OptionsError(f"{shown}: '{where}' is a plain value and has no '{key}'")
+    index = whole_number(key)
+    if index is None or index >= len(node):
+        items = f"items 0 to {len(node) - 1}" if node else "no items"
+        raise OptionsError(f"{shown}: '{where}' is a list with {items}, not '{key}'")
+    return index
+
+
+def refuse_broken_text(argument: str, text: str) -> None:
+    """Refuse an argument of the command line whose bytes are no text in the system's encoding.
+
+    Raises:
+        OptionsError: naming the argument.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        readable = text.encode("ascii", "backslashreplace").decode()
+        raise OptionsError(
+            f"{argument} {shortened(readable, _LONGEST_ASSIGNMENT)}: holds bytes that are no text "
+            "(half of a letter, or another encoding than the terminal's); type it anew"
+        ) from None

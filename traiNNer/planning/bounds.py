@@ -28,7 +28,7 @@ def shape_bounds(
     elements_per_pixel: int,
     due_to: str = "the images",
 ) -> ShapeBounds:
-    """The shapes that the network takes and the images allow.
+    """The shapes that the network and the losses take and the images allow.
 
     Args:
         options: the checked options.
@@ -43,8 +43,11 @@ def shape_bounds(
     train = options.datasets.train
     multiple = spec.size_multiple
     samples = options.train.effective_batch_size
+    smallest_patch, loss = options.smallest_patch
+    least = max(spec.min_size, multiple)
     bounds = ShapeBounds(
-        min_lq_size=round_up(max(spec.min_size, multiple), multiple),
+        min_lq_size=round_up(max(least, smallest_patch), multiple),
+        min_lq_due_to=f"the loss {loss}" if smallest_patch > least else "the network",
         max_lq_size=max(round_down(largest_lq_size, multiple), train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from traiNNer.utils.errors import DiskError
+from traiNNer.utils.names import temporary_prefix
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -24,7 +26,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, because only within a file system is renaming one step.
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        prefix = f"{temporary_prefix(path.name)}."
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
         temporary = Path(name)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
@@ -39,9 +42,19 @@ def write_atomic(path: Path, data: bytes) -> None:
                 temporary.unlink(missing_ok=True)
         raise DiskError(
             f"cannot write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
-            "What was saved before is untouched; make room or choose another folder, then start "
-            "again (train.py with --auto_resume)."
+            f"What was saved before is untouched; {_remedy(error)}, then start again (train.py "
+            "with --auto_resume)."
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return "move what has this name out of the way"
+    if error.errno in (errno.EILSEQ, errno.EINVAL):
+        return "choose another name: this file system does not take it"
+    return "make room or choose another folder"
 
 
 def _umask() -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.names import visible
 
 # Examples of a kind in the message: enough to see what they share, few enough for one screen.
 _EXAMPLES = 10
@@ -23,7 +25,19 @@ class Problems:
         """Note one more `example` (a file or a folder) of a `kind` (a sentence about all of
         them).
         """
-        self.kinds.setdefault(kind, []).append(example)
+        # On one line and readable, whatever a file is called.
+        self.kinds.setdefault(visible(kind), []).append(visible(example))
+
+    def move(self, kinds: Iterable[str], other: Problems) -> None:
+        """Hand those of some kinds over to `other`."""
+        for kind in kinds:
+            for example in self.kinds.pop(kind, []):
+                other.add(kind, example)
+
+    @property
+    def examples(self) -> list[str]:
+        """All of them, of any kind."""
+        return [example for examples in self.kinds.values() for example in examples]
 
     def raise_if_any(self) -> None:
         """Raise what was collected, if anything was.

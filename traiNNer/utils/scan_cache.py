@@ -23,7 +23,7 @@ def cache_path(root: Path) -> Path | None:
         key = hashlib.blake2b(
             str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=16
         ).hexdigest()
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, UnicodeError) as error:
         log.debug("headers are not remembered: %s", error)
         return None
     return base / "traiNNer" / "scan" / f"{key}.json"

@@ -6,8 +6,9 @@ names it.
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from traiNNer.utils.errors import DataError, DiskError
-from traiNNer.utils.files import write_atomic
+from traiNNer.utils.errors import DataError
 from traiNNer.utils.scan_cache import cache_path
+from traiNNer.video.index import Video, load_index, save_index
+from traiNNer.video.orientation import orientation_of
 from traiNNer.video.pyav import import_av
+from traiNNer.video.tags import colors_of, refusal, remarks
+from traiNNer.video.truncation import missing_bytes
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -34,61 +37,20 @@ VIDEO_SUFFIXES = (
     ".flv",
 )  # fmt: skip
 
-# To be raised when what is remembered changes its meaning: old caches are then read anew.
-_CACHE_VERSION = 1
+# FFmpeg's names of the formats that these suffixes mean. Others, as playlists, could open more
+# files, and the network.
+_FORMATS = "mov,mp4,m4v,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv"
 _AGAIN = "copy or download it again, or delete it"
 # FFmpeg's names of the formats whose headers say how long the file is, and which are no part of a
 # broadcast.
 _WHOLE = ("mov,mp4", "matroska", "avi")
-# Headers round, and sound may be a packet longer than the picture; a file that was cut short by a
-# broken download lacks far more.
+# Headers round, and some are careless: what ends this much too early was cut short, and so was what
+# lacks more than a share of its length; frames at which it is only said.
 _TOLERANCE_S = 0.5
-# A step that differs from the others by this share of the usual one is no rounding any more.
-_UNEVEN = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Video:
-    """What is known of a video file.
-
-    Attributes:
-        path: the file.
-        width: in pixels, as shown (after rotation).
-        height: in pixels, as shown.
-        fps: frames per second, the mean where it varies; None if unknown.
-        rotation: degrees that the decoded picture is to be turned counterclockwise: 0, 90, 180 or
-            270.
-        matrix: number of the YCbCr matrix (ISO/IEC 23091-2), 2 where the file does not say.
-        pts: (N,) timestamps of the frames in the order of presentation, in the file's own unit.
-        keys: (K,) ascending timestamps of the frames at which decoding can begin.
-        timed: False where timestamps are missing or mere guesses: then frames are counted from the
-            beginning, and `pts` are their numbers.
-        stamp: size in bytes and time of change in ns.
-    """
-
-    path: Path
-    width: int
-    height: int
-    fps: Fraction | None
-    rotation: int
-    matrix: int
-    pts: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    timed: bool
-    stamp: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.pts)
-
-    @property
-    def variable_rate(self) -> bool:
-        """Whether the time between frames varies by more than the rounding of timestamps."""
-        steps = np.diff(self.pts)
-        if not len(steps):
-            return False
-        # Two units: Matroska counts milliseconds, in which 60 frames a second are 16 or 17.
-        allowed = max(2.0, _UNEVEN * float(np.median(steps)))
-        return bool(steps.max() - steps.min() > allowed)
+_TOLERATED_SHARE = 0.1
+_TOLERATED_FRAMES = 2
+_FALLBACK_FPS = 25
+_ENDS_EARLY = "ending a little before the header says: frames may be missing at the end"
 
 
 def scan_video(path: Path) -> Video:
@@ -101,11 +63,11 @@ def scan_video(path: Path) -> Video:
     """
     stamp = file_stamp(path)
     cache = cache_path(path)
-    video = _load(cache, path, stamp)
+    video = load_index(cache, path, stamp)
     if video is None:
         with opened(path) as (container, stream):
             video = _index(path, stamp, container, stream)
-        _save(cache, video)
+        save_index(cache, video)
     return video
 
 
@@ -113,12 +75,15 @@ def file_stamp(path: Path) -> tuple[int, int]:
     """Size in bytes and time of change in ns.
 
     Raises:
-        DataError: if the file is not there or empty.
+        DataError: if it is not there, no plain file, or empty.
     """
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    # To read a pipe could last for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: is no plain file; give a video file, or remove it")
     if not status.st_size:
         raise DataError(f"{path}: the file is empty (0 bytes); {_AGAIN}")
     return status.st_size, status.st_mtime_ns
@@ -136,13 +101,18 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
         raise DataError(f"{path}: {error}") from error
     from av.stream import Disposition
 
+    file_stamp(path)
+    limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         # Absolute, because FFmpeg takes `name:rest` for a protocol.
-        container = av.open(str(path.absolute()), "r", metadata_errors="replace")
+        container = av.open(
+            str(path.absolute()), "r", metadata_errors="replace", container_options=limits
+        )
     except video_errors() as error:
-        raise DataError(
-            f"{path}: not a video that can be opened ({reason_of(error)}); {_AGAIN}"
-        ) from error
+        reason = reason_of(error)
+        if getattr(error, "errno", None) == errno.EINVAL:
+            reason = "its content is no video format that is read, whatever its name says"
+        raise DataError(f"{path}: not a video that can be opened ({reason}); {_AGAIN}") from error
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return container, stream
@@ -208,6 +178,7 @@ class _Packets:
     keys: list[int | None] = field(default_factory=list)
     reordered: bool = False
     end_s: float = 0.0
+    picture_end_s: float = 0.0
 
     def add(self, packet: Packet[Any]) -> None:
         if packet.is_keyframe:
@@ -216,10 +187,14 @@ class _Packets:
             self.pts.append(packet.pts)
         self.reordered |= packet.pts != packet.dts
 
-    def see_end(self, packet: Packet[Any]) -> None:
+    def see_end(self, packet: Packet[Any], *, picture: bool) -> None:
         last = packet.pts if packet.pts is not None else packet.dts
-        if last is not None and packet.time_base:
-            self.end_s = max(self.end_s, float((last + (packet.duration or 0)) * packet.time_base))
+        if last is None or not packet.time_base:
+            return
+        end_s = float((last + (packet.duration or 0)) * packet.time_base)
+        self.end_s = max(self.end_s, end_s)
+        if picture:
+            self.picture_end_s = max(self.picture_end_s, end_s)
 
     def timestamps(self) -> tuple[list[int], list[int]] | None:
         """The times of the frames and of the keyframes, ascending; None where they are no use."""
@@ -236,16 +211,25 @@ class _Packets:
 def _index(
     path: Path, stamp: tuple[int, int], container: InputContainer, stream: VideoStream
 ) -> Video:
-    first = _first_frame(path, container, stream)
-    rotation = round(first.rotation / 90) * 90
-    if abs(first.rotation - rotation) > 1:  # FFmpeg cuts it off to whole degrees
+    lacking = missing_bytes(path)
+    if lacking:
         raise DataError(
-            f"{path}: the picture is rotated by {first.rotation} degrees; encode it anew without "
-            "rotation"
+            f"{path}: the video is cut short: by its own headers {lacking} bytes are missing; "
+            f"{_AGAIN}"
         )
+    first = _first_frame(path, container, stream)
+    reason = refusal(first, int(stream.codec_context.color_trc))
+    if reason is not None:
+        raise DataError(f"{path}: {reason}")
+    try:
+        rotation, mirrored = orientation_of(first)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
+    said = list(remarks(first, stream))
     packets = _read_packets(path, stream.index)
-    _check_duration(path, container, packets.end_s)
+    if _ends_early(path, container, stream, packets):
+        said.append(_ENDS_EARLY)
     codec = stream.codec_context.name
     # AVI has no timestamps of reordered frames: FFmpeg guesses them. A packet of VP8 may hold no
     # frame to be shown.
@@ -266,12 +250,15 @@ def _index(
         width=width,
         height=height,
         fps=None if fps is None else Fraction(fps),
-        rotation=rotation % 360,
+        rotation=rotation,
+        mirrored=mirrored,
         matrix=int(first.colorspace),
+        colors=colors_of(first),
         pts=np.array(times[0], np.int64),
         keys=np.array(times[1], np.int64),
         timed=timed,
         stamp=stamp,
+        remarks=tuple(said),
     )
 
 
@@ -289,7 +276,7 @@ def _read_packets(path: Path, index: int) -> _Packets:
     # A container of its own: the first frame has moved the other one along.
     with opened(path) as (container, _):
         for packet in container.demux():
-            packets.see_end(packet)
+            packets.see_end(packet, picture=packet.stream.index == index)
             if packet.stream.index != index or not packet.size:
                 continue
             # In a broadcast it is one of many; the frame will tell when it is decoded.
@@ -301,88 +288,41 @@ def _read_packets(path: Path, index: int) -> _Packets:
     return packets
 
 
-def _check_duration(path: Path, container: InputContainer, end_s: float) -> None:
-    if not container.duration or not container.format.name.startswith(_WHOLE):
-        return
+def _ends_early(
+    path: Path, container: InputContainer, stream: VideoStream, packets: _Packets
+) -> bool:
+    """Whether the file ends some frames before its headers say, though it may be whole.
+
+    Raises:
+        DataError: if it ends so early that it was cut short.
+    """
+    if not container.format.name.startswith(_WHOLE):
+        return False
+    frames_s = _TOLERATED_FRAMES / float(stream.average_rate or _FALLBACK_FPS)
     # Some files begin before 0, with samples that prime the decoder and are not part of the length.
     start_s = min(0.0, (container.start_time or 0) / 1_000_000)
-    expected_s = container.duration / 1_000_000 + start_s
-    if end_s < expected_s - _TOLERANCE_S:
+    expected_s = (container.duration or 0) / 1_000_000 + start_s
+    missing_s = expected_s - packets.end_s
+    if missing_s > min(_TOLERANCE_S, max(frames_s, _TOLERATED_SHARE * expected_s)):
         raise DataError(
             f"{path}: the video is cut short: its header says {expected_s:.2f} s, and it ends at "
-            f"{end_s:.2f} s; {_AGAIN}"
+            f"{packets.end_s:.2f} s; {_AGAIN}"
         )
+    own_s = _seconds(stream.metadata.get("DURATION", ""))
+    return max(missing_s, own_s - packets.picture_end_s) > frames_s
+
+
+def _seconds(text: str) -> float:
+    """The length of a stream as Matroska has it, 00:01:02.345; 0 for what is none."""
+    parts = text.split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _count(path: Path) -> int:
     with opened(path) as (container, stream):
         stream.codec_context.thread_count = 1
         return sum(1 for _ in decode(container.demux(stream), stream, timed=False))
-
-
-def _load(cache: Path | None, path: Path, stamp: tuple[int, int]) -> Video | None:
-    """What is remembered of the file; None if nothing is, it has changed, or the cache is
-    damaged.
-    """
-    if cache is None or not cache.is_file():
-        return None
-    try:
-        known = json.loads(cache.read_bytes())
-        if known["version"] != _CACHE_VERSION or tuple(known["stamp"]) != stamp:
-            return None
-        return Video(
-            path=path,
-            width=int(known["width"]),
-            height=int(known["height"]),
-            fps=None if known["fps"] is None else Fraction(known["fps"]),
-            rotation=int(known["rotation"]),
-            matrix=int(known["matrix"]),
-            pts=_expand(known["pts"]),
-            keys=_expand(known["keys"]),
-            timed=bool(known["timed"]),
-            stamp=stamp,
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        log.debug("what is remembered in %s is ignored: %r", cache, error)
-        return None
-
-
-def _save(cache: Path | None, video: Video) -> None:
-    if cache is None:
-        return
-    content = {
-        "version": _CACHE_VERSION,
-        "stamp": video.stamp,
-        "width": video.width,
-        "height": video.height,
-        "fps": None if video.fps is None else str(video.fps),
-        "rotation": video.rotation,
-        "matrix": video.matrix,
-        "pts": _compress(video.pts),
-        "keys": _compress(video.keys),
-        "timed": video.timed,
-    }
-    try:
-        write_atomic(cache, json.dumps(content).encode())
-    except (DiskError, OSError) as error:  # a full or read-only home is no reason not to train
-        log.debug("the index of %s is not remembered: %s", video.path, error)
-
-
-def _compress(times: NDArray[np.int64]) -> list[int]:
-    """The first time, then pairs of a step and how often it is repeated: mostly three numbers for a
-    whole film.
-    """
-    # All times of a film of two hours would be more than a megabyte of JSON, and slow to read.
-    steps = np.diff(times)
-    ends = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)] if len(steps) else []
-    packed = [int(times[0])]
-    begin = 0
-    for end in ends:
-        packed += [int(steps[begin]), end - begin]
-        begin = end
-    return packed
-
-
-def _expand(packed: list[int]) -> NDArray[np.int64]:
-    steps = np.repeat(np.array(packed[1::2], np.int64), np.array(packed[2::2], np.int64))
-    return packed[0] + np.concatenate([np.zeros(1, np.int64), np.cumsum(steps)])

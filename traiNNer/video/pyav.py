@@ -8,6 +8,7 @@ from traiNNer.utils.errors import DataError
 
 # The first one that converts colours accurately, and without threads, which do not survive a fork.
 _OLDEST = 18
+_INSTALL = f'pip install "av>={_OLDEST}"'
 
 
 def import_av() -> ModuleType:
@@ -20,12 +21,11 @@ def import_av() -> ModuleType:
         import av
     except ImportError as error:
         raise DataError(
-            'video needs PyAV, which is not installed: pip install "traiNNer[video]" '
-            f"(or: pip install av); Python says: {error}"
+            f"video needs PyAV, which is not installed: {_INSTALL} (or, in the folder of this "
+            f'program: pip install ".[video]"); Python says: {error}'
         ) from error
     if int(av.__version__.partition(".")[0]) < _OLDEST:
         raise DataError(
-            f"video needs PyAV {_OLDEST} or later, and {av.__version__} is installed: pip install "
-            "--upgrade av"
+            f"video needs PyAV {_OLDEST} or later, and {av.__version__} is installed: {_INSTALL}"
         )
     return av

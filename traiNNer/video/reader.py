@@ -46,9 +46,8 @@ class VideoReader:
     being converted. Where decoding from that keyframe does not lead to the frame, an earlier one is
     tried, at last the beginning of the file.
 
-    For the colours see `FrameToRgb`. High dynamic range is not mapped, interlaced fields stay
-    woven, and pixels are taken as square. The rotation that a phone writes is applied, as a JPEG's
-    is.
+    For the colours see `FrameToRgb`. Interlaced fields stay woven, and pixels are taken as square.
+    The rotation that a phone writes is applied, as a JPEG's is, and so is mirroring.
 
     Args:
         video: the index of the file.
@@ -157,7 +156,7 @@ class VideoReader:
             raise DataError(f"{path}: was changed since it was checked; start again")
         self._open = open_video(path)
         context = self._open[1].codec_context
-        self._convert = FrameToRgb(context.name)
+        self._convert = FrameToRgb(context.name, self._video.colors.matrix)
         context.thread_count = self._threads
         if self._threads != 1:
             # The setter takes names, and pyright knows the getter only.
@@ -195,7 +194,11 @@ class VideoReader:
 
     def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         assert self._convert is not None
-        rgb = self._convert(frame)
+        try:
+            rgb = self._convert(frame)
+        except DataError as error:
+            raise DataError(f"{self._video.path}: {error}") from error
+        rgb = rgb[::-1] if self._video.mirrored else rgb
         rgb = np.ascontiguousarray(np.rot90(rgb, self._video.rotation // 90))
         if rgb.shape[:2] != (self._video.height, self._video.width):
             raise DataError(

@@ -1,7 +1,7 @@
 """Encoding: frames into a video file, and frames through an encoder and back, which is what a
 stream does to them.
 
-8-bit RGB as on a screen becomes BT.709 Y'CbCr and is tagged so.
+8-bit RGB becomes Y'CbCr, of BT.709 unless something else is asked for, and is tagged so.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ import torch
 
 from traiNNer.utils.arithmetic import round_up
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
-from traiNNer.video.colors import BT709, Frame, FrameToRgb, color_range, rgb_to_frame
+from traiNNer.utils.images import SRGB, Colors, add_colors
+from traiNNer.utils.names import temporary_prefix
+from traiNNer.video.colors import HD, Frame, FrameToRgb, color_range, rgb_to_frame
 from traiNNer.video.pyav import import_av
+from traiNNer.video.tags import VideoColors
 
 if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame
@@ -66,7 +69,7 @@ class Encoding:
         gop: at most this many frames from one key frame to the next.
         preset: from "ultrafast" to "placebo"; slower ones make smaller files.
         pixel_format: "yuv420p", which every player takes, or "yuv444p", with all of the colour.
-        full_range: Y' from 0 to 255 instead of 16 to 235. Few players respect it.
+        colors: matrix, range and what else is said of the colours.
         threads: of the encoder, 0 for all cores. The result may depend on it.
 
     Raises:
@@ -79,7 +82,7 @@ class Encoding:
     gop: int = 48
     preset: str = "medium"
     pixel_format: str = "yuv420p"
-    full_range: bool = False
+    colors: VideoColors = HD
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -137,7 +140,7 @@ def require_encoder(codec: str) -> None:
     """
     if not _has_encoder(codec):
         others = [f"{name} ({encoder})" for name, encoder in CODECS.items() if _has_encoder(name)]
-        instead = "pip install --force-reinstall av brings one that has it"
+        instead = 'pip install --force-reinstall "av>=18" brings one that has it'
         if others:
             instead = f"it has {', '.join(others)}"
         raise DataError(
@@ -199,7 +202,8 @@ class VideoWriter:
         require_encoder(encoding.codec)
         # Beside its place, so that renaming copies nothing; hidden, so that no scan finds it; with
         # the suffix, by which FFmpeg knows the container.
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        hidden = f"{temporary_prefix(path.stem)}.{os.getpid()}.tmp{path.suffix}"
+        self._temporary = path.with_name(hidden)
 
     def __enter__(self) -> VideoWriter:
         matroska = self.path.suffix.lower() == ".mkv"
@@ -245,7 +249,7 @@ class VideoWriter:
         if self._size != self._frame_size:
             padding = ((0, self._size[1] - height), (0, self._size[0] - width), (0, 0))
             rgb = np.pad(rgb, padding, mode="edge")
-        frame = rgb_to_frame(rgb, self._encoding.pixel_format, full_range=self._encoding.full_range)
+        frame = rgb_to_frame(rgb, self._encoding.pixel_format, self._encoding.colors)
         frame.pts = self.frames if time is None else time
         frame.time_base = 1 / self._fps if time is None else self._time_base
         self._mux(frame)
@@ -339,9 +343,7 @@ class Compression:
         waiting: deque[Frame] = deque()
         for number, rgb in enumerate(frames):
             waiting.append(rgb)
-            frame = rgb_to_frame(
-                rgb, self._encoding.pixel_format, full_range=self._encoding.full_range
-            )
+            frame = rgb_to_frame(rgb, self._encoding.pixel_format, self._encoding.colors)
             frame.pts = number
             frame.time_base = 1 / self._fps
             yield from self._decode(encoder.encode(frame), decoder, convert, waiting)
@@ -391,10 +393,11 @@ def _open(
     if encoding.bitrate is not None:
         context.bit_rate = encoding.bitrate
     # Without tags a player guesses, by the size of the picture.
-    context.colorspace = BT709
-    context.color_primaries = BT709
-    context.color_trc = BT709
-    context.color_range = color_range(encoding.full_range)
+    colors = encoding.colors
+    context.colorspace = colors.matrix
+    context.color_primaries = colors.primaries
+    context.color_trc = colors.transfer
+    context.color_range = color_range(colors.full_range)
     context.options = encoding.options()
     try:
         context.open()
@@ -405,7 +408,7 @@ def _open(
         ) from error
 
 
-def write_frame(path: Path, rgb: Frame) -> None:
+def write_frame(path: Path, rgb: Frame, colors: Colors = SRGB) -> None:
     """Write a PNG or lossless WebP, fast and not atomically: for folders that get their name when
     they are whole.
 
@@ -416,9 +419,12 @@ def write_frame(path: Path, rgb: Frame) -> None:
     # about the same size.
     settings = [] if path.suffix == ".png" else [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS_WEBP]
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), settings)
+    data = encoded.tobytes()
+    if path.suffix == ".png":
+        data = add_colors(data, colors)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(data)
     except OSError as error:
         raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -431,7 +437,9 @@ def staging(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(
-            prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True
+            prefix=f"{temporary_prefix(target.name)}-",
+            dir=target.parent,
+            ignore_cleanup_errors=True,
         )
     except OSError as error:
         raise DiskError(

@@ -1,0 +1,155 @@
+"""A short real training with the memory automation on: the demo, on a larger network on a GPU."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import traiNNer.metrics  # noqa: F401 - fills the registry
+from scripts.benchmarking.report.machine import ROOT
+from scripts.benchmarking.report.results import Column
+from scripts.benchmarking.report.task import Task
+from scripts.benchmarking.report.training_runs import NotBegunError, RunError, TrainingRun, train
+from scripts.benchmarking.vram_real import find_view, write_options
+from traiNNer.data import PairedImageDataset
+from traiNNer.demo.photographs import SCALE, make_demo_dataset
+from traiNNer.engine.report import compare_with_bicubic
+from traiNNer.ops.resize import resize
+from traiNNer.utils.registry import METRICS
+
+# On a GPU the demo's own network would leave it idle.
+GPU_NETWORK = {"type": "compact", "num_feat": 64, "num_conv": 16}
+GPU_BOUNDS = {"max_lq_size": 128, "max_batch_size": 64}
+GPU_LIMIT_GIB = 6.0
+GPU_ITERATIONS = 2000
+CPU_ITERATIONS = 60
+# Seconds that an interrupted run takes to save and end, and its curves to be read.
+ENDING_S = 5.0
+# Validations of a run: the first shows where it began to be better than bicubic.
+VALIDATIONS = 4
+CPU_VALIDATIONS = 2
+PSNR = "val/demo_val/psnr"
+COLUMNS = (
+    Column("network", "network"),
+    Column("iterations", "iterations"),
+    Column("from", "from lq_size x batch"),
+    Column("to", "to lq_size x batch"),
+    Column("used_pct", "memory used", "%"),
+    Column("ooms", "out of memory"),
+    Column("bicubic_db", "PSNR bicubic", "dB", 2),
+    Column("first_db", "first validation", "dB", 2),
+    Column("last_db", "last", "dB", 2),
+    Column("samples_per_s", "speed", "samples/s"),
+    Column("wait_pct", "waited for data", "%"),
+    Column("idle_pct", "card without work", "%"),
+)
+CURVE_COLUMNS = (
+    Column("iteration", "iteration"),
+    Column("psnr_db", "PSNR", "dB", 2),
+    Column("bicubic_db", "PSNR bicubic", "dB", 2),
+)
+
+
+def measure(task: Task) -> None:
+    """Train until the end, or until the time is up."""
+    notebook = task.notebook
+    notebook.command("python train.py -opt options/demo.yml")
+    table = notebook.table("training", "the demo's photographs, 2x, memory automation on", COLUMNS)
+    curve = notebook.table("psnr", "validation", CURVE_COLUMNS)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_demo_dataset(folder / "demo")
+        bicubic = score_bicubic(folder / "demo")
+        options = make_options(task, folder)
+        try:
+            view = find_view(task.machine)
+            run = train(write_options(options, folder), view, task.left_s - ENDING_S)
+        except NotBegunError as error:
+            notebook.missing(str(error))
+            return
+        except RunError as error:
+            notebook.fault(str(error))
+            return
+        if run.cut:
+            notebook.missing(
+                f"the last of {options['train']['total_iter']:,} iterations of the training: the "
+                "time was up"
+            )
+        points = run.curves.get(PSNR, {})
+        for iteration, value in points.items():
+            notebook.add(curve, iteration=iteration, psnr_db=value, bicubic_db=bicubic)
+        notebook.add(table, **_row(run, options["network_g"]["type"], bicubic, points))
+        picture = run.folder / "vram.png"
+        if picture.is_file():
+            shutil.copyfile(picture, task.folder.parent / "training_run.png")
+
+
+def make_options(task: Task, folder: Path) -> dict[str, Any]:
+    """The demo's, on data in a folder."""
+    options = yaml.safe_load((ROOT / "options" / "demo.yml").read_text(encoding="utf-8"))
+    for part, section in options["datasets"].items():
+        section["dataroot_gt"] = str(folder / "demo" / part / "gt")
+        section["dataroot_lq"] = str(folder / "demo" / part / f"lq_x{SCALE}")
+    iterations = CPU_ITERATIONS if task.is_small else GPU_ITERATIONS
+    options["num_gpu"] = 0 if task.machine.kind == "cpu" else "auto"
+    options["path"] = {
+        "experiments_root": str(folder / "experiments"),
+        "tb_root": str(folder / "tb"),
+    }
+    options["train"] |= {"total_iter": iterations}
+    options["val"] = {"val_freq": iterations // (CPU_VALIDATIONS if task.is_small else VALIDATIONS)}
+    options["val"]["metrics"] = {"psnr": {"type": "psnr"}}
+    options["logger"] = {"print_freq": 10, "save_checkpoint_freq": 10**6}
+    if not task.is_small:
+        options["network_g"] = dict(GPU_NETWORK)
+        options["vram_limit_gib"] = GPU_LIMIT_GIB
+        automation = options["training_automations"]
+        automation["DynamicBatchAndPatchSizeOptimizer"] = dict(GPU_BOUNDS)
+    return options
+
+
+def score_bicubic(data: Path) -> float:
+    """Mean PSNR in dB of the validation photographs enlarged by antialiased bicubic
+    interpolation.
+    """
+    images = PairedImageDataset(
+        SCALE, str(data / "val" / "gt"), str(data / "val" / f"lq_x{SCALE}")
+    ).for_validation()
+    metrics = {"psnr": METRICS["psnr"](scale=SCALE)}
+    comparison = compare_with_bicubic(
+        "val", images, lambda lq: resize(lq, (lq.shape[-2] * SCALE, lq.shape[-1] * SCALE)), metrics
+    )
+    return comparison.bicubic.means["psnr"]
+
+
+def _row(
+    run: TrainingRun, network: str, bicubic: float, points: dict[int, float]
+) -> dict[str, str | float | int | None]:
+    sides = run.curve("dynamic/lq_size")
+    batches = run.curve("dynamic/batch_size")
+    # The first point holds the start of the reading processes and the search for kernels.
+    speeds = run.curve("speed/samples_per_s")[1:]
+    waits = run.curve("speed/data_wait_pct")[1:]
+    return {
+        "network": network,
+        "iterations": max(run.curves["dynamic/lq_size"]),
+        "from": f"{sides[0]:.0f} x {batches[0]:.0f}",
+        "to": f"{sides[-1]:.0f} x {batches[-1]:.0f}",
+        "used_pct": run.curve("vram/used_pct")[-1],
+        "ooms": int(run.curve("dynamic/oom_total")[-1]),
+        "bicubic_db": bicubic,
+        "first_db": next(iter(points.values()), None),
+        "last_db": list(points.values())[-1] if points else None,
+        "samples_per_s": _mean(speeds),
+        "wait_pct": _mean(waits),
+        "idle_pct": 100 * (1 - run.busy_share()),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
