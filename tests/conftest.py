@@ -1,12 +1,37 @@
-"""What every test needs: no traces outside its own folder."""
+"""What every test needs: no traces outside its own folder, and a core of its own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# Each has torch in its memory, and beyond four of them the longest test decides.
+MOST_PROCESSES = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in as many processes as there are cores; parts of it, as one runs them
+    while working, in this one, which is sooner.
+    """
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_plain = not config.getoption("usepdb") and not config.option.collectonly
+    is_undecided = getattr(config.option, "numprocesses", 0) is None
+    # A worker calls this too, and must not start others.
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_whole and is_plain and is_undecided and not is_worker:
+        config.option.numprocesses = min(MOST_PROCESSES, os.cpu_count() or 1)
+        # The tests' networks are tiny, and the processes share the cores.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,7 @@ def roots_for(name: str, folder: Path, *, lq_size: int) -> list[str]:
     return [part for root in roots for part in ("--set", root)]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings(
     "ignore:'saved_variables' is deprecated:DeprecationWarning"
 )  # NAFNet's, in spandrel
@@ -70,10 +71,10 @@ def test_presets_train(name: str, tmp_path: Path) -> None:
     path = ROOT / "options" / f"{name}.yml"
     arguments = [*roots_for(name, tmp_path, lq_size=48), "--set", "num_gpu=0"]
     assert run_training(path, *arguments, "--check", memory=witness.memory) == 0
-    arguments += ["--set", "train.total_iter=14"]
+    arguments += ["--set", "train.total_iter=8"]
     assert run_training(path, *arguments, memory=witness.memory, parts=[witness]) == 0
     log = Path(f"experiments/{name}/log/train.log").read_text()
-    assert "14/14" in log
+    assert "8/8" in log
     moves = re.findall(r"lq_size (\d+), batch (\d+) -> lq_size (\d+), batch (\d+)", log)
     assert moves, "the automation is at work"
     assert all(entered == reported for entered, reported in witness.reported)
@@ -110,7 +111,8 @@ def test_stream_and_realtime_land_in_the_same_band(name: str, frames: int, tmp_p
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the peak of a process is read as Linux tells it"
 )
-@pytest.mark.parametrize("name", [pytest.param("realtime", marks=pytest.mark.slow), "stream"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["realtime", "stream"])
 def test_stream_and_realtime_fill_a_real_budget(name: str, tmp_path: Path) -> None:
     """The same on memory that is really there: what the run says of its last shape is what is seen
     from outside.

@@ -302,6 +302,7 @@ def automated_options(folder: Path) -> str:
     return str(write_options(Path("o.yml"), options))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     sys.platform != "linux", reason="what a process holds is read as Linux tells it"
 )
