@@ -182,8 +182,8 @@ class LoopClock(Part):
         wait_for(self._device)
         self._start = time.perf_counter()
 
-    def after_step(self, run: Run, result: StepResult) -> None:
-        if result.iteration >= run.total:
+    def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
+        if run.is_over:
             wait_for(self._device)
             self.seconds = time.perf_counter() - self._start
             if self._fit is not None:

@@ -140,7 +140,7 @@ def test_code_compiles(snippet: Snippet) -> None:
 def test_the_loop_of_the_architecture_page_is_the_loop() -> None:
     from traiNNer.engine.run import Run
 
-    loop = next(s for s in snippets("python") if "while self.iteration" in s.text)
+    loop = next(s for s in snippets("python") if "while not self.is_over" in s.text)
     code = [line.strip() for line in inspect.getsource(Run.train).splitlines()]
     assert [line.strip() for line in loop.text.splitlines() if line.strip() not in code] == []
 

@@ -332,7 +332,7 @@ BAD_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "train.scheduler={type: CosineAnnealingLR, T_max: 0}": ("scheduler CosineAnnealingLR", ()),
     "train.scheduler={type: OneCycleLR, max_lr: 1e-3, total_steps: 3}": (
-        "ends after 3 steps and the run has 6",
+        "ends after 3 iterations, and the run has 6 iterations",
         (),
     ),
     "train.total_iter=1e999999999": ("a number of more than 300 digits", ()),
@@ -549,7 +549,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_state_of_another_version(options: dict[str, Any], capfd: Capture) -> None:
     assert run(options) == 0
     torch.save({"format": 1}, RUN / "training_states/6.state")
-    words = "is a state of format 1, and this version reads format 3"
+    words = "is a state of format 1, and this version reads format 4"
     assert_refused(run(options, "--auto_resume"), capfd, "6.state", words)
 
 

@@ -39,8 +39,9 @@ def test_the_bar_shows_words_as_they_are() -> None:
     output = io.StringIO()
     console = plain_console(file=output, width=200, force_terminal=True)
     with Progress(*bar_columns(), console=console) as progress:
-        progress.add_task("[/] [red]x[/red]", total=2)
+        progress.add_task("[/] [red]x[/red]", total=2, count="[b]1[/b]")
     assert "[/] [red]x[/red]" in output.getvalue()
+    assert "[b]1[/b]" in output.getvalue()
 
 
 def test_paths_in_messages_are_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -286,7 +286,7 @@ def test_an_effective_batch_is_kept_through_every_batch(options: dict[str, Any])
     assert [shape.batch_size for shape in witness.entered[-2:]] == [batches[-1], 10 - batches[-1]]
     assert sum(shape.batch_size for shape in witness.entered) == 600
     assert (
-        f"batch {batches[-1]} (10 accumulated)"
+        f"batch {batches[-1]:.0f} (10 accumulated)"
         in Path("experiments/small/log/train.log").read_text()
     )
 

@@ -34,7 +34,16 @@ def state(**files: str) -> dict[str, Any]:
         "format": FORMAT,
         "files": {"net_g": {"name": "net_g_3.safetensors", "sha256": "0" * 64}} | files,
         "parts": {
-            "recipe": {"iteration": 3, "phases": {"generator": phase}, "averages": {"ema": 3}},
+            "recipe": {
+                "iteration": 3,
+                "samples": 6,
+                "pixels": 1536,
+                "seconds": 0.5,
+                "length": {"key": "total_iter", "total": 6, "step": 1},
+                "place": 3,
+                "phases": {"generator": phase},
+                "averages": {"ema": 3},
+            },
             "stream": {
                 "samples_consumed": 12,
                 "replaced_total": 0,
@@ -80,6 +89,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("parts.recipe.iteration", -3),
         ("parts.recipe.iteration", 10**30),
         ("parts.recipe.iteration", True),
+        ("parts.recipe.samples", 1.5),
+        ("parts.recipe.pixels", -1),
+        ("parts.recipe.seconds", float("inf")),
+        ("parts.recipe.length.key", "total_days"),
+        ("parts.recipe.length.total", 0),
+        ("parts.recipe.length.step", "x"),
+        ("parts.recipe.length", {}),
         ("parts.recipe.averages.ema", 1.5),
         ("parts.recipe.phases.generator.optimizer", None),
         ("parts.recipe.phases.generator.optimizer.state", {"0": {}}),
@@ -137,7 +153,7 @@ def test_a_state_without_a_checksum_and_one_of_before(tmp_path: Path) -> None:
     with pytest.raises(DamagedStateError, match="its checksum is missing"):
         read_state(path)
     torch.save({"format": 2}, path)
-    with pytest.raises(CheckpointError, match=r"format 2, and this version reads format 3") as old:
+    with pytest.raises(CheckpointError, match=r"format 2, and this version reads format 4") as old:
         read_state(path)
     assert not isinstance(old.value, DamagedStateError)
 

@@ -51,8 +51,8 @@ class Training:
         for _ in range(number):
             rates.append(phase.optimizer.param_groups[0]["lr"])
             phase.optimizer.step()
-            phase.scheduler.step()
-            self.recipe.iteration += 1
+            self.recipe.work.add(2, 512)
+            phase.advance(1)
         return rates
 
     def resumed(self, options: TrainingOptions) -> Training:
@@ -60,7 +60,7 @@ class Training:
         other = Training(options)
         other.recipe.load_state_dict(self.recipe.state_dict())
         before = self.options.train.model_dump(mode="json")
-        adapt_schedules(other.recipe, before, options)
+        adapt_schedules(other.recipe, self.options.length, before, options)
         return other
 
 
@@ -102,7 +102,7 @@ def test_milestones_stay_where_they_are(tmp_path: Path, caplog: pytest.LogCaptur
     longer = options_of(tmp_path, 40, steps)
     caplog.set_level("INFO", logger="traiNNer")
     assert start.resumed(longer).rates(30) == pytest.approx(Training(longer).rates(40)[10:])
-    assert "MultiStepLR counts iterations and goes on as it was" in caplog.text
+    assert "MultiStepLR has no length of its own and goes on as it was" in caplog.text
 
 
 def test_a_length_of_its_own_is_the_options(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def card(largest: Shape, frames: int = 1, persistent: float = 2e8, **settings: o
     return CardModel(total, persistent, per_pixel, frames=frames, **settings)  # type: ignore[arg-type]
 
 
-def curves(*tags: str, run: str = "small") -> list[list[int]]:
+def curves(*tags: str, run: str = "small") -> list[list[float]]:
     """The values of TensorBoard's curves."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(f"tb_logger/{run}", size_guidance={"scalars": 0}).Reload()
-    return [[int(point.value) for point in events.Scalars(tag)] for tag in tags]
+    return [[point.value for point in events.Scalars(tag)] for tag in tags]

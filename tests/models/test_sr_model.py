@@ -15,6 +15,7 @@ from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.phase_runner import StepContext
 from traiNNer.optim import build_optimizer, build_scheduler
 from traiNNer.optim.optimizers import NAMES
+from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
@@ -245,6 +246,7 @@ def test_every_optimizer_takes_a_step_and_its_state_survives(name: str) -> None:
     )
 
 
+LENGTH = RunLength.of("total_iter", 12, samples=2, pixels=512)
 REQUIRED = {
     "MultiStepLR": {"milestones": [3]},
     "StepLR": {"step_size": 3},
@@ -258,14 +260,14 @@ REQUIRED = {
 @pytest.mark.parametrize("name", list(SCHEDULERS))
 def test_every_scheduler_runs_to_the_end_and_its_state_survives(name: str) -> None:
     optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
-    scheduler = build_scheduler(name, optimizer, 12, REQUIRED.get(name, {}))
+    scheduler = build_scheduler(name, optimizer, LENGTH, REQUIRED.get(name, {}))
     rates = []
     for _ in range(11):
         optimizer.step()
         scheduler.step()
         rates.append(optimizer.param_groups[0]["lr"])
     assert len(set(rates)) > 1 or name == "ConstantLR"  # constant to the end of the run
-    build_scheduler(name, optimizer, 12, REQUIRED.get(name, {})).load_state_dict(
+    build_scheduler(name, optimizer, LENGTH, REQUIRED.get(name, {})).load_state_dict(
         scheduler.state_dict()
     )
 

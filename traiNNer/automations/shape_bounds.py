@@ -31,10 +31,12 @@ class ShapeBounds:
             frame.
         max_elements: a tensor must stay at or below this; kernels that index with 32 bits break
             above.
+        max_pixels: LQ pixels that a batch has at most, of all frames.
         min_lq_due_to: what bounds lq_size below, for the log.
         max_lq_due_to: what bounds lq_size above, for the log.
         min_batch_due_to: what bounds the batch below, for the log.
         max_batch_due_to: what bounds the batch above, for the log.
+        max_pixels_due_to: what bounds the pixels, for the log.
 
     Raises:
         OptionsError: if there is no shape between the ends; the message names both and what they
@@ -49,10 +51,12 @@ class ShapeBounds:
     frames: int = 1
     elements_per_pixel: int = 3
     max_elements: int = 2**31 - 1
+    max_pixels: int = 2**62
     min_lq_due_to: str = "the network"
     max_lq_due_to: str = "the images"
     min_batch_due_to: str = "the network"
     max_batch_due_to: str = "the samples"
+    max_pixels_due_to: str = "the length of the run"
 
     def __post_init__(self) -> None:
         sizes = ("min_lq_size", "size_multiple", "min_batch_size", "frames", "elements_per_pixel")
@@ -72,8 +76,8 @@ class ShapeBounds:
             )
         if self.largest_batch(self.ladder[0]) < self.min_batch_size:
             raise OptionsError(
-                f"even lq_size {self.ladder[0]} with batch {self.min_batch_size} makes a tensor of "
-                f"more than {self.max_elements} elements; lower min_lq_size or the number of frames"
+                f"even lq_size {self.ladder[0]} with batch {self.min_batch_size} has more than "
+                f"{self._whole_batch(self.ladder[0])}; lower min_lq_size or the number of frames"
             )
 
     @property
@@ -105,10 +109,11 @@ class ShapeBounds:
 
     def largest_batch(self, lq_size: int) -> int:
         """The largest batch at `lq_size`: max_batch_size, or what keeps every tensor within
-        max_elements.
+        max_elements and the batch within max_pixels.
         """
-        elements = Shape(lq_size, 1).pixels(self.frames) * self.elements_per_pixel
-        return min(self.max_batch_size, self.max_elements // elements)
+        pixels = Shape(lq_size, 1).pixels(self.frames)
+        elements = pixels * self.elements_per_pixel
+        return min(self.max_batch_size, self.max_elements // elements, self.max_pixels // pixels)
 
     def contains(self, shape: Shape) -> bool:
         """Whether `shape` may be chosen."""
@@ -136,26 +141,33 @@ class ShapeBounds:
         if lq_open or shape.batch_size < self.largest_batch(shape.lq_size):
             return reasons
         ends_at_elements = shape.lq_size != self.ladder[-1]
+        whole = self._whole_batch(shape.lq_size)
         reasons.append(
-            self._elements if ends_at_elements else f"lq_size {shape.lq_size}: {self.max_lq_due_to}"
+            whole if ends_at_elements else f"lq_size {shape.lq_size}: {self.max_lq_due_to}"
         )
         if shape.batch_size == self.max_batch_size:
             reasons.append(f"batch {shape.batch_size}: {self.max_batch_due_to}")
-        elif self._elements not in reasons:
-            reasons.append(self._elements)
+        elif whole not in reasons:
+            reasons.append(whole)
         return reasons
 
-    @property
-    def _elements(self) -> str:
+    def _whole_batch(self, lq_size: int) -> str:
+        """What bounds patch and batch together."""
+        pixels = Shape(lq_size, 1).pixels(self.frames)
+        if self.max_pixels // pixels < self.max_elements // (pixels * self.elements_per_pixel):
+            return f"{self.max_pixels:,} pixels in a batch: {self.max_pixels_due_to}"
         limit = "2^31" if self.max_elements == 2**31 - 1 else str(self.max_elements)
         return f"{limit} elements in a tensor"
 
     def describe(self) -> str:
         """Both ends of both sizes, and what each is due to."""
+        together = ""
+        if self.max_pixels < Shape(self.ladder[-1], self.max_batch_size).pixels(self.frames):
+            together = f", at most {self.max_pixels:,} pixels in a batch ({self.max_pixels_due_to})"
         return (
             f"lq_size {self.ladder[0]} ({self.min_lq_due_to}) to {self.ladder[-1]} "
             f"({self.max_lq_due_to}), batch {self.min_batch_size} ({self.min_batch_due_to}) to "
-            f"{self.max_batch_size} ({self.max_batch_due_to})"
+            f"{self.max_batch_size} ({self.max_batch_due_to}){together}"
         )
 
     def intersected(self, other: ShapeBounds) -> ShapeBounds:
@@ -170,6 +182,9 @@ class ShapeBounds:
             "elements_per_pixel": max(self.elements_per_pixel, other.elements_per_pixel),
             "max_elements": min(self.max_elements, other.max_elements),
         }
+        if other.max_pixels < self.max_pixels:
+            changes["max_pixels"] = other.max_pixels
+            changes["max_pixels_due_to"] = other.max_pixels_due_to
         if other.min_lq_size > self.min_lq_size:
             changes["min_lq_size"] = other.min_lq_size
             changes["min_lq_due_to"] = other.min_lq_due_to

@@ -28,6 +28,7 @@ from traiNNer.engine.run import Run
 from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes
 from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
+from traiNNer.options.length import RunLength
 from traiNNer.options.loading import options_hash
 from traiNNer.options.schema import NetworkOptions, TrainingOptions
 from traiNNer.utils.errors import DiskError, TrainingError
@@ -89,7 +90,7 @@ class Checkpoints(Part):
             log.info("interrupted before the first step: there is nothing to save")
             return
         run.recipe.flush_checks()
-        unfinished = run.iteration < run.total and not run.stopped
+        unfinished = not run.is_over and not run.stopped
         skipped = max(phase.guard.in_a_row for phase in run.recipe.phases)
         if skipped and unfinished:
             log.warning(
@@ -196,6 +197,7 @@ class Checkpoints(Part):
             raise
 
     def _write_state(self, run: Run) -> None:
+        run.tell_time()
         state = {
             "format": FORMAT,
             "files": self._saved_files,
@@ -241,7 +243,8 @@ class Checkpoints(Part):
         """
         state = read_state(path)
         load_state(state, path, run)
-        restarted = adapt_schedules(run.recipe, state["options"]["train"], self.options)
+        former = RunLength(**state["parts"]["recipe"]["length"])
+        restarted = adapt_schedules(run.recipe, former, state["options"]["train"], self.options)
         self._saved_iteration = run.iteration
         self._saved_files = state["files"]
         say_what_changed(path, state["options"], self.options, restarted=restarted)

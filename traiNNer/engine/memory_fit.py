@@ -155,7 +155,7 @@ class MemoryFit(Part):
             decision = self.automations.after_step(report)
         self._searching = False
         is_eventful = decision is not None or bool(retries) or result.iteration <= FIRST
-        if is_eventful or run.is_due(run.options.logger.print_freq):
+        if is_eventful or run.is_nth(run.options.logger.print_freq):
             self._remember(result)
         if decision is not None:
             self._carry_out(run, result, decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from torch import nn
@@ -9,9 +10,10 @@ from torch import nn
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.engine.folders import RunFolders
 from traiNNer.options.schema import TrainingOptions
-from traiNNer.planning.bounds import clip_frames
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.text import plural
+
+log = logging.getLogger(__name__)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -33,18 +35,24 @@ def training_plan(
     data = options.datasets.train
     logger = options.logger
     samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
-    epochs = train.total_iter * samples / (len(train_set) * data.dataset_enlarge_ratio)
+    length = options.length
+    epochs = length.steps * samples / (len(train_set) * data.dataset_enlarge_ratio)
     accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
     if train.effective_batch_size is not None:
         accumulated = f", accumulated to {samples} an iteration,"
-    frames = clip_frames(options)
+    frames = data.clip_frames
     clips = "" if frames is None else f" clips of {frames} frames,"
     growing = "; the automation changes both" if options.training_automations.active else ""
     source = options.path.pretrain_network_g
     averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
+    if train.ema_half_life is not None:
+        half_life = length.shown(length.units(train.ema_half_life))
+        averaged = f", moving average with a half-life of {half_life}"
     clipped = f", gradients clipped at {train.grad_clip_max_norm}" if train.grad_clip else ""
     schedule = train.scheduler.type if train.scheduler else "constant rate"
     warmup = f", {train.warmup_iter:,} iterations of warm-up" if train.warmup_iter > 0 else ""
+    if train.warmup is not None:
+        warmup = f", {length.shown(length.units(train.warmup))} of warm-up"
     return {
         "run": f"{options.name} in {folders.root}",
         "device": str(runtime),
@@ -54,18 +62,50 @@ def training_plan(
         "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {data.lq_size} px LQ "
         f"({data.lq_size * options.scale} px GT){growing}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
-        "length": f"{plural(train.total_iter, 'iteration')} = {train.total_iter * samples:,} "
-        f"samples = {epochs:,.1f} epochs",
+        "length": _length_plan(options, samples, epochs),
         "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
         "losses": _losses_plan(options),
         "validation": _validation_plan(options, val_sets),
-        "checkpoints": f"every {logger.save_checkpoint_freq:,} iterations, the last "
+        "checkpoints": f"every {_frequency(options, logger.save_checkpoint_freq)}, the last "
         f"{logger.keep_last} kept"
         + (f", and the best by {best}" if (best := best_metric(options)) and val_sets else ""),
         "curves": f"tensorboard --logdir {folders.tensorboard.parent}"
         if logger.use_tb_logger
         else "OFF",
     }
+
+
+def _length_plan(options: TrainingOptions, samples: int, epochs: float) -> str:
+    """The length in its measure, and what it is at the sizes of the options."""
+    length = options.length
+    if length.key == "total_hours":
+        return str(length)
+    data = options.datasets.train
+    at_sizes = f"{length.steps * samples:,} samples = {epochs:,.1f} epochs"
+    if length.key == "total_iter":
+        return f"{length} = {at_sizes}"
+    return (
+        f"{length} = {plural(length.steps, 'iteration')} of {samples} x {data.lq_size} px "
+        f"({at_sizes})"
+    )
+
+
+def _frequency(options: TrainingOptions, given: float | None) -> str:
+    length = options.length
+    return length.shown(length.units(length.frequency(given)))
+
+
+def warn_of_frequencies(options: TrainingOptions) -> None:
+    """Say which frequencies the run does not reach; what they are for happens at its end alone."""
+    length = options.length
+    given = {
+        "val.val_freq": options.val.val_freq if options.val.val_enabled else None,
+        "logger.save_checkpoint_freq": options.logger.save_checkpoint_freq,
+    }
+    for key, frequency in given.items():
+        if frequency is not None and length.units(frequency) > length.total:
+            shown = length.shown(length.units(frequency))
+            log.info("%s (%s) is longer than the run (%s): at its end only", key, shown, length)
 
 
 def _losses_plan(options: TrainingOptions) -> str:
@@ -86,7 +126,7 @@ def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, EvalSet]) 
     tiles = f", tiles of {options.val.tile_size} px" if options.val.tile_size else ""
     metrics = ", ".join(options.val.metrics) or "no metrics"
     sets = f"{plural(len(val_sets), 'set')} ({images})"
-    return f"every {options.val.val_freq:,} iterations on {sets}: {metrics}{tiles}"
+    return f"every {_frequency(options, options.val.val_freq)} on {sets}: {metrics}{tiles}"
 
 
 def best_metric(options: TrainingOptions) -> str | None:

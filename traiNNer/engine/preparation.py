@@ -21,7 +21,7 @@ from traiNNer.demo import demo_root, prepare_demo
 from traiNNer.engine.command_line import make_runtime, timed
 from traiNNer.engine.folders import RunFolders, find_resume_state
 from traiNNer.engine.lock import claimed
-from traiNNer.engine.plan import format_plan, training_plan
+from traiNNer.engine.plan import format_plan, training_plan, warn_of_frequencies
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
 from traiNNer.options.loading import load_options
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
@@ -104,6 +104,7 @@ def prepared(request: Request) -> Iterator[Job]:
         TraiNNerError: listing what is wrong with options, data or weights.
     """
     options = load_options(TrainingOptions, request.opt, list(request.overrides), name=request.name)
+    warn_of_frequencies(options)
     runtime = make_runtime(
         num_gpu=options.num_gpu,
         use_amp=options.use_amp,

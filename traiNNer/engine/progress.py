@@ -26,10 +26,21 @@ class Speed:
 
 
 class Stopwatch:
-    """Counts iterations, samples and pixels against the clock."""
+    """Counts iterations, samples and pixels against a clock that nobody sets."""
 
     def __init__(self) -> None:
+        self._began = time.perf_counter()
         self.restart()
+
+    def begin(self, earlier: float) -> None:
+        """The training begins; `earlier` are the seconds of its former sittings."""
+        self._began = time.perf_counter() - earlier
+        self.restart()
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run so far, all sittings together."""
+        return time.perf_counter() - self._began
 
     def restart(self) -> None:
         """Begin to count here."""
@@ -79,26 +90,35 @@ def bar_columns() -> tuple[ProgressColumn, ...]:
     """Count, bar, time and words."""
     # The words may hold names of files, which are no markup.
     words = TextColumn("{task.description}", markup=False)
-    count = TextColumn("{task.completed}/{task.total}", markup=False)
+    count = TextColumn("{task.fields[count]}", markup=False)
     return count, BarColumn(), TimeElapsedColumn(), words
 
 
 class ProgressBar:
     """A live bar on a terminal; nothing elsewhere."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: float, done: float) -> None:
+        self._total = total
+        self._done = done
         self._progress: Progress | None = None
         if console.is_terminal:
             self._progress = Progress(*bar_columns(), console=console, transient=True)
         self._task: TaskID | None = None
         if self._progress is not None:
-            self._task = self._progress.add_task("", total=total, completed=done)
+            self._task = self._progress.add_task(
+                "", total=total, completed=round(done), count=f"{done}/{total}"
+            )
             self._progress.start()
 
     def advance(self) -> None:
-        """One iteration more."""
+        """One more of those that are counted."""
+        self.reach(self._done + 1, f"{self._done + 1}/{self._total}")
+
+    def reach(self, done: float, count: str) -> None:
+        """So much is done, and `count` says it in words."""
+        self._done = done
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
+            self._progress.update(self._task, completed=done, count=count)
 
     def say(self, text: str) -> None:
         """The words beside the bar."""

@@ -56,15 +56,15 @@ class Reporter(Part):
         self._bar: ProgressBar | None = None
 
     def start(self, run: Run) -> None:
-        self._bar = ProgressBar(run.total, run.iteration)
+        self._bar = ProgressBar(run.length.total, run.done)
 
     def after_step(self, run: Run, result: StepResult) -> None:
         self._losses.add(result.losses)
         self.out_of_memory_total += sum(retry.failures for retry in result.retries)
         run.clock.count(result.samples, result.pixels)
         if self._bar is not None:
-            self._bar.advance()
-        if run.is_due(run.options.logger.print_freq):
+            self._bar.reach(run.done, _place(run))
+        if run.is_nth(run.options.logger.print_freq):
             self._report(run, result)
 
     def close(self, run: Run) -> None:  # noqa: ARG002
@@ -82,8 +82,7 @@ class Reporter(Part):
         losses = self._losses.read()
         run.recipe.flush_checks()
         speed = run.clock.read()
-        seconds_left = (run.total - run.iteration) / max(speed.iterations_per_s, 1e-9)
-        remaining = duration(seconds_left)
+        remaining = duration(_seconds_left(run, speed))
         if self._bar is not None:
             self._bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
         log.info("%s", _line(run, result, losses, speed, remaining))
@@ -94,6 +93,7 @@ class Reporter(Part):
     ) -> dict[str, float]:
         """One point for every curve."""
         loader = run.stream.loader
+        work = run.recipe.work
         guards = {phase.name: phase.guard for phase in run.recipe.phases}
         points = {f"losses/{label}": value for label, value in losses.items()}
         points |= {f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()}
@@ -106,7 +106,9 @@ class Reporter(Part):
             "speed/samples_per_s": speed.samples_per_s,
             "speed/lq_mpixels_per_s": speed.lq_mpixels_per_s,
             "speed/data_wait_pct": speed.data_wait_pct,
-            "progress/samples": loader.samples_consumed,
+            "progress/samples": work.samples,
+            "progress/mpixels": work.pixels / 1e6,
+            "progress/hours": work.seconds / 3600,
             "progress/epoch": loader.epoch,
             "progress/nonfinite_steps": sum(guard.total for guard in guards.values()),
         }
@@ -115,6 +117,27 @@ class Reporter(Part):
         for part in run.parts:
             points |= part.scalars()
         return points
+
+
+def _place(run: Run) -> str:
+    """Where the run is: the iteration and, where it is counted in something else, that."""
+    length = run.length
+    if length.key == "total_iter":
+        return f"{run.iteration}/{length.number(length.total)}"
+    place = f"{length.number(run.done)}/{length.number(length.total)} {length.measure.short}"
+    return f"{run.iteration} ({place})"
+
+
+def _seconds_left(run: Run, speed: Speed) -> float:
+    """By what was done in the time since the last report."""
+    rates = {
+        "iterations": speed.iterations_per_s,
+        "samples": speed.samples_per_s,
+        "pixels": speed.lq_mpixels_per_s * 1e6,
+        "seconds": 1.0,
+    }
+    rate = rates[run.length.measure.counts]
+    return max(0.0, run.length.total - run.done) / max(rate, 1e-9)
 
 
 def _line(
@@ -129,7 +152,7 @@ def _line(
     if shape.batch_size != result.samples:
         batch += f" ({result.samples} accumulated)"
     clauses = [
-        f"{run.iteration}/{run.total}",
+        _place(run),
         *(f"{label} {value:.5f}" for label, value in losses.items()),
         f"lr {', '.join(f'{rate:.2e}' for rate in rates)}",
         f"lq_size {shape.lq_size}",

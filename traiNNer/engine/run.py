@@ -14,6 +14,7 @@ from traiNNer.engine.progress import Stopwatch
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.models import BaseModel
+from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.memory import MemoryBackend
 from traiNNer.utils.seeds import restore_rng_state, rng_state
@@ -43,7 +44,7 @@ class Run:
         parts: everything else, in the order in which they are called.
         tracker: curves.
         interrupts: Ctrl-C, SIGTERM, a closed terminal.
-        clock: counts time and work.
+        clock: counts time and speed.
         memory: of the device; set by the part that fits the run to it.
         stopped: an interrupted run was saved and ends after this step.
     """
@@ -59,6 +60,7 @@ class Run:
     memory: MemoryBackend | None = None
     stopped: bool = False
     random: RandomState = field(default_factory=RandomState)
+    _done_before: float = 0.0
 
     @property
     def iteration(self) -> int:
@@ -66,15 +68,36 @@ class Run:
         return self.recipe.iteration
 
     @property
-    def total(self) -> int:
-        """Iterations of the whole run."""
-        return self.options.train.total_iter
+    def length(self) -> RunLength:
+        """How long it is."""
+        return self.recipe.length
 
-    def is_due(self, frequency: int) -> bool:
+    @property
+    def done(self) -> float:
+        """What is done of that, in the length's units."""
+        return self.length.done(self.recipe.work)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end."""
+        return self.length.is_over(self.recipe.work)
+
+    def is_nth(self, frequency: int) -> bool:
         """Whether something that happens every `frequency` iterations, and at the end, happens
         now.
         """
-        return self.iteration % frequency == 0 or self.iteration >= self.total
+        return self.iteration % frequency == 0 or self.is_over
+
+    def is_due(self, frequency: float | None) -> bool:
+        """The same for a frequency in the measure of the run's length; None is the usual one."""
+        length = self.length
+        return self.is_over or length.passed(
+            length.frequency(frequency), self._done_before, self.done
+        )
+
+    def tell_time(self) -> None:
+        """Have the recipe know how long the run has taken by now."""
+        self.recipe.work.seconds = self.clock.seconds
 
     @property
     def stateful(self) -> dict[str, Stateful]:
@@ -88,7 +111,7 @@ class Run:
         """Train from where the recipe is to the end; 0, or 130 when interrupted (after saving)."""
         per_sample = any(part.needs_per_sample for part in self.parts)
         with self._started():
-            while self.iteration < self.total:
+            while not self.is_over:
                 for part in self.parts:
                     part.before_step(self)
                 batches = self.stream.next_step()
@@ -96,7 +119,10 @@ class Run:
                     for part in self.parts:
                         part.stop(self)
                     return EXIT_INTERRUPTED
+                self._done_before = self.done
+                self.tell_time()
                 result = self.recipe.step(batches, per_sample=per_sample)
+                self.tell_time()
                 for part in self.parts:
                     part.after_step(self, result)
                 if self.stopped:
@@ -113,5 +139,5 @@ class Run:
             for part in self.parts:
                 stack.callback(part.close, self)
                 part.start(self)
-            self.clock.restart()
+            self.clock.begin(self.recipe.work.seconds)
             yield

@@ -22,8 +22,8 @@ from torch import Tensor
 from traiNNer.archs.seals import read_seal
 from traiNNer.utils.errors import CheckpointError
 
-# 2: parts by name. 3: with checksums.
-FORMAT = 3
+# 2: parts by name. 3: with checksums. 4: the work done, and the length that the schedules are for.
+FORMAT = 4
 _TRAILER = re.compile(rb"traiNNer sha256 ([0-9a-f]{64})\n")
 _TRAILER_BYTES = len("traiNNer sha256 \n") + 64
 # A run of a million steps a second would reach it in 30 years; more is damage.
@@ -34,6 +34,7 @@ _NAMED = 3
 _Count = Annotated[int, Field(ge=0, le=_MOST)]
 _PartsOfOthers = dict[str, dict[str, Any]]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 
 
 class DamagedStateError(CheckpointError):
@@ -65,8 +66,21 @@ class _PhaseState(_Entry):
     guard: _GuardState
 
 
+class _LengthState(_Entry):
+    model_config = ConfigDict(extra="forbid")
+
+    key: Literal["total_iter", "total_samples", "total_mpixels", "total_hours"]
+    total: _Positive
+    step: _Positive
+
+
 class _RecipeState(_Entry):
     iteration: _Count
+    samples: _Count
+    pixels: _Count
+    seconds: Annotated[_Finite, Field(ge=0)]
+    length: _LengthState
+    place: _Count
     phases: dict[str, _PhaseState]
     averages: dict[str, _Count]
 
@@ -149,7 +163,7 @@ class _SavedOptions(_Entry):
 
 
 class _State(_Entry):
-    format: Literal[3]
+    format: Literal[4]
     files: dict[str, _SavedFile]
     parts: _PartsState
     options: _SavedOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from traiNNer.models.step import StepResult
 from traiNNer.optim import build_optimizer, build_scheduler
 from traiNNer.options.schema import OptimizerOptions, TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class BaseModel:
 
     Attributes:
         main: the network that the run is about; its average, where there is one, is validated.
-        iteration: changes of the weights so far.
+        work: done so far; its seconds are told by whoever trains.
+        place: steps that the schedules have made.
         networks: by role.
         averages: moving averages, updated after the phases.
         phases: of a step, in order.
@@ -51,7 +54,9 @@ class BaseModel:
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         self.options = options
         self.runtime = runtime
-        self.iteration = 0
+        self.length = options.length
+        self.work = Work()
+        self.place = 0
         self.networks = Networks()
         self.averages: list[MovingAverage] = []
         self.phases: list[Phase] = []
@@ -69,6 +74,11 @@ class BaseModel:
         )
         self.main = self.add_network("net_g", network)
         self.add_average(self.main)
+
+    @property
+    def iteration(self) -> int:
+        """Changes of the weights so far."""
+        return self.work.iterations
 
     # -- what a recipe says of itself --------------------------------------------------------------
 
@@ -103,9 +113,12 @@ class BaseModel:
 
     def add_average(self, source: Network) -> None:
         """The moving average of `source`, unless the options switch it off."""
-        decay = self.options.train.ema_decay
-        if decay:
-            average = MovingAverage(source, decay)
+        train = self.options.train
+        if train.ema_decay or train.ema_half_life is not None:
+            half_life = None
+            if train.ema_half_life is not None:
+                half_life = self.length.units(train.ema_half_life)
+            average = MovingAverage(source, train.ema_decay, half_life)
             self.networks.add(average.network)
             self.averages.append(average)
 
@@ -139,7 +152,7 @@ class BaseModel:
         scheduler = None
         if train.scheduler is not None:
             scheduler = build_scheduler(
-                train.scheduler.type, built, train.total_iter, train.scheduler.params
+                train.scheduler.type, built, self.length, train.scheduler.params
             )
         phase = Phase(name, built, tuple(objectives), guard, scaler, scheduler)
         self.phases.append(phase)
@@ -156,25 +169,20 @@ class BaseModel:
             batches: the samples.
             per_sample: give the losses of each sample too, which costs a second pass over them.
         """
-        self.iteration += 1
-        samples = sum(map(len, batches))
-        context = StepContext(self.iteration, self._learning_rate_factor(samples), per_sample)
+        after = replace(self.work)
+        after.add(sum(map(len, batches)), sum(batch.pixels for batch in batches))
+        factor = learning_rate_factor(self.options, self.work, after)
+        context = StepContext(after.iterations, factor, per_sample)
         results = {phase.name: self.runner.run(phase, batches, context) for phase in self.phases}
+        result = StepResult(after.iterations, after.samples - self.work.samples, results)
+        self.work.add(result.samples, result.pixels)
+        place = self.length.place(self.work)
+        for phase in self.phases:
+            phase.advance(place - self.place)
+        self.place = place
         for average in self.averages:
-            average.update()
-        return StepResult(self.iteration, samples, results)
-
-    def _learning_rate_factor(self, samples: int) -> float:
-        """What the scheduled rates are multiplied by: the warm-up, and the batch against the one of
-        the options.
-        """
-        train = self.options.train
-        data = self.options.datasets.train
-        factor = 1.0
-        if train.warmup_iter > 0:
-            factor = min(1.0, self.iteration / train.warmup_iter)
-        configured = data.batch_size_per_gpu * data.accum_iter
-        return factor * learning_rate_scale(train.lr_scaling, samples / configured)
+            average.update(self.length.done(self.work))
+        return result
 
     # -- the sizes of the batches ------------------------------------------------------------------
 
@@ -239,18 +247,25 @@ class BaseModel:
         """Everything but the networks' weights that the next iteration depends on."""
         return {
             "iteration": self.iteration,
+            "samples": self.work.samples,
+            "pixels": self.work.pixels,
+            "seconds": self.work.seconds,
+            "length": self.length.state_dict(),
+            "place": self.place,
             "phases": {phase.name: phase.state_dict() for phase in self.phases},
             "averages": {average.network.name: average.updates for average in self.averages},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo everything since `state_dict()`; the networks' weights are loaded apart."""
-        self.iteration = int(state["iteration"])
+        self.work = Work(state["iteration"], state["samples"], state["pixels"], state["seconds"])
+        self.place = state["place"]
         for phase in self.phases:
             phase.load_state_dict(state["phases"][phase.name])
         for average in self.averages:
             # One that the former run did not have begins now: its first update copies.
             average.updates = state["averages"].get(average.network.name, 0)
+            average.done = self.length.done(self.work)
 
 
 def learning_rate_scale(rule: str, ratio: float) -> float:
@@ -263,3 +278,25 @@ def learning_rate_scale(rule: str, ratio: float) -> float:
     if rule == "sqrt":
         return math.sqrt(ratio)
     return ratio if rule == "linear" else 1.0
+
+
+def learning_rate_factor(options: TrainingOptions, before: Work, after: Work) -> float:
+    """What the scheduled rates are multiplied by in a step: the warm-up, and the batch against the
+    one of the options.
+
+    Args:
+        options: of the run.
+        before: the work done before the step.
+        after: the work that will be done behind it.
+    """
+    train = options.train
+    data = options.datasets.train
+    factor = 1.0
+    if train.warmup_iter > 0:
+        factor = min(1.0, after.iterations / train.warmup_iter)
+    if train.warmup is not None:
+        length = options.length
+        factor = min(1.0, length.done(after) / length.units(train.warmup))
+    configured = data.batch_size_per_gpu * data.accum_iter
+    ratio = (after.samples - before.samples) / configured
+    return factor * learning_rate_scale(train.lr_scaling, ratio)

@@ -4,14 +4,14 @@ role, never a name.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -99,38 +99,61 @@ class Networks:
 class MovingAverage:
     """An exponential moving average of a network's weights.
 
-    The first update copies, so that the random start has no share in it.
+    The first update copies, so that the random start has no share in it. Buffers are copied at each
+    one. torch's own AveragedModel keeps its counter on the device, which waits for it at each step.
 
     Args:
         source: the network that is followed.
         decay: share of the former average that is kept at each update.
+        half_life: work of the run after which half of it is left, in place of the decay.
+
+    Attributes:
+        updates: so far.
+        done: work of the run at the last one.
     """
 
-    def __init__(self, source: Network, decay: float) -> None:
+    def __init__(self, source: Network, decay: float, half_life: float | None = None) -> None:
+        self.updates = 0
+        self.done = 0.0
+        self._decay = decay
+        self._half_life = half_life
         self._source = source
-        self._averaged = AveragedModel(source.module, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self._averaged.requires_grad_(requires_grad=False).eval()
+        average = copy.deepcopy(source.module).requires_grad_(requires_grad=False).eval()
+        self._averages: list[Tensor] = list(average.parameters())
+        self._weights: list[Tensor] = list(source.module.parameters())
+        self._buffers = list(zip(average.buffers(), source.module.buffers(), strict=True))
         self.network = Network(
             f"{source.name}_ema",
-            self._averaged.module,
+            average,
             Role.AVERAGE,
             source.section,
             averaged_from=source.name,
             required=False,
         )
 
-    def update(self) -> None:
-        """Follow the network by one step."""
-        self._averaged.update_parameters(self._source.module)
+    @torch.no_grad()
+    def update(self, done: float) -> None:
+        """Follow the network by one step.
 
-    @property
-    def updates(self) -> int:
-        """Updates so far."""
-        return int(self._averaged.n_averaged)
-
-    @updates.setter
-    def updates(self, updates: int) -> None:
-        self._averaged.n_averaged.fill_(updates)
+        Args:
+            done: work of the run so far, in the unit of the half-life.
+        """
+        decay = self._decay
+        if self._half_life is not None:
+            # So that two steps of half the work keep as much as one of all of it.
+            decay = 0.5 ** ((done - self.done) / self._half_life)
+        self.done = done
+        if self.updates:
+            # For all weights in a few launches.
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                self._averages, self._weights, 1 - decay
+            )
+        else:
+            for average, weight in zip(self._averages, self._weights, strict=True):
+                average.copy_(weight)
+        for average, buffer in self._buffers:
+            average.copy_(buffer)
+        self.updates += 1
 
     @torch.no_grad()
     def restart(self) -> None:

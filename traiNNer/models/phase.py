@@ -13,6 +13,7 @@ from traiNNer.data import Batch
 from traiNNer.models.chunks import Chunk
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.step import Losses
+from traiNNer.utils.errors import OptionsError
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,23 @@ class Phase:
             state = self.scaler.state_dict()
             self.scaler = torch.amp.GradScaler(device.type)
             self.scaler.load_state_dict(state)
+
+    def advance(self, steps: int) -> None:
+        """So many steps of the learning rate's schedule.
+
+        Raises:
+            OptionsError: beyond the end of a schedule that has one.
+        """
+        if self.scheduler is None:
+            return
+        try:
+            for _ in range(steps):
+                self.scheduler.step()
+        except ValueError as error:
+            raise OptionsError(
+                f"the schedule {type(self.scheduler).__name__} of the {self.name} cannot go on: "
+                f"{error}. Begin it anew with train.restart_scheduler: true"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything of the phase that the next step depends on, but for the weights."""

@@ -17,7 +17,7 @@ from traiNNer.models.phase import Objective, Phase
 from traiNNer.models.rewind import Rewind
 from traiNNer.models.step import Losses, PhaseResult, Retry
 from traiNNer.options.schema import TrainOptions
-from traiNNer.utils.errors import OptionsError, TrainingError
+from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend
 from traiNNer.utils.out_of_memory import is_out_of_memory
 from traiNNer.utils.shape import Shape
@@ -201,7 +201,6 @@ class PhaseRunner:
             # Schedulers compute the next rate from this one, so the factor must not stay in it.
             for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
                 group["lr"] = rate
-        _advance(phase, step.iteration)
         return scheduled[0] * step.rate_factor
 
     def _smaller(self, phase: Phase, chunks: list[Batch], complaint: str) -> list[Batch]:
@@ -238,22 +237,3 @@ class PhaseRunner:
             networks = self._networks.passed_through
             self._rewinds[phase.name] = Rewind(networks, self._device, phase.optimizer)
         return self._rewinds[phase.name]
-
-
-def _advance(phase: Phase, iteration: int) -> None:
-    """One step of the learning rate's schedule.
-
-    Raises:
-        OptionsError: beyond the end of a schedule that has one, after a resume with a larger
-            total_iter.
-    """
-    if phase.scheduler is None:
-        return
-    try:
-        phase.scheduler.step()
-    except ValueError as error:
-        raise OptionsError(
-            f"{type(phase.scheduler).__name__} cannot go on at iteration {iteration}: {error}. It "
-            "keeps the length that the run was started with; start anew with "
-            "path.pretrain_network_g for a longer one"
-        ) from error

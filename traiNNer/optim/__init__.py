@@ -1,6 +1,6 @@
 """torch's optimizers and learning-rate schedulers by name."""
 
 from traiNNer.optim.optimizers import build_optimizer
-from traiNNer.optim.schedulers import build_scheduler, fit_length
+from traiNNer.optim.schedulers import build_scheduler, rebuild_scheduler
 
-__all__ = ["build_optimizer", "build_scheduler", "fit_length"]
+__all__ = ["build_optimizer", "build_scheduler", "rebuild_scheduler"]

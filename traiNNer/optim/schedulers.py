@@ -13,18 +13,29 @@ from typing import Any
 
 import torch
 
+from traiNNer.options.length import RunLength
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import SCHEDULERS
 
 
 @dataclass(frozen=True)
 class SchedulerSpec:
-    """A class of torch.optim.lr_scheduler, and the name of its argument that is a length in
-    iterations (or None).
+    """A class of torch.optim.lr_scheduler.
+
+    Attributes:
+        name: of the class.
+        length: the argument that is the length of the whole schedule; None if there is none.
+        parts: other arguments that are lengths, or lists of such.
     """
 
     name: str
     length: str | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def lengths(self) -> tuple[str, ...]:
+        """The arguments that options give in the measure of the run."""
+        return self.parts if self.length is None else (self.length, *self.parts)
 
     @property
     def cls(self) -> Any:
@@ -43,7 +54,7 @@ class SchedulerSpec:
         hints = typing.get_type_hints(self.cls.__init__, localns=names)
         parameters = [
             p.replace(
-                annotation=hints.get(p.name, p.annotation),
+                annotation=self._annotation(p, hints),
                 default=None if p.name == self.length else p.default,
                 kind=p.KEYWORD_ONLY,
             )
@@ -53,34 +64,49 @@ class SchedulerSpec:
         ]
         return inspect.Signature(parameters)
 
+    def _annotation(self, parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
+        """A length may be a part of an hour or of a megapixel, for which torch has whole steps."""
+        if parameter.name == "milestones":
+            return list[float]
+        if parameter.name in self.lengths:
+            return float
+        return hints.get(parameter.name, parameter.annotation)
+
     def __call__(
-        self, optimizer: torch.optim.Optimizer, total_iter: int, **options: Any
+        self, optimizer: torch.optim.Optimizer, length: RunLength, **options: Any
     ) -> torch.optim.lr_scheduler.LRScheduler:
+        arguments = length.schedule(options, self.lengths)
         # A user who leaves the length out means the run.
-        if self.length is not None and options.get(self.length) is None:
-            options[self.length] = total_iter
-        return self.cls(optimizer, **options)
+        if self.length is not None and arguments.get(self.length) is None:
+            arguments[self.length] = length.steps
+        return self.cls(optimizer, **arguments)
 
 
 for _spec in (
-    SchedulerSpec("MultiStepLR"),
-    SchedulerSpec("StepLR"),
+    SchedulerSpec("MultiStepLR", parts=("milestones",)),
+    SchedulerSpec("StepLR", parts=("step_size",)),
     SchedulerSpec("CosineAnnealingLR", length="T_max"),
-    SchedulerSpec("CosineAnnealingWarmRestarts"),
+    SchedulerSpec("CosineAnnealingWarmRestarts", parts=("T_0",)),
     SchedulerSpec("ExponentialLR"),
     SchedulerSpec("LinearLR", length="total_iters"),
     SchedulerSpec("PolynomialLR", length="total_iters"),
     SchedulerSpec("ConstantLR", length="total_iters"),
     SchedulerSpec("OneCycleLR", length="total_steps"),
-    SchedulerSpec("CyclicLR"),
+    SchedulerSpec("CyclicLR", parts=("step_size_up", "step_size_down")),
 ):
     SCHEDULERS.add(_spec.name, _spec)
 
 
 def build_scheduler(
-    name: str, optimizer: torch.optim.Optimizer, total_iter: int, options: dict[str, Any]
+    name: str, optimizer: torch.optim.Optimizer, length: RunLength, options: dict[str, Any]
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The scheduler `name`, to be stepped once an iteration.
+    """The scheduler `name`, to be stepped as `length.place` moves.
+
+    Args:
+        name: of a registered scheduler.
+        optimizer: whose learning rates it sets.
+        length: of the run; a length that `options` leave out is that one.
+        options: its arguments; lengths in the measure of the run.
 
     Raises:
         OptionsError: for values that the scheduler refuses, at once or at its first step.
@@ -93,47 +119,40 @@ def build_scheduler(
             arguments = inspect.signature(type(optimizer)).parameters
             settings = {key: value for key, value in optimizer.defaults.items() if key in arguments}
             rehearsal = type(optimizer)([torch.zeros(1, requires_grad=True)], **settings)
-            rehearsed = SCHEDULERS[name](rehearsal, total_iter, **options)
+            rehearsed = SCHEDULERS[name](rehearsal, length, **options)
             rehearsed.step()
         # OneCycleLR alone refuses to go beyond its end.
-        length = getattr(rehearsed, "total_steps", total_iter)
-        if length < total_iter:
-            raise ValueError(
-                f"it ends after {length} steps and the run has {total_iter} (train.total_iter)"
-            )
-        return SCHEDULERS[name](optimizer, total_iter, **options)
+        steps = getattr(rehearsed, "total_steps", length.steps)
+        if steps < length.steps:
+            ends = length.shown(steps * length.step)
+            raise ValueError(f"it ends after {ends}, and the run has {length}")
+        return SCHEDULERS[name](optimizer, length, **options)
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise OptionsError(
             f"scheduler {name}: {error}; see --explain train.scheduler.{name}"
         ) from error
 
 
-def fit_length(
-    scheduler: torch.optim.lr_scheduler.LRScheduler, name: str, length: int, options: dict[str, Any]
-) -> None:
-    """Give a scheduler that has gone some way the length `length`, and its optimizer the rate that
-    a schedule of that length has at this place.
-
-    Args:
-        scheduler: of a type with a length.
-        name: its type.
-        length: in iterations.
-        options: the type's arguments.
+def rebuild_scheduler(
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    name: str,
+    length: RunLength,
+    options: dict[str, Any],
+    place: int,
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Another scheduler on the optimizer of `scheduler`, which has gone `place` steps already: the
+    learning rates are those that its schedule has there.
 
     Raises:
         OptionsError: for values that the scheduler refuses.
     """
-    key = SCHEDULERS[name].length
-    assert key is not None, f"{name} has no length"
-    rehearsal = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
-    rebuilt = build_scheduler(name, rehearsal, length, {**options, key: length}).state_dict()
-    # The second one is what OneCycleLR makes of its length.
-    changed = {part: rebuilt[part] for part in (key, "_schedule_phases") if part in rebuilt}
-    place = scheduler.last_epoch
-    steps = scheduler.state_dict()["_step_count"]
-    scheduler.load_state_dict(changed)
+    optimizer = scheduler.optimizer
+    # Rates of the options, from which every scheduler sets out.
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+    rebuilt = build_scheduler(name, optimizer, length, options)
     with warnings.catch_warnings():
         # torch discourages jumps, but knows the rate at any place.
         warnings.simplefilter("ignore")
-        scheduler.step(place)
-    scheduler.load_state_dict({"_step_count": steps})
+        rebuilt.step(place)
+    return rebuilt

@@ -213,7 +213,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         "the length is given in iterations, train.total_iter; the plan converts it to epochs": (
             "epochs", "epoch", "total_epochs", "num_epochs", "n_epochs", "max_epochs",
         ),
-        called("train.warmup_iter"): ("warmup_iters", "warmup_steps", "warmup", "warm_up"),
+        called("train.warmup_iter"): ("warmup_iters", "warmup_steps"),
         called("train.grad_clip"): (
             "use_grad_clip", "clip_grad", "clip_grad_norm", "gradient_clip", "gradient_clipping",
             "g_optimizer_clipgrad",

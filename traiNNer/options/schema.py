@@ -4,6 +4,7 @@ docs/options.md.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -20,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.components import Component, Section
+from traiNNer.options.length import MEASURES, RunLength
 from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
 from traiNNer.utils.arithmetic import ceil_div, round_up
 from traiNNer.utils.errors import OptionsError
@@ -60,6 +62,7 @@ def _known_recipe(name: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+Amount = Annotated[float, AfterValidator(_integral), Field(gt=0)]
 RecipeName = Annotated[str, AfterValidator(_known_recipe)]
 # Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
 FOLDER_NAME = r"^[\w][\w .+-]*$"
@@ -134,8 +137,9 @@ class OptimizerOptions(Component):
 
 
 class SchedulerOptions(Component):
-    """One of torch.optim.lr_scheduler's schedulers, stepped once an iteration. Lengths left out
-    become total_iter.
+    """One of torch.optim.lr_scheduler's schedulers. Its lengths (T_max, milestones, step_size and
+    the like) are in the measure of the run's length, in iterations mostly; those left out become
+    the run's.
     """
 
     registry = SCHEDULERS
@@ -191,6 +195,12 @@ class TrainDatasetOptions(DatasetOptions):
     them."""
     dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
     """How often each image is seen in an epoch, each time with another crop."""
+
+    @property
+    def clip_frames(self) -> int | None:
+        """clip_size of a dataset that has one; None of images."""
+        clip_size = inspect.signature(self.entry).parameters.get("clip_size")
+        return None if clip_size is None else self.params.get("clip_size", clip_size.default)
 
 
 class _DatasetsBase(Section):
@@ -285,10 +295,21 @@ class PathOptions(Section):
 class TrainOptions(Section):
     """How the weights change."""
 
-    total_iter: Positive
-    """Iterations (changes of the weights) in the whole run."""
+    total_iter: Positive | None = Field(default=None, le=MEASURES["total_iter"].most)
+    """Length of the run in iterations (changes of the weights). Exactly one of the four lengths is
+    given, and schedules, val_freq and save_checkpoint_freq are in its measure."""
+    total_samples: Positive | None = Field(default=None, le=MEASURES["total_samples"].most)
+    """Length of the run in samples. While an automation raises the batch, iterations become fewer
+    and the run does not become longer."""
+    total_mpixels: Amount | None = Field(default=None, le=MEASURES["total_mpixels"].most)
+    """Length of the run in millions of LQ pixels that enter the network, of all frames: about the
+    same work, and so the same time, whatever patch and batch the automation chooses."""
+    total_hours: Amount | None = Field(default=None, le=MEASURES["total_hours"].most)
+    """Length of the run in hours, those of earlier sittings, validation and saving included."""
     warmup_iter: Annotated[int, BeforeValidator(_integral), Field(ge=-1)] = 0
     """Iterations in which the learning rate climbs linearly from near zero. 0 or -1: none."""
+    warmup: Amount | None = None
+    """The same in the measure of the run's length, in place of warmup_iter."""
     optim_g: OptimizerOptions
     """Optimizer of the network."""
     scheduler: SchedulerOptions | None = None
@@ -310,6 +331,9 @@ class TrainOptions(Section):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay per iteration of the moving average of the weights, which is validated and saved beside
     them. 0: none."""
+    ema_half_life: Amount | None = None
+    """In place of ema_decay: after so much of the run, in the measure of its length, former weights
+    count half in the moving average, however large the steps are."""
     grad_clip: bool = False
     """Clip the gradients' global norm."""
     grad_clip_max_norm: float = Field(default=1.0, gt=0)
@@ -317,14 +341,43 @@ class TrainOptions(Section):
     max_nonfinite_steps: Positive = 20
     """Non-finite steps are skipped and reported; after this many in a row the run stops."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_length(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
+        """Reports a missing or second length together with what else is wrong."""
+        if not isinstance(data, dict):
+            return handler(data)
+        problems = OptionProblems()
+        given = [key for key in MEASURES if data.get(key) is not None]
+        if not given:
+            message = f"the length of the run, exactly one of {', '.join(MEASURES)}"
+            problems.add(("total_iter",), message, None, kind="missing")
+        for key in given[1:]:
+            message = f"{given[0]} is the length of the run already; leave one of them out"
+            problems.add((key,), message, data[key])
+        for key, other in (("warmup", "warmup_iter"), ("ema_half_life", "ema_decay")):
+            if data.get(key) is not None and data.get(other) not in (None, 0, -1):
+                problems.add((key,), f"{other} says the same; leave one of them out", data[key])
+        section = None
+        with problems.collecting():
+            section = handler(data)
+        problems.raise_if_any(cls.__name__)
+        return section
+
+    @property
+    def length_key(self) -> str:
+        """Which of the four lengths is given."""
+        return next(key for key in MEASURES if getattr(self, key) is not None)
+
 
 class ValOptions(Section):
     """How images are judged while training, and processed by test.py."""
 
     val_enabled: bool = True
     """Validate while training (needs a val* dataset)."""
-    val_freq: Positive = 5000
-    """Iterations between validations; there is always one after the last iteration."""
+    val_freq: Amount | None = None
+    """Iterations between validations, or what else the run's length is counted in; there is always
+    one at the end. Left out: 5000 iterations, or a twentieth of a length in another measure."""
     save_img: bool = False
     """Save every output as PNG under visualization/."""
     tile_size: Count = 0
@@ -377,8 +430,9 @@ class LoggerOptions(Section):
 
     print_freq: Positive = 100
     """Iterations between lines in the log and points in TensorBoard."""
-    save_checkpoint_freq: Positive = 5000
-    """Iterations between checkpoints; there is always one after the last iteration."""
+    save_checkpoint_freq: Amount | None = None
+    """Iterations between checkpoints, or what else the run's length is counted in; there is always
+    one at the end. Left out: 5000 iterations, or a twentieth of a length in another measure."""
     use_tb_logger: bool = True
     """Write TensorBoard curves."""
     keep_last: Positive = 3
@@ -452,6 +506,7 @@ class TrainingOptions(_Runtime):
         self._check_precision(problems)
         self._check_patches(problems)
         self._check_batches(problems)
+        self._check_lengths(problems)
         self._check_labels(problems)
         problems.raise_if_any("TrainingOptions")
         return self
@@ -537,6 +592,29 @@ class TrainingOptions(_Runtime):
             )
             problems.add(("train", "lr_scaling"), message, train.lr_scaling)
 
+    def _check_lengths(self, problems: OptionProblems) -> None:
+        """Frequencies and lengths of a run that is counted in whole things."""
+        measure = MEASURES[self.train.length_key]
+        if not measure.whole:
+            return
+        lengths: dict[tuple[str | int, ...], Any] = {
+            ("val", "val_freq"): self.val.val_freq,
+            ("logger", "save_checkpoint_freq"): self.logger.save_checkpoint_freq,
+            ("train", "warmup"): self.train.warmup,
+            ("train", "ema_half_life"): self.train.ema_half_life,
+        }
+        if self.train.scheduler is not None:
+            for name in self.train.scheduler.entry.lengths:
+                value = self.train.scheduler.params.get(name)
+                place = ("train", "scheduler", name)
+                if isinstance(value, list):
+                    lengths |= {(*place, number): one for number, one in enumerate(value)}
+                else:
+                    lengths[place] = value
+        for place, value in lengths.items():
+            if value is not None and not float(value).is_integer():
+                problems.add(place, f"expected a whole number of {measure.noun}s", value)
+
     def _check_labels(self, problems: OptionProblems) -> None:
         """Labels of metrics that are named elsewhere, and of losses that are given twice."""
         metrics = list(self.val.metrics)
@@ -552,6 +630,16 @@ class TrainingOptions(_Runtime):
             if label is not None and labels.count(label) > 1:
                 place = ("train", "losses", index, "label")
                 problems.add(place, "each loss needs its own", label)
+
+    @cached_property
+    def length(self) -> RunLength:
+        """How long the run is."""
+        train = self.train
+        data = self.datasets.train
+        samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
+        pixels = samples * data.lq_size**2 * (data.clip_frames or 1)
+        key = train.length_key
+        return RunLength.of(key, getattr(train, key), samples, pixels)
 
     @property
     def smallest_patch(self) -> tuple[int, str]:

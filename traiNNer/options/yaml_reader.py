@@ -7,11 +7,13 @@ merges base files underneath.
 
 from __future__ import annotations
 
+import logging
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from traiNNer.options.length import MEASURES
 from traiNNer.options.yaml_advice import other_language
 from traiNNer.options.yaml_parser import (
     KeyPath,
@@ -25,6 +27,8 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import normalize
 from traiNNer.utils.text import shortened, whole_number
 
+log = logging.getLogger(__name__)
+
 # The largest options of our own have 2 KiB.
 MOST_BYTES = 2**20
 # Files that one file extends, all together; files that extend each other twice make many of few.
@@ -32,6 +36,11 @@ MOST_FILES = 100
 # A message's line holds that much of an assignment, whose value may be a whole section.
 _LONGEST_ASSIGNMENT = 60
 _COMMAND_LINE = "--set"
+# Keys of a section that say one thing in several ways: one of them that is set over a base, or on
+# the command line, replaces the others.
+_ALTERNATIVES: dict[KeyPath, tuple[tuple[str, ...], ...]] = {
+    ("train",): (tuple(MEASURES), ("warmup_iter", "warmup"), ("ema_decay", "ema_half_life"))
+}
 
 
 @dataclass
@@ -156,7 +165,11 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
         # Parameters belong to the type that they were written for, so another type takes none of
         # them over.
         if _is_mapping(below) and _is_mapping(above) and _same_type(below, above):
-            return below | {
+            replaced = {other for key in above for other in _others(path, key)} - above.keys()
+            for key in replaced & below.keys():
+                _forget(positions, (*path, key), below[key])
+            kept = {key: value for key, value in below.items() if key not in replaced}
+            return kept | {
                 key: merged(below[key], value, (*path, key)) if key in below else value
                 for key, value in above.items()
             }
@@ -165,6 +178,12 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
 
     values = merged(base.values, top.values, ())
     return RawOptions(values, positions | top.positions)
+
+
+def _others(path: KeyPath, key: str) -> set[str]:
+    """The other keys of the section at `path` that say what `key` says."""
+    groups = (group for group in _ALTERNATIVES.get(path, ()) if key in group)
+    return {other for group in groups for other in group} - {key}
 
 
 def _is_mapping(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -220,9 +239,21 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
     path = (*path, step)
     node[step], positions = parse_yaml(value_text, source, path)
     _forget(raw.positions, path, former)
+    if isinstance(node, dict) and node[step] is not None:
+        _drop_others(raw, node, path)
     below = dict.fromkeys(positions, Position(_COMMAND_LINE, 0))
     raw.positions |= below | {path: Position(_COMMAND_LINE, 0)}
     refuse_size(len(raw.positions), source)
+
+
+def _drop_others(raw: RawOptions, node: dict[str, Any], path: KeyPath) -> None:
+    """Drop what the files say in another way than the key at `path`, which was set just now."""
+    for other in _others(path[:-1], str(path[-1])) & node.keys():
+        place = (*path[:-1], other)
+        if raw.position(place).file == _COMMAND_LINE or node[other] is None:
+            continue
+        log.info("%s replaces %s", ".".join(map(str, path)), ".".join(map(str, place)))
+        _forget(raw.positions, place, node.pop(other))
 
 
 def _step(node: Any, path: KeyPath, key: str, shown: str) -> str | int:

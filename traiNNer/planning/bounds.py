@@ -4,7 +4,7 @@ and images.
 
 from __future__ import annotations
 
-import inspect
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,11 @@ from torch.utils._pytree import tree_leaves
 from traiNNer.automations import ShapeBounds
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.arithmetic import ceil_div, round_down, round_up
+from traiNNer.utils.shape import Shape
 
+# A step is no more than this part of a run whose length counts what is in a step: with fewer
+# changes of the weights the run ends worse, whatever the memory holds.
+LEAST_STEPS = 100
 # Side in LQ pixels of a patch that tells how large a network's tensors are, no larger than the one
 # of the options.
 PROBE = 64
@@ -51,25 +55,43 @@ def shape_bounds(
         max_lq_size=max(round_down(largest_lq_size, multiple), train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,
-        frames=clip_frames(options) or 1,
+        frames=train.clip_frames or 1,
         elements_per_pixel=max(elements_per_pixel, 3 * options.scale**2),
         max_lq_due_to=due_to,
     )
-    if samples is None:
+    if samples is not None:
+        bounds = replace(bounds, max_batch_size=samples, max_batch_due_to="effective_batch_size")
+    return _bounded_by_length(bounds, options)
+
+
+def _bounded_by_length(bounds: ShapeBounds, options: TrainingOptions) -> ShapeBounds:
+    """The bounds within which a run that is as long as its samples or pixels keeps changes of the
+    weights enough; never below the sizes of the options.
+    """
+    length = options.length
+    data = options.datasets.train
+    if length.key not in ("total_samples", "total_mpixels"):
         return bounds
-    return replace(bounds, max_batch_size=samples, max_batch_due_to="effective_batch_size")
-
-
-def clip_frames(options: TrainingOptions) -> int | None:
-    """clip_size of a training set that has one; None of images."""
-    section = options.datasets.train
-    clip_size = inspect.signature(section.entry).parameters.get("clip_size")
-    return None if clip_size is None else section.params.get("clip_size", clip_size.default)
+    # What a step may have at most, in parts of what the options' own has.
+    growth = max(1.0, length.total / LEAST_STEPS / length.step)
+    due_to = f"{LEAST_STEPS} steps in the run"
+    side = round_down(math.isqrt(int(data.lq_size**2 * growth)), bounds.size_multiple)
+    if options.train.effective_batch_size is not None:
+        if length.key == "total_samples" or side >= bounds.max_lq_size:
+            return bounds
+        return replace(bounds, max_lq_size=side, max_lq_due_to=due_to)
+    if length.key == "total_samples":
+        batch = int(data.batch_size_per_gpu * growth)
+        if batch >= bounds.max_batch_size:
+            return bounds
+        return replace(bounds, max_batch_size=batch, max_batch_due_to=due_to)
+    start = Shape(data.lq_size, data.batch_size_per_gpu).pixels(bounds.frames)
+    return replace(bounds, max_pixels=int(start * growth), max_pixels_due_to=due_to)
 
 
 def sample_size(options: TrainingOptions, side: int) -> tuple[int, ...]:
     """(3, side, side) of a training image, (T, 3, side, side) of a clip."""
-    frames = clip_frames(options)
+    frames = options.datasets.train.clip_frames
     return (3, side, side) if frames is None else (frames, 3, side, side)
 
 
