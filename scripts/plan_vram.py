@@ -21,6 +21,7 @@ from traiNNer.utils.text import GIB, MIB
 
 if TYPE_CHECKING:
     from traiNNer.planning.planner import CardPlan, MemoryPlan
+    from traiNNer.utils.shape import Shape
 
 CARDS_GIB = (8.0, 12.0, 16.0, 24.0)
 
@@ -136,6 +137,8 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
     table = Table(title=f"at {plan.target:.0%} of the card")
     for name in ("card GiB", "CUDA GiB", "lq_size", "batch", "step GiB", "predicted", "tracked"):
         table.add_column(name, justify="right")
+    table.add_column("x pixels", justify="right")
+    table.add_column("iterations", justify="right")
     table.add_column("bounded by")
     for card in cards:
         shape = card.shape
@@ -151,15 +154,40 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
             f"{card.step / GIB:.2f}",
             f"{card.expected_share:.1%}" if card.expected else "-",
             f"{card.share:.1%}",
+            *meaning(plan, shape),
             bound,
         )
     return table
 
 
+def meaning(plan: MemoryPlan, shape: Shape | None) -> tuple[str, str]:
+    """What the shape means for the run: pixels of an iteration against the options', iterations of
+    a run that has it from beginning to end.
+    """
+    if shape is None:
+        return "-", "-"
+    options = plan.options
+    length = options.length
+    samples = 1.0
+    if options.train.effective_batch_size is None:
+        samples = shape.batch_size / options.datasets.train.batch_size_per_gpu
+    pixels = samples * (shape.lq_size / options.datasets.train.lq_size) ** 2
+    steps = {"total_samples": length.steps / samples, "total_mpixels": length.steps / pixels}
+    if length.key == "total_hours":
+        return f"{pixels:.3g}", "-"
+    return f"{pixels:.3g}", f"{max(1, round(steps.get(length.key, length.steps))):,}"
+
+
 def notes(plan: MemoryPlan) -> list[str]:
     """What a reader has to know beside the figures."""
     options = plan.options
+    is_longer = options.length.key == "total_iter"
     texts = [plan.images.note] if plan.images.note else []
+    longer = ", so it takes about so many times as long" if is_longer else ""
+    texts.append(
+        "x pixels is what an iteration has against that of the options; the run is "
+        f"{options.length} long{longer}"
+    )
     if options.use_compile:
         texts.append("use_compile is left out of the account: the plan is of the network as it is")
     texts.append(

@@ -345,6 +345,10 @@ def test_it_is_registered_with_its_options() -> None:
         "max_lq_size",
         "adjustment_frequency",
         "vram_history_size",
+        "pace",
+        "ramp",
+        "throughput_guard",
+        "max_step_seconds",
     }
     assert names <= set(parameter_docs(entry))
     assert check_parameters(entry, {"min_lq_size": 64, "enabled": True}, INJECTED) == {

@@ -21,11 +21,14 @@ class AutomationContext:
         bounds: the shapes that network, images and dataset allow.
         start: the lq_size and batch_size of the options.
         total: bytes of the device, or the limit.
+        step_seconds: what a step should take at most where the options of the automation say
+            nothing; None is as long as it likes.
     """
 
     bounds: ShapeBounds
     start: Shape
     total: int
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,21 @@ class Decision:
         predicted_share: share of the memory that a step at `shape` should take; 0.85 is 85 %. None
             where nobody can tell.
         decided_by: the automation's name; empty until the automations are taken together.
+        speed: of the steps before, in words, where it is known.
     """
 
     shape: Shape
     reason: str
     predicted_share: float | None = None
     decided_by: str = ""
+    speed: str = ""
 
     def __str__(self) -> str:
-        if self.predicted_share is None:
-            return f"{self.shape} ({self.reason})"
-        return f"{self.shape}: predicted {self.predicted_share:.1%} ({self.reason})"
+        predicted = ""
+        if self.predicted_share is not None:
+            predicted = f": predicted {self.predicted_share:.1%}"
+        speed = f"\n  {self.speed}" if self.speed else ""
+        return f"{self.shape}{predicted} ({self.reason}){speed}"
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,18 @@ class StepReport:
         settled: the reading tells what a step at this shape takes. Not so when something else had
             its peak since `start_window` (validation, checkpoint, compilation, a retried phase, the
             first step of a process).
+        rate: LQ pixels a second of the steps at this shape; None while it is not known.
+        seconds: of a step at this shape; None while it is not known.
+        progress: the part of the run that is done, between 0 and 1.
     """
 
     iteration: int
     shape: Shape
     reading: MemoryReading | None = None
     settled: bool = True
+    rate: float | None = None
+    seconds: float | None = None
+    progress: float = 0.0
 
 
 # The hooks do nothing and name their arguments all the same, for whoever overrides them reads them.

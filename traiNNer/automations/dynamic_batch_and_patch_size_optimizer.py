@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,9 +20,10 @@ from traiNNer.automations.route import Route
 from traiNNer.automations.rules import Choice, Rules
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.state import from_state, to_state
+from traiNNer.automations.step_cap import TOLERATED_LOSS, Ramp, StepCap
 from traiNNer.automations.target import Target
 from traiNNer.utils.arithmetic import round_down
-from traiNNer.utils.errors import TrainingError
+from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.registry import AUTOMATIONS
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import gib
@@ -67,6 +68,15 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         adjustment_frequency: measured steps between looks at the memory; the first step at a new
             shape is not one.
         vram_history_size: shapes whose memory is remembered.
+        pace: "at_once" fills the memory as soon as it is known how; "ramp" lets the pixels of a
+            step rise over the run, from those of the options, so that many changes of the weights
+            come first and large steps last.
+        ramp: parts of the run, from which the pixels rise and until when; {from: 0.2, until: 0.8}
+            where left out.
+        throughput_guard: what happens when a move loses more than 10 % of the LQ pixels a second:
+            "off" nothing, "warn" it is said, "revert" it is taken back and not tried again.
+        max_step_seconds: a step is not to take longer. Left out: 10 on a CPU, no bound on a GPU;
+            never less than what the options' own sizes take.
     """
 
     def __init__(  # noqa: PLR0913 (its signature is the schema of its options)
@@ -82,6 +92,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         max_lq_size: Annotated[int, Field(ge=1)] | None = None,
         adjustment_frequency: Annotated[int, Field(ge=1)] = 4,
         vram_history_size: Annotated[int, Field(ge=4)] = 64,
+        pace: Literal["at_once", "ramp"] = "at_once",
+        ramp: dict[Literal["from", "until"], Annotated[float, Field(ge=0, le=1)]] | None = None,
+        throughput_guard: Literal["off", "warn", "revert"] = "warn",
+        max_step_seconds: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         super().__init__(context, enabled=enabled)
         self.target = Target(target_vram_usage, safety_margin)
@@ -101,6 +115,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._window = MeasuringWindow(context.total)
         self._pace = Pace()
         self._bans = Bans()
+        self._cap = StepCap()
+        self._ramp = build_ramp(ramp) if pace == "ramp" else None
+        self._guard = throughput_guard
+        self._most_seconds = max_step_seconds or context.step_seconds
         self._in_force: Shape | None = None  # where it is another automation's wish
         self._rests = ""  # the reason to stay that was logged last
         self._use(self._bounds)
@@ -111,10 +129,16 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return self._bounds
 
     def describe(self) -> str:
-        """Target, bounds and start."""
+        """Target, bounds, start and pace."""
+        pace = ""
+        if self._ramp is not None:
+            begin, end = self._ramp.begin, self._ramp.end
+            pace += f", growing from {begin:.0%} to {end:.0%} of the run"
+        if self._most_seconds is not None:
+            pace += f", a step in {self._most_seconds:g} s at most"
         return (
-            f"{self.target.share:.0%} of {gib(self._window.total)}, beginning with {self.shape}\n"
-            f"  {self.bounds.describe()}"
+            f"{self.target.share:.0%} of {gib(self._window.total)}, beginning with {self.shape}"
+            f"{pace}\n  {self.bounds.describe()}"
         )
 
     def before_training(self, *, resumed: bool = False) -> Shape:
@@ -134,6 +158,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         reading = report.reading
         if reading is None:
             return None
+        present = self._in_force or self.shape
+        self._cap.progress = report.progress
+        if report.shape == present:
+            self._cap.note(self.model.pixels(present), report.rate, report.seconds)
         if not report.settled:
             self._window.enters(report.shape)
             return None
@@ -142,13 +170,13 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         if full is None:
             return None
         self.model.observe(report.shape, full)
-        present = self._in_force or self.shape
         if report.shape != present:
             return None
+        choice = self._judge(present)
+        if choice is None and present != self.shape:
+            choice = self._rules.choose_beside(present, self.shape, full)
         # alone, and mostly beside others too, its own wish is what is measured
-        if present == self.shape:
-            return self._carry_out(self._rules.choose(self.shape, full))
-        return self._carry_out(self._rules.choose_beside(present, self.shape, full))
+        return self._carry_out(choice or self._rules.choose(self.shape, full))
 
     def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:
         """A step at `shape` did not fit: ban its size, for longer each time, and go at least two
@@ -186,6 +214,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             "vram/target_pct": 100 * self.target.share,
             "dynamic/oom_total": float(self.oom_total),
         }
+        if self._cap.rate is not None:
+            points["speed/shape_lq_mpixels_per_s"] = self._cap.rate / 1e6
         expected = self.predict(self._in_force or self.shape)
         if expected is not None:
             points["vram/predicted_pct"] = 100 * expected
@@ -225,6 +255,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             "window": to_state(MeasuringWindow, self._window),
             "pace": to_state(Pace, self._pace),
             "bans": to_state(Bans, self._bans),
+            "cap": to_state(StepCap, self._cap),
             "model": self.model.state_dict(),
             "bounds": to_state(ShapeBounds, self._bounds),
             "allowed": to_state(ShapeBounds, self._rules.route.bounds),
@@ -245,6 +276,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.model.load_state_dict(state["model"])
         self.oom_total = int(state["oom_total"])
         self._bans = bans if same_memory else Bans()
+        self._cap = from_state(StepCap, state["cap"])
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])
@@ -267,7 +299,17 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
     def _use(self, bounds: ShapeBounds) -> None:
         """Choose among the shapes of `bounds` from now on, by the parts as they are now."""
         start = bounds.nearest(self.context.start)
-        route = Route(bounds, start, self.target, self.model, self._window, self._bans)
+        route = Route(
+            bounds,
+            start,
+            self.target,
+            self.model,
+            self._window,
+            self._bans,
+            self._cap,
+            self._most_seconds,
+            self._ramp,
+        )
         self._rules = Rules(route, self._pace)
 
     def _fitting(self) -> Shape:
@@ -277,6 +319,24 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         route = self._rules.route
         inside = route.larger(route.bounds.nearest(self.shape)) if self.model.count else None
         return inside or route.bounds.smallest
+
+    def _judge(self, present: Shape) -> Choice | None:
+        """What the last growth did to the pixels a second, once it is known; the way back where it
+        is to be taken.
+        """
+        former = self._cap.former
+        if former is None or self._cap.rate is None:
+            return None
+        lost = self._cap.lost()
+        self._cap.former = None
+        if lost <= TOLERATED_LOSS or self._guard == "off":
+            return None
+        text = f"{lost:.0%} fewer pixels a second than at {former}"
+        if self._guard == "revert":
+            self._cap.barred = self.model.pixels(present)
+            return Choice(former, text)
+        log.warning("%s has %s\n  %s", present, text, self._cap.describe())
+        return None
 
     def _carry_out(self, choice: Choice) -> Decision | None:
         """Move to the chosen shape, or stay and say why when that is new."""
@@ -289,12 +349,31 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
                 self._rests = kind
                 log.info("%s", choice.reason)
             return None
-        decision = Decision(shape, choice.reason, self.predict(shape))
+        speed = self._cap.describe()
+        decision = Decision(shape, choice.reason, self.predict(shape), speed=speed)
         grows = self.model.pixels(shape) > self.model.pixels(self.shape)
+        self._cap.moved(self.shape, grows=grows)
         self.shape = shape
         self._rests = ""
         self._pace.moved(self._window.count, grows=grows)
         return decision
+
+
+def build_ramp(given: Mapping[Literal["from", "until"], float] | None) -> Ramp:
+    """The ramp of the options.
+
+    Raises:
+        OptionsError: if it ends before it begins.
+    """
+    ramp = Ramp()
+    if given is not None:
+        ramp = Ramp(given.get("from", ramp.begin), given.get("until", ramp.end))
+    if ramp.begin >= ramp.end:
+        raise OptionsError(
+            f"ramp goes from {ramp.begin:g} until {ramp.end:g}; expected parts of the run between "
+            "0 and 1, the first one smaller"
+        )
+    return ramp
 
 
 def nothing_smaller(shape: Shape, window: MeasuringWindow) -> NothingSmallerError:

@@ -11,6 +11,7 @@ from traiNNer.automations.measuring import MeasuringWindow
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.shape_search import REAL_STEP, Estimate, Goal, ShapeSearch
+from traiNNer.automations.step_cap import Ramp, StepCap
 from traiNNer.automations.target import Target
 from traiNNer.utils.shape import Shape
 
@@ -25,6 +26,9 @@ SMALL = 1.35
 FEW_SHAPES = 4
 # Share of the target below which any growth is worth a move.
 CLOSE = 0.6
+# Factor of pixels below which a move is not worth it while a pace or the time of a step bounds
+# them: each costs a step that is not measured, and there would be many.
+PACED_STEP = 1.25
 # Share of the memory by which a move must come closer to the target; noise alone makes less.
 WORTH = 0.003
 # Share of lq_size that may be given up to land on the target, for each share of the memory that is
@@ -45,6 +49,9 @@ class Route:
         model: predicts.
         window: the time, the memory, and what others hold of it.
         bans: what is not to be tried.
+        cap: what bounds a step besides the memory.
+        most_seconds: that a step should take; None for no bound.
+        ramp: the pace of the run; None grows at once.
     """
 
     bounds: ShapeBounds
@@ -53,6 +60,9 @@ class Route:
     model: MemoryModel
     window: MeasuringWindow
     bans: Bans
+    cap: StepCap
+    most_seconds: float | None = None
+    ramp: Ramp | None = None
 
     @cached_property
     def search(self) -> ShapeSearch:
@@ -69,8 +79,35 @@ class Route:
     def larger_goal(self, present: Shape) -> Goal:
         """What growth from `present` looks for: by bounded factors while little is known."""
         factor = min(2.0**self.model.count, STRIDES[-1][0])
-        most = min(self._half_way_to_a_ban(present), self.model.largest * factor)
+        most = min(self._half_way_to_a_ban(present), self.model.largest * factor, self.most())
         return self.target.goal(limit=self.target.limit, max_pixels=most)
+
+    def most(self) -> float:
+        """Padded pixels that a step may have, whatever the memory holds; at least those of the
+        options.
+        """
+        start = self.model.pixels(self.start)
+        most = self.cap.most_pixels(self.most_seconds)
+        if self.ramp is not None and self.model.count:
+            full = self.search.fill(self.target.goal(max_pixels=self._most_pixels()))
+            pixels = start if full is None else self.model.pixels(full)
+            most = min(most, self.ramp.most_pixels(self.cap.progress, start, pixels))
+        return max(most, start)
+
+    def holds_back(self, present: Shape) -> bool:
+        """Whether something else than the memory keeps `present` from growing by a real step."""
+        return self.most() < PACED_STEP * self.model.pixels(present)
+
+    def within_time(self, present: Shape) -> Shape | None:
+        """A smaller shape in place of one whose steps take too long; None where they do not, or
+        where the options ask for no less.
+        """
+        if not self.cap.is_late(self.most_seconds):
+            return None
+        if self.model.pixels(present) <= self.model.pixels(self.start):
+            return None
+        goal = replace(self.smaller_goal(), max_pixels=min(self._most_pixels(), self.most()))
+        return self.search.shrink(present, goal)
 
     def smaller_goal(self) -> Goal:
         """What shrinking looks for: an uncertain prediction below is better than staying above."""
@@ -87,6 +124,8 @@ class Route:
         if used:
             missing = max(0.0, self.target.low - used)
             goal = replace(goal, min_lq_size=(1 - LQ_FOR_USE * missing) * present.lq_size)
+        # Where the memory is filled, even if that is not for now: what bounds a step besides is a
+        # matter of how far to go on that way.
         anywhere = replace(goal, limit=math.inf, max_pixels=self._most_pixels())
         toward = self.search.fill(anywhere)
         if toward is None:
@@ -140,10 +179,21 @@ class Route:
         ceiling = self.bounds.ceiling(present)
         if ceiling:
             return f"no more is possible ({', '.join(ceiling)})"
+        if self.holds_back(present):
+            return self._why_held_back()
         windows = self.bans.ends_in(self.window.count)
         if windows:
             return f"the next size ran out of memory and is not tried again for {windows} windows"
         return f"the next size would overshoot the target of {self.target.share:.0%}"
+
+    def _why_held_back(self) -> str:
+        by_speed = self.cap.most_pixels(self.most_seconds)
+        if self.most() < by_speed:
+            assert self.ramp is not None
+            return f"growth has its pace until {self.ramp.end:.0%} of the run"
+        if self.cap.barred:
+            return "larger steps lost speed (throughput_guard: revert)"
+        return f"a step would take more than {self.most_seconds:g} s (max_step_seconds)"
 
     def _most_pixels(self) -> float:
         return self.bans.most_pixels(self.window.count, self.model.pixels)

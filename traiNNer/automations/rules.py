@@ -40,6 +40,9 @@ class Rules:
         if target.alarming(reading):
             return self.escape(present, reading)
         used = reading.used_share
+        faster = self.route.within_time(present)
+        if faster is not None:
+            return Choice(faster, f"a step took {self.route.cap.seconds:.1f} s")
         if target.holds(used, wide=self.pace.stays):
             self.pace.inside()
             larger = self._larger_patch(present)
@@ -78,6 +81,9 @@ class Rules:
     def _grow(self, present: Shape, used: float) -> Choice:
         route = self.route
         now = route.window.count
+        # what waits for its time is looked for at every window
+        if route.holds_back(present):
+            return Choice(None, f"{used:.1%} used: {route.why_not_more(present)}")
         # holding costs unused memory, going on costs a move every few windows for no gain
         if self.pace.held(now):
             reason = f"{used:.1%} used, but moves went up and down: holding {present}"

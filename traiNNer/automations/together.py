@@ -220,7 +220,7 @@ class Automations:
             reason = f"{reason}, brought inside {self._bounds.describe()}"
         if len(self._parts) > 1:
             reason = f"{decider}: {reason}"
-        return Decision(shape, reason, share, decider)
+        return Decision(shape, reason, share, decider, "" if decision is None else decision.speed)
 
 
 def intersection(parts: Mapping[str, Automation]) -> ShapeBounds:

@@ -37,6 +37,9 @@ from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import GIB
 
 log = logging.getLogger(__name__)
+# Longest step on a CPU where the options say nothing: whoever waits for a line or for Ctrl-C waits
+# so long, and larger steps bring a CPU nothing.
+CPU_STEP_SECONDS = 10.0
 # Iterations of which each is a point of the picture: a run mostly arrives within them.
 FIRST = 200
 # Points of the picture; more would not be seen on its thousand pixels.
@@ -93,7 +96,10 @@ def build_memory_fit(
     bounds = shape_bounds(options, dataset.largest_lq_size, elements)
     train = options.datasets.train
     start = Shape(train.lq_size, train.batch_size_per_gpu)
-    automations = Automations.build(active, AutomationContext(bounds, start, memory.total))
+    step_seconds = CPU_STEP_SECONDS if runtime.device.type == "cpu" else None
+    automations = Automations.build(
+        active, AutomationContext(bounds, start, memory.total, step_seconds)
+    )
     log.info("%s\n%s", automations.describe(), memory.describe())
     return MemoryFit(automations, memory)
 
@@ -151,7 +157,16 @@ class MemoryFit(Part):
         else:
             self._reading = result.reading
             settled = not self._searching
-            report = StepReport(result.iteration, result.shape, result.reading, settled)
+            rate = run.clock.shape_speed.rate
+            report = StepReport(
+                result.iteration,
+                result.shape,
+                result.reading,
+                settled,
+                rate,
+                None if rate is None else result.pixels / rate,
+                min(1.0, run.done / run.length.total),
+            )
             decision = self.automations.after_step(report)
         self._searching = False
         is_eventful = decision is not None or bool(retries) or result.iteration <= FIRST

@@ -14,6 +14,8 @@ from traiNNer.utils.device import Runtime
 from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
+# The largest batch of the automation where the options say nothing.
+MOST_BATCH = 256
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -42,7 +44,6 @@ def training_plan(
         accumulated = f", accumulated to {samples} an iteration,"
     frames = data.clip_frames
     clips = "" if frames is None else f" clips of {frames} frames,"
-    growing = "; the automation changes both" if options.training_automations.active else ""
     source = options.path.pretrain_network_g
     averaged = f", moving average {train.ema_decay}" if train.ema_decay else ""
     if train.ema_half_life is not None:
@@ -60,9 +61,10 @@ def training_plan(
         "parameters" + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
         "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {data.lq_size} px LQ "
-        f"({data.lq_size * options.scale} px GT){growing}, read "
+        f"({data.lq_size * options.scale} px GT), read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": _length_plan(options, samples, epochs),
+        "growth": growth_plan(options, len(train_set)),
         "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
         "losses": _losses_plan(options),
         "validation": _validation_plan(options, val_sets),
@@ -88,6 +90,35 @@ def _length_plan(options: TrainingOptions, samples: int, epochs: float) -> str:
         f"{length} = {plural(length.steps, 'iteration')} of {samples} x {data.lq_size} px "
         f"({at_sizes})"
     )
+
+
+def growth_plan(options: TrainingOptions, pictures: int) -> str:
+    """What sizes that grow mean for the run, in plain words."""
+    active = options.training_automations.active
+    if not active:
+        return "OFF: lq_size and batch stay as they are (training_automations)"
+    data = options.datasets.train
+    length = options.length
+    pace = "ramp" if any(part.get("pace") == "ramp" for part in active.values()) else "at_once"
+    begins = f"from {data.lq_size} px x {data.batch_size_per_gpu} up to what fills the memory"
+    when = {"ramp": "over the run", "at_once": "within the first iterations"}[pace]
+    if length.key == "total_iter":
+        meaning = (
+            "an iteration of n times the pixels takes about n times as long, and the run so too; "
+            "train.total_mpixels keeps its work as it is"
+        )
+    elif length.key == "total_hours":
+        meaning = "the time stays, the number of iterations is what fits into it"
+    else:
+        meaning = "the work stays, and iterations become fewer as they become larger"
+    repeated = ""
+    largest = max(int(part.get("max_batch_size") or MOST_BATCH) for part in active.values())
+    if options.train.effective_batch_size is None and largest > pictures:
+        repeated = (
+            f"; a batch of more than {plural(pictures, 'picture')} holds some twice, cropped "
+        )
+        repeated += "elsewhere"
+    return f"{begins}, {when}; {meaning}{repeated}"
 
 
 def _frequency(options: TrainingOptions, given: float | None) -> str:

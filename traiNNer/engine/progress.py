@@ -4,8 +4,9 @@ elsewhere.
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from datetime import timedelta
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from traiNNer.engine.logs import console
+from traiNNer.utils.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,61 @@ class Speed:
     data_wait_pct: float
 
 
+# Steps at a shape whose time is looked at, one by one; their median is the shape's. They are few,
+# for on a GPU the host waits for each of them.
+STEPS_TIMED = 8
+
+
+class ShapeSpeed:
+    """LQ pixels a second at the present shape, by its first steps but the very first, which
+    searches for kernels and takes memory anew.
+
+    Args:
+        wait: for the device, where the host runs ahead of it.
+    """
+
+    def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
+        self.wait = wait
+        self._shape: Shape | None = None
+        self._rates: list[float] = []
+        self._last = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """LQ pixels a second; None before a second step at the shape."""
+        return statistics.median(self._rates) if self._rates else None
+
+    def count(self, shape: Shape, pixels: int, outside: float) -> None:
+        """One step more.
+
+        Args:
+            shape: that entered the network.
+            pixels: LQ pixels of the step.
+            outside: seconds of it in which nothing was trained.
+        """
+        if len(self._rates) >= STEPS_TIMED and shape == self._shape:
+            return
+        self.wait()
+        now = time.perf_counter()
+        if shape == self._shape:
+            self._rates.append(pixels / max(now - self._last - outside, 1e-9))
+        else:
+            self._shape = shape
+            self._rates = []
+        self._last = now
+
+
 class Stopwatch:
-    """Counts iterations, samples and pixels against a clock that nobody sets."""
+    """Counts iterations, samples and pixels against a clock that nobody sets.
+
+    Attributes:
+        shape_speed: that of the present shape.
+    """
 
     def __init__(self) -> None:
+        self.shape_speed = ShapeSpeed()
         self._began = time.perf_counter()
+        self._outside_step = 0.0
         self.restart()
 
     def begin(self, earlier: float) -> None:
@@ -60,10 +112,14 @@ class Stopwatch:
         """Time that is not training: validating, saving."""
         start = time.perf_counter()
         yield
-        self._outside += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._outside += seconds
+        self._outside_step += seconds
 
-    def count(self, samples: int, pixels: int) -> None:
-        """One iteration over `samples` samples of `pixels` LQ pixels in all."""
+    def count(self, shape: Shape, samples: int, pixels: int) -> None:
+        """One iteration at `shape`, over `samples` samples of `pixels` LQ pixels in all."""
+        self.shape_speed.count(shape, pixels, self._outside_step)
+        self._outside_step = 0.0
         self._iterations += 1
         self._samples += samples
         self._pixels += pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,14 @@ from traiNNer.engine.part import Part
 from traiNNer.engine.progress import ProgressBar, Speed, duration
 from traiNNer.engine.run import Run
 from traiNNer.models import StepResult
+from traiNNer.utils.shape import Shape
 
 log = logging.getLogger(__name__)
+# Iterations of which each is a point on the curves of sizes and memory: most of a climb is in them.
+FIRST_POINTS = 200
+# Seconds after which a line is written, whatever print_freq says: a run that says nothing for
+# longer looks as if it hung.
+SILENCE_S = 30.0
 
 
 class LossMeans:
@@ -46,13 +53,17 @@ class LossMeans:
 
 
 class Reporter(Part):
-    """Says every `print_freq` iterations what has happened since."""
+    """Says every `print_freq` iterations what has happened since, and besides that at the first
+    iteration with other sizes and after half a minute of silence.
+    """
 
     name = "reporter"
 
     def __init__(self) -> None:
         self.out_of_memory_total = 0
         self._losses = LossMeans()
+        self._shape: Shape | None = None
+        self._last_line = time.monotonic()
         self._bar: ProgressBar | None = None
 
     def start(self, run: Run) -> None:
@@ -61,11 +72,17 @@ class Reporter(Part):
     def after_step(self, run: Run, result: StepResult) -> None:
         self._losses.add(result.losses)
         self.out_of_memory_total += sum(retry.failures for retry in result.retries)
-        run.clock.count(result.samples, result.pixels)
         if self._bar is not None:
             self._bar.reach(run.done, _place(run))
-        if run.is_nth(run.options.logger.print_freq):
+        # Not the shapes in between, of samples that were read ahead.
+        asked = Shape(run.stream.loader.lq_size, run.stream.loader.batch_size)
+        has_moved = result.shape != self._shape and result.shape == asked
+        self._shape = result.shape
+        is_silent = time.monotonic() - self._last_line >= SILENCE_S
+        if has_moved or is_silent or run.is_nth(run.options.logger.print_freq):
             self._report(run, result)
+        elif result.iteration <= FIRST_POINTS:
+            run.tracker.scalars(self._sizes(run, result), run.iteration)
 
     def close(self, run: Run) -> None:  # noqa: ARG002
         if self._bar is not None:
@@ -79,10 +96,11 @@ class Reporter(Part):
 
     def _report(self, run: Run, result: StepResult) -> None:
         """Here the host waits for the device."""
+        self._last_line = time.monotonic()
         losses = self._losses.read()
         run.recipe.flush_checks()
         speed = run.clock.read()
-        remaining = duration(_seconds_left(run, speed))
+        remaining = duration(_seconds_left(run, result, speed))
         if self._bar is not None:
             self._bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
         log.info("%s", _line(run, result, losses, speed, remaining))
@@ -96,12 +114,8 @@ class Reporter(Part):
         work = run.recipe.work
         guards = {phase.name: phase.guard for phase in run.recipe.phases}
         points = {f"losses/{label}": value for label, value in losses.items()}
-        points |= {f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()}
+        points |= self._sizes(run, result)
         points |= {
-            "dynamic/lq_size": result.shape.lq_size,
-            "dynamic/batch_size": result.shape.batch_size,
-            "dynamic/samples_per_iteration": result.samples,
-            "dynamic/oom_total": self.out_of_memory_total,
             "speed/iterations_per_s": speed.iterations_per_s,
             "speed/samples_per_s": speed.samples_per_s,
             "speed/lq_mpixels_per_s": speed.lq_mpixels_per_s,
@@ -114,9 +128,21 @@ class Reporter(Part):
         }
         if len(guards) > 1:
             points |= {f"nonfinite/{name}": guard.total for name, guard in guards.items()}
+        return points
+
+    def _sizes(self, run: Run, result: StepResult) -> dict[str, float]:
+        """A point for the curves that need no word from the device."""
+        points: dict[str, float] = {
+            f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()
+        }
+        points |= {
+            "dynamic/lq_size": result.shape.lq_size,
+            "dynamic/batch_size": result.shape.batch_size,
+            "dynamic/samples_per_iteration": result.samples,
+        }
         for part in run.parts:
             points |= part.scalars()
-        return points
+        return points | {"dynamic/oom_total": self.out_of_memory_total}
 
 
 def _place(run: Run) -> str:
@@ -128,16 +154,21 @@ def _place(run: Run) -> str:
     return f"{run.iteration} ({place})"
 
 
-def _seconds_left(run: Run, speed: Speed) -> float:
-    """By what was done in the time since the last report."""
-    rates = {
-        "iterations": speed.iterations_per_s,
-        "samples": speed.samples_per_s,
-        "pixels": speed.lq_mpixels_per_s * 1e6,
-        "seconds": 1.0,
+def _seconds_left(run: Run, result: StepResult, speed: Speed) -> float:
+    """Of the work that is left, at the sizes of this step and their speed, right after a move
+    too.
+    """
+    left = max(0.0, run.length.total - run.done)
+    pixels_of_one = {
+        "iterations": result.pixels,
+        "samples": result.pixels / result.samples,
+        "pixels": 1.0,
     }
-    rate = rates[run.length.measure.counts]
-    return max(0.0, run.length.total - run.done) / max(rate, 1e-9)
+    counts = run.length.measure.counts
+    if counts not in pixels_of_one:
+        return left
+    rate = run.clock.shape_speed.rate or speed.lq_mpixels_per_s * 1e6
+    return left * pixels_of_one[counts] / max(rate, 1e-9)
 
 
 def _line(

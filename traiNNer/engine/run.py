@@ -123,6 +123,7 @@ class Run:
                 self.tell_time()
                 result = self.recipe.step(batches, per_sample=per_sample)
                 self.tell_time()
+                self.clock.count(result.shape, result.samples, result.pixels)
                 for part in self.parts:
                     part.after_step(self, result)
                 if self.stopped:

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
+
+import torch
 
 from traiNNer.data import DynamicDatasetWrapper
 from traiNNer.data.roots import all_data_roots
@@ -91,6 +94,8 @@ def assemble(
     tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
     checkpoints = Checkpoints(job.folders, options)
     clock = Stopwatch()
+    if runtime.device.type == "cuda":
+        clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
     interrupts = interrupts or Interrupts()
     fit = build_memory_fit(options, recipe, dataset, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)

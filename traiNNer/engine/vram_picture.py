@@ -59,6 +59,17 @@ def save_vram_picture(path: Path, history: Sequence[dict[str, float]], title: st
     batch.set(ylabel="batch size", xlabel="iteration", ylim=(0, None))
     for axes in (memory, side, batch):
         axes.grid(alpha=0.3)
+    if _ends_early(history):
+        # A climb at the very beginning would be a wall at the left edge.
+        batch.set(xscale="log", xlabel="iteration (logarithmic)")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_atomic(path, buffer.getvalue())
+
+
+def _ends_early(history: Sequence[dict[str, float]]) -> bool:
+    """Whether the sizes stay for nine tenths of the run."""
+    last = history[-1]
+    sizes = ("lq_size", "batch_size")
+    before = [p["iteration"] for p in history if any(p[size] != last[size] for size in sizes)]
+    return bool(before) and before[-1] < last["iteration"] / 10

@@ -19,6 +19,8 @@ from traiNNer.utils.work import Work
 # Parts of a run given in hours in which its schedule moves: a cosine of so many steps differs from
 # a smooth one by less than a thousandth of the rate.
 SCHEDULE_PARTS = 10_000
+# Amounts from here on are told without digits behind the point.
+LARGE = 1000
 # Iterations from one validation or checkpoint to the next where the options say nothing; of a
 # length in another measure a part.
 DEFAULT_FREQUENCY = 5000
@@ -146,12 +148,13 @@ class RunLength:
         amount = units / self.measure.units
         if self.measure.whole:
             return plural(round(amount), self.measure.noun)
-        return f"{amount:,.4g} {self.measure.noun}{'' if amount == 1 else 's'}"
+        number = f"{amount:,.0f}" if amount >= LARGE else f"{amount:.4g}"
+        return f"{number} {self.measure.noun}{'' if amount == 1 else 's'}"
 
     def number(self, units: float) -> str:
         """The amount alone, for the log's line."""
         amount = units / self.measure.units
-        return f"{amount:.0f}" if self.measure.whole else f"{amount:.4g}"
+        return f"{amount:.0f}" if self.measure.whole or amount >= LARGE else f"{amount:.4g}"
 
     def __str__(self) -> str:
         return self.shown(self.total)

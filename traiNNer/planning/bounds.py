@@ -20,7 +20,7 @@ from traiNNer.utils.shape import Shape
 
 # A step is no more than this part of a run whose length counts what is in a step: with fewer
 # changes of the weights the run ends worse, whatever the memory holds.
-LEAST_STEPS = 100
+LEAST_STEPS = 50
 # Side in LQ pixels of a patch that tells how large a network's tensors are, no larger than the one
 # of the options.
 PROBE = 64
