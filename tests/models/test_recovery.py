@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.test_sr_model import average_of, context, make_batch, make_model, network_of
+from traiNNer.data import Batch
 from traiNNer.models import (
     Chunk,
     Losses,
@@ -17,6 +18,7 @@ from traiNNer.models import (
     Retry,
     SmallestTileError,
     SRModel,
+    StepResult,
     TileSettings,
     Upscaler,
 )
@@ -151,6 +153,74 @@ def test_chunks_keep_every_sample_and_its_metadata() -> None:
     assert [i for chunk in chunks for i in chunk.indices] == [0, 1, 2, 3, 4]
     assert [p for chunk in chunks for p in chunk.gt_paths] == batch.gt_paths
     assert smaller_chunks([make_batch(1, side=8)], 8, 8) is None
+
+
+def sizes(chunks: list[Batch] | None) -> list[tuple[int, int]]:
+    assert chunks is not None
+    return [(len(chunk), chunk.lq_size) for chunk in chunks]
+
+
+def test_of_chunks_of_two_sizes_the_largest_become_smaller() -> None:
+    small = make_batch(1, side=16)
+    large = make_batch(1, side=64)
+    assert sizes(smaller_chunks([small, large], 16, 4)) == [(1, 16), (1, 32)]
+    assert sizes(smaller_chunks([large, small], 16, 4)) == [(1, 32), (1, 16)]
+    assert sizes(smaller_chunks([make_batch(1, side=24), large], 16, 4)) == [(1, 24), (1, 32)]
+    # What is largest cannot be cropped further, so it may be the others that failed.
+    beside = make_batch(8, side=8)
+    assert sizes(smaller_chunks([make_batch(1, side=32), beside], 32, 4)) == [
+        (1, 32),
+        (4, 8),
+        (4, 8),
+    ]
+    assert smaller_chunks([small, small], 16, 4) is None
+
+
+def test_no_chunk_has_fewer_samples_than_the_network_can_be_trained_on() -> None:
+    assert sizes(smaller_chunks([make_batch(5, side=32)], 8, 8, 2)) == [(2, 32), (3, 32)]
+    assert sizes(smaller_chunks([make_batch(3, side=32)], 8, 8, 2)) == [(3, 16)]
+
+
+class Complaining(nn.Module):
+    """A network that raises some errors before it computes."""
+
+    def __init__(self, inner: nn.Module, errors: list[Exception]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.errors = errors
+
+    def forward(self, lq: Tensor) -> Tensor:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.inner(lq)
+
+
+def complaining_step(*errors: Exception, samples: int = 2) -> StepResult:
+    model = make_model()
+    model._forward_g = Complaining(network_of(model), list(errors))
+    return model.step([make_batch(samples)])
+
+
+ENGINE = "FIND was unable to find an engine to execute this computation"
+
+
+def test_an_error_without_words_and_a_shortage_that_passes_end_nothing() -> None:
+    assert complaining_step(MemoryError()).retries[0].failures == 1
+    # One sample of the smallest size: once more, with what was given back.
+    assert complaining_step(MemoryError(), samples=1).retries[0].failures == 1
+
+
+def test_what_may_be_a_lack_of_memory_is_tried_once_with_less() -> None:
+    assert complaining_step(RuntimeError(ENGINE)).retries[0].failures == 1
+    with pytest.raises(
+        TrainingError, match=r"unable to find an engine.*probably no lack of memory"
+    ):
+        complaining_step(RuntimeError(ENGINE), RuntimeError(ENGINE))
+    # Behind one that was nothing else it is one too.
+    errors = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(ENGINE))
+    assert complaining_step(*errors, RuntimeError(ENGINE), samples=8).retries[0].failures == 3
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        complaining_step(RuntimeError("size mismatch"))
 
 
 @pytest.mark.parametrize(

@@ -85,17 +85,19 @@ class LinuxProbe:
 
 
 def _return_freed_memory(library: Any) -> None:
-    """Have glibc keep little of what is freed, by thresholds that stay.
+    """Have glibc give large blocks back when they are freed, and not keep up to 64 MiB and what
+    lies between them.
 
-    Its own thresholds rise with the blocks that it sees, and the resident memory at a shape then is
-    up to 9 % more and wanders (compact, 1 GiB). With the lowest, every block of a step is given
-    back and taken anew: a fifth to two fifths of the processor time went into the kernel for that.
-    With these it is 3 to 4 % (the demo), and some 20 MiB are held besides.
+    The resident memory at a shape then repeats within 0.2 % and is what trimming the heap at each
+    step gives; without it it is up to 9 % more and wanders (compact, 1 GiB). It costs processor
+    time in the kernel: in the demo 16 % with large pages (train.py asks for them), 24 without. With
+    thresholds of 8 and 12 MiB it is 6 %, but then one process holds 45 MiB more than another at the
+    same shape, and what is left behind an out-of-memory is too scattered to go on with.
     """
     mallopt = getattr(library, "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that glibc takes
-        mallopt(M_TRIM_THRESHOLD, 48 * 2**20)
+        mallopt(M_MMAP_THRESHOLD, 2 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 4 * 2**20)
 
 
 class SamplingProbe:

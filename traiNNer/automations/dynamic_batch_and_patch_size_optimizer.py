@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 SAME_MEMORY = 0.01
 
 
+# Steps in a row at the smallest shape that do not fit, after which a run gives up: each of them
+# went through in smaller chunks, so it could go on, but with crops of what it was to see.
+STUCK_STEPS = 20
+
+
 class NothingSmallerError(TrainingError):
     """The smallest shape does not fit. The message names the measured bytes and the levers."""
 
@@ -119,6 +124,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
         self._guard = throughput_guard
         self._most_seconds = max_step_seconds or context.step_seconds
+        self._stuck = 0  # steps in a row that did not fit at the smallest shape
         self._in_force: Shape | None = None  # where it is another automation's wish
         self._rests = ""  # the reason to stay that was logged last
         self._use(self._bounds)
@@ -158,6 +164,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         reading = report.reading
         if reading is None:
             return None
+        self._stuck = 0
         present = self._in_force or self.shape
         self._cap.progress = report.progress
         if report.shape == present:
@@ -188,7 +195,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
                 known, nothing is trusted but this.
 
         Raises:
-            NothingSmallerError: if `shape` is the smallest there is.
+            NothingSmallerError: if `shape` is the smallest there is, and that for many steps in a
+                row: once or twice it may be a guest on the card.
         """
         route = self._rules.route
         self.oom_total += 1
@@ -198,7 +206,18 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.model.observe_failure(shape, self._window.total - self._window.outside)
         smaller = route.after_failure(shape)
         if smaller is None:
-            raise nothing_smaller(shape, self._window)
+            self._stuck += 1
+            if self._stuck >= STUCK_STEPS:
+                raise nothing_smaller(shape, self._window)
+            log.warning(
+                "out of memory at the smallest shape, %s: the step went through with %s, and the "
+                "run goes on; after %d such steps in a row it ends",
+                shape,
+                fitted,
+                STUCK_STEPS,
+            )
+            self._window.interrupt()
+            return None
         if surprise and self.model.pixels(fitted) < self.model.pixels(smaller):
             smaller = fitted
         self._window.interrupt()
@@ -251,6 +270,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return {
             "shape": to_state(Shape, self.shape),
             "oom_total": self.oom_total,
+            "stuck": self._stuck,
             "rests": self._rests,
             "window": to_state(MeasuringWindow, self._window),
             "pace": to_state(Pace, self._pace),
@@ -275,6 +295,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         allowed = from_state(ShapeBounds, state["allowed"]) if same_bounds else self._bounds
         self.model.load_state_dict(state["model"])
         self.oom_total = int(state["oom_total"])
+        self._stuck = int(state["stuck"])
         self._bans = bans if same_memory else Bans()
         self._cap = from_state(StepCap, state["cap"])
         if same_memory and allowed.contains(proven):

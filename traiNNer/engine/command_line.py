@@ -24,7 +24,7 @@ from traiNNer.utils.device import (
 )
 from traiNNer.utils.errors import OptionsError, TraiNNerError
 from traiNNer.utils.names import visible
-from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
 
 log = logging.getLogger(__name__)
 STDOUT = 1
@@ -97,7 +97,7 @@ def _explain(error: Exception) -> str | None:
     if dead_worker is not None:
         return str(dead_worker)
     if is_out_of_memory(error):
-        complaint = str(error).strip().splitlines()[0]
+        complaint = first_line(error)
         return (
             f"out of memory outside a training step ({complaint}); for test.py set val.tile_size, "
             "else lower lq_size or batch_size_per_gpu, or choose a smaller network. What was saved "

@@ -33,6 +33,7 @@ from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import DiskError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
+from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import GIB
 
@@ -195,8 +196,9 @@ class MemoryFit(Part):
             save_vram_picture(
                 path, self.history, f"{run.options.name} on {run.recipe.runtime.device}"
             )
-        except DiskError as error:
-            log.warning("no picture of the memory: %s", error)
+        # Where the memory is short, the library that draws may not even be loaded.
+        except (DiskError, ImportError, MemoryError) as error:
+            log.warning("no picture of the memory: %s", first_line(error))
 
     def summary(self) -> Table | None:
         """What the run came to: sizes, use, what it took to get there."""

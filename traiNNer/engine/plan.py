@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Mapping
 
 from torch import nn
@@ -16,6 +17,8 @@ from traiNNer.utils.text import plural
 log = logging.getLogger(__name__)
 # The largest batch of the automation where the options say nothing.
 MOST_BATCH = 256
+# A console has 120 columns, of which the time takes some.
+PLAN_COLUMNS = 110
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -166,6 +169,13 @@ def best_metric(options: TrainingOptions) -> str | None:
 
 
 def format_plan(plan: Mapping[str, str]) -> str:
-    """The plan as lines of two columns."""
-    width = max(map(len, plan))
-    return "\n".join(f"{topic:<{width}}  {text}" for topic, text in plan.items())
+    """The plan as lines of two columns; long ones go on below themselves."""
+    width = max(map(len, plan)) + 2
+    wrapper = textwrap.TextWrapper(
+        PLAN_COLUMNS,
+        subsequent_indent=" " * width,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+    return "\n".join(wrapper.fill(f"{topic:<{width}}{text}") for topic, text in plan.items())

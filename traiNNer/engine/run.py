@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from traiNNer.engine.folders import RunFolders
@@ -17,7 +19,10 @@ from traiNNer.models import BaseModel
 from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.memory import MemoryBackend
+from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import restore_rng_state, rng_state
+
+log = logging.getLogger(__name__)
 
 
 class RandomState:
@@ -135,10 +140,29 @@ class Run:
         """The parts between their start and their end. Each that began is closed, whatever
         happens, the last first.
         """
-        with ExitStack() as stack:
-            stack.callback(self.stream.close)
+        closing: list[Callable[[], None]] = [self.stream.close]
+        try:
             for part in self.parts:
-                stack.callback(part.close, self)
+                closing.append(partial(part.close, self))
                 part.start(self)
             self.clock.begin(self.recipe.work.seconds)
             yield
+        except BaseException:
+            # The reason of the end is what is told; what fails on the way out is said beside it.
+            for error in _errors_of(reversed(closing)):
+                log.warning("while the run was ended: %s", first_line(error))
+            raise
+        errors = _errors_of(reversed(closing))
+        if errors:
+            raise errors[0]
+
+
+def _errors_of(actions: Iterable[Callable[[], None]]) -> list[Exception]:
+    """Carry out all of them; what they raised."""
+    errors: list[Exception] = []
+    for action in actions:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 (whatever a part of a program's own raises)
+            errors.append(error)
+    return errors

@@ -62,12 +62,10 @@ class BaseModel:
         self.phases: list[Phase] = []
         self.criteria: list[nn.Module] = []
         self._dataloader: DynamicDataLoaderWrapper | None = None
-        spec = options.network_g.entry
         self.runner = PhaseRunner(
             runtime.device,
             options.train,
-            spec.min_size,
-            spec.size_multiple,
+            options.network_g.entry,
             self.networks,
             self.phases,
             self.prepare,

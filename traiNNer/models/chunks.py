@@ -111,23 +111,36 @@ def largest_shape(chunks: Sequence[Batch]) -> Shape:
 
 
 def smaller_chunks(
-    chunks: Sequence[Batch], smallest_lq_size: int, multiple: int
+    chunks: Sequence[Batch], smallest_lq_size: int, multiple: int, min_batch: int = 1
 ) -> list[Batch] | None:
-    """The same samples in chunks of half the memory; None if they cannot be made smaller.
+    """The same samples with the largest chunks made smaller; None if no chunk can be.
 
-    Chunks of several samples are halved. Single samples are cropped to half their side, LQ and GT
-    aligned.
+    A chunk is halved; where that would leave fewer samples than the network can be trained on, it
+    is cropped to half its side, LQ and GT aligned. Chunks of less than half the largest one's
+    pixels stay as they are, for they are not what did not fit.
 
     Args:
         chunks: of the failed attempt.
         smallest_lq_size: side in LQ pixels below which nothing is cropped.
         multiple: what the side must be a multiple of.
+        min_batch: samples below which no chunk is halved.
     """
-    if any(len(chunk) > 1 for chunk in chunks):
-        halves: list[Batch] = []
-        for chunk in chunks:
-            halves += chunk.split(len(chunk) // 2) if len(chunk) > 1 else [chunk]
-        return halves
-    side = chunks[0].lq_size
-    half = max(smallest_lq_size, round_down(side // 2, multiple))
-    return None if half >= side else [chunk.crop(half) for chunk in chunks]
+
+    def smaller(chunk: Batch) -> list[Batch] | None:
+        if len(chunk) >= 2 * min_batch:
+            return list(chunk.split(len(chunk) // 2))
+        half = max(smallest_lq_size, round_down(chunk.lq_size // 2, multiple))
+        return None if half >= chunk.lq_size else [chunk.crop(half)]
+
+    parts = [smaller(chunk) for chunk in chunks]
+    most = max(chunk.pixels for chunk in chunks)
+    large = [2 * chunk.pixels > most for chunk in chunks]
+    if not any(part is not None for part, is_large in zip(parts, large, strict=True) if is_large):
+        # What is largest cannot be helped, and perhaps it was not what failed.
+        large = [True] * len(chunks)
+    if not any(part is not None for part, is_large in zip(parts, large, strict=True) if is_large):
+        return None
+    result: list[Batch] = []
+    for chunk, part, is_large in zip(chunks, parts, large, strict=True):
+        result += part if is_large and part is not None else [chunk]
+    return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ from traiNNer.models.step import Losses, PhaseResult, Retry
 from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend
-from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
 from traiNNer.utils.shape import Shape
+
+if TYPE_CHECKING:
+    from traiNNer.utils.registry import NetworkSpec
 
 log = logging.getLogger(__name__)
 # Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need
@@ -73,8 +77,7 @@ class PhaseRunner:
     Args:
         device: where the networks are.
         train: the options of the optimization.
-        smallest_lq_size: side in LQ pixels of the smallest patch that the networks take.
-        size_multiple: what sides must be a multiple of.
+        spec: facts of the main network, whose smallest sizes bound the chunks.
         networks: those of the recipe.
         phases: those of the recipe.
         prepare: from the batch of a view to what the losses see, on the device.
@@ -87,8 +90,7 @@ class PhaseRunner:
         self,
         device: torch.device,
         train: TrainOptions,
-        smallest_lq_size: int,
-        size_multiple: int,
+        spec: NetworkSpec,
         networks: Networks,
         phases: Sequence[Phase],
         prepare: Callable[[Batch], Batch],
@@ -96,8 +98,8 @@ class PhaseRunner:
         self.memory: MemoryBackend | None = None
         self._device = device
         self._train = train
-        self._smallest_lq_size = max(smallest_lq_size, SMALLEST_RETRY)
-        self._size_multiple = size_multiple
+        self._spec = spec
+        self._smallest_lq_size = max(spec.min_size, SMALLEST_RETRY)
         self._networks = networks
         self._phases = phases
         self._prepare = prepare
@@ -113,6 +115,8 @@ class PhaseRunner:
         rewind = self._rewind(phase)
         chunks = list(batches)
         failures = 0
+        guesses = 0
+        is_repeated = False
         while True:
             rewind.mark()
             mark = step.memo.mark()
@@ -122,9 +126,8 @@ class PhaseRunner:
                 accumulated = self.accumulate(phase, chunks, step)
                 rate = self.apply(phase, chunks, step)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                complaint = str(error).strip().splitlines()[0][:200]
+                guesses = self._guesses(error, guesses)
+                complaint = first_line(error)
             else:
                 asked = largest_shape(batches)
                 return PhaseResult(
@@ -143,7 +146,15 @@ class PhaseRunner:
             phase.forget_gradients(self._device)
             rewind.restore()
             release_memory(self._device)
-            chunks = self._smaller(phase, chunks, complaint)
+            smaller = smaller_chunks(
+                chunks, self._smallest_lq_size, self._spec.size_multiple, self._spec.min_batch
+            )
+            self._say(phase, chunks, complaint, can_shrink=smaller is not None)
+            if smaller is None and is_repeated:
+                raise self._nothing_smaller(phase, chunks, complaint)
+            # Nothing smaller is there: once more with the memory that was given back just now.
+            is_repeated = smaller is None
+            chunks = smaller or chunks
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
         """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes.
@@ -203,32 +214,52 @@ class PhaseRunner:
                 group["lr"] = rate
         return scheduled[0] * step.rate_factor
 
-    def _smaller(self, phase: Phase, chunks: list[Batch], complaint: str) -> list[Batch]:
-        """The same samples in smaller chunks.
+    @staticmethod
+    def _guesses(error: Exception, guesses: int) -> int:
+        """How many errors of this step may have been something else than a lack of memory; below 0
+        once one was nothing else.
 
         Raises:
-            TrainingError: if there is nothing smaller.
+            TrainingError: at the second of them.
+            Exception: the error itself, where it is none of memory.
         """
+        if is_out_of_memory(error):
+            return -1
+        if not may_be_out_of_memory(error):
+            raise error
+        if guesses > 0:
+            raise TrainingError(
+                f"the device says: {first_line(error)}. It did so with half of the samples too, "
+                "so it is probably no lack of memory but a fault of the driver, of torch's "
+                "installation or of the device; if other programs fill its memory, end them. What "
+                "was saved before is good."
+            ) from error
+        return guesses + 1 if guesses >= 0 else guesses
+
+    def _say(self, phase: Phase, chunks: list[Batch], complaint: str, *, can_shrink: bool) -> None:
         failed = largest_shape(chunks)
-        smaller = smaller_chunks(chunks, self._smallest_lq_size, self._size_multiple)
+        what = "in smaller chunks" if can_shrink else "after giving back what is not in use"
         log.warning(
-            "out of memory in the %s at %d x %d px%s (%s)",
+            "out of memory in the %s at %d x %d px: the same samples are tried again %s (%s)",
             phase.name,
             failed.batch_size,
             failed.lq_size,
-            ": the same samples are tried again in smaller chunks" if smaller else "",
+            what,
             complaint,
         )
-        if smaller is not None:
-            return smaller
+
+    def _nothing_smaller(self, phase: Phase, chunks: list[Batch], complaint: str) -> TrainingError:
+        """The error of a step that does not fit at all."""
         needs = describe_needs(
             [network.module for network in self._networks], self._phases, self._device
         )
-        raise TrainingError(
-            f"one sample of {failed.lq_size} px LQ does not fit into the memory of {self._device} "
-            f"in the {phase.name}: {needs} ({complaint}). What helps: use_amp: true, a smaller "
-            "network, an optimizer with less state, or ending other programs that use the memory. "
-            "The last checkpoint is good."
+        failed = largest_shape(chunks)
+        samples = "one sample" if failed.batch_size == 1 else f"a batch of {failed.batch_size}"
+        return TrainingError(
+            f"{samples} of {failed.lq_size} px LQ does not fit into the memory of {self._device} "
+            f"in the {phase.name}: {needs} ({complaint}). What helps: "
+            "use_amp: true, a smaller network, an optimizer with less state, or ending other "
+            "programs that use the memory. What was saved before is good."
         )
 
     def _rewind(self, phase: Phase) -> Rewind:

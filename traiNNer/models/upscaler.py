@@ -13,7 +13,7 @@ from traiNNer.ops.tiling import tiled_forward
 from traiNNer.utils.arithmetic import round_down, round_up
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import TrainingError
-from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
 
 log = logging.getLogger(__name__)
 # Side in LQ pixels below which tiles are not lowered: what overlaps would be most of the work.
@@ -85,7 +85,7 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                complaint = str(error).strip().splitlines()[0][:200]
+                complaint = first_line(error)
             release_memory(
                 self.runtime.device
             )  # outside the except block, whose frames hold the attempt's tensors

@@ -34,6 +34,7 @@ from traiNNer.planning.bounds import elements_per_pixel, probe_size, sample_size
 from traiNNer.utils.arithmetic import round_up
 from traiNNer.utils.device import Runtime, autocast_dtype
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.registry import RECIPES
 from traiNNer.utils.shape import Shape
 
@@ -174,7 +175,7 @@ class StepTracker:
                 with tally, cuda:
                     self._model.step([batch] * (1 + accumulates))
         except (RuntimeError, NotImplementedError, TypeError) as error:
-            complaint = (str(error).strip() or type(error).__name__).splitlines()[0]
+            complaint = first_line(error)
             raise OptionsError(
                 f"the memory of network '{options.network_g.type}' cannot be planned at {shape}: "
                 f"without the values of its tensors it does not run ({complaint[:200]})"
