@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
+from tests.support import make_pairs, run_training, small_options
 from traiNNer.engine.interrupts import Interrupts, StopRequested
+from traiNNer.engine.part import Part
+from traiNNer.engine.run import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 # Long enough for any machine: the tests end as soon as the signal has worked.
@@ -64,3 +72,79 @@ def test_nohup_stays_deaf_to_a_closed_terminal() -> None:
         assert not interrupts.requested
     finally:
         signal.signal(signal.SIGHUP, former)
+
+
+def test_a_second_one_gives_up_what_may_be_given_up() -> None:
+    interrupts = Interrupts()
+
+    def accumulate() -> None:
+        with interrupts.giving_up():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("went on")
+
+    with interrupts.saving(), pytest.raises(StopRequested):
+        accumulate()
+
+
+def test_a_second_one_lets_the_weights_be_changed_and_gives_up_what_comes_next() -> None:
+    interrupts = Interrupts()
+    with interrupts.saving():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(StopRequested), interrupts.giving_up():
+            raise AssertionError("began")
+
+
+def test_the_message_does_not_wait_for_the_main_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    with Interrupts() as interrupts, interrupts.saving():
+        # As a library holds the main thread, with Python's handlers waiting.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            assert interrupts._ears is not None
+            interrupts._ears[1].send(bytes([signal.SIGINT]))
+            assert interrupts._told.wait(LONG_S)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        assert not interrupts.requested
+    assert "SIGINT: finishing this step and saving; once more gives this step up" in (
+        capfd.readouterr().err
+    )
+    assert threading.active_count() < 20
+
+
+class Impatient(Part):
+    """Presses Ctrl-C twice within the forward pass of a step."""
+
+    name = "impatient"
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def start(self, run: Run) -> None:
+        forward = run.recipe._forward_g  # pyright: ignore[reportAttributeAccessIssue]
+
+        def pressed(lq: Tensor) -> Tensor:
+            output = forward(lq)
+            if run.iteration == self.iteration - 1:
+                torch.rand(3)  # what dropout would have drawn
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            return output
+
+        run.recipe._forward_g = pressed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_step_that_was_given_up_is_made_again_bit_for_bit(tmp_path: Path) -> None:
+    options = small_options(make_pairs(tmp_path / "data"))
+    assert run_training(options, "--name", "straight") == 0
+    assert run_training(options, "--name", "stopped", parts=[Impatient(5)]) == 130
+    states = sorted(Path("experiments/stopped/training_states").glob("*.state"))
+    assert [path.stem for path in states] == ["3", "4"]
+    assert run_training(options, "--name", "stopped", "--auto_resume") == 0
+    for file in ("net_g_6", "net_g_ema_6"):
+        straight, stopped = (
+            load_file(f"experiments/{name}/models/{file}.safetensors")
+            for name in ("straight", "stopped")
+        )
+        assert all(torch.equal(straight[name], stopped[name]) for name in straight)

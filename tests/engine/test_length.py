@@ -205,6 +205,12 @@ def test_a_length_on_the_command_line_replaces_the_files(
     told = capfd.readouterr()
     assert "train.total_samples replaces train.total_iter" in told.err
     assert "length       9 samples = 5 iterations of 2 x 16 px (10 samples" in told.out
+    # In iterations a frequency of the file would mean something else.
+    assert "train.total_samples replaces val.val_freq" in told.err
+    assert "validation   every 1 sample on" in told.out
+    typed = ("--set", "val.val_freq=4", "--set", "train.total_samples=9")
+    assert run_training(settings, *typed, "--check") == 0
+    assert "validation   every 4 samples on" in capfd.readouterr().out
     both = ("--set", "train.total_samples=9", "--set", "train.total_hours=1")
     assert run_training(settings, *both, "--check") == 2
     assert "leave one of them out" in capfd.readouterr().err

@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks a training to save and end, the second ends
-the program at once.
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks a training to end after its step, the
+second to give that step up, the third ends the program at once.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import _thread
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -46,8 +47,12 @@ class Interrupts:
         self._saves = False
         self._waits = False
         self._is_nudge = False
+        self._gives_up = False
+        self._wants_out = False
+        self._told = threading.Event()
         self._depth = 0
         self._former: dict[signal.Signals, Any] = {}
+        self._ears: tuple[socket.socket, socket.socket] | None = None
 
     def __enter__(self) -> Interrupts:
         self._depth += 1
@@ -59,6 +64,7 @@ class Interrupts:
             if number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._former[number] = signal.signal(number, self._handle)
+        self._listen()
         return self
 
     def __exit__(
@@ -73,6 +79,11 @@ class Interrupts:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former.clear()
+        if self._ears is not None:
+            signal.set_wakeup_fd(-1)
+            for end in self._ears:
+                end.close()
+            self._ears = None
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -99,6 +110,55 @@ class Interrupts:
         finally:
             self._waits = False
 
+    @contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """Work that can be given up without harm: the first half of a step, which changes no
+        weights.
+
+        Raises:
+            StopRequested: out of it, where somebody asked a second time.
+        """
+        self._gives_up = True
+        try:
+            if self._wants_out:
+                raise StopRequested
+            yield
+        finally:
+            self._gives_up = False
+
+    def _listen(self) -> None:
+        """Have a thread hear of signals at once: the handlers wait until the main thread is back
+        from whatever library it is in, which may be many seconds.
+        """
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        try:
+            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # no main thread of the main interpreter
+            reader.close()
+            writer.close()
+            return
+        self._ears = (reader, writer)
+        threading.Thread(target=self._hear, args=(reader,), daemon=True).start()
+
+    def _hear(self, reader: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while heard := reader.recv(1):
+                number = heard[0]
+                if self._saves and number in [int(each) for each in _SIGNALS]:
+                    self._tell(signal.Signals(number).name)
+
+    def _tell(self, name: str) -> None:
+        """Say once what a signal does."""
+        if self._told.is_set():
+            return
+        self._told.set()
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            sys.stderr.write(
+                f"\n{name}: finishing this step and saving; once more gives this step up\n"
+            )
+            sys.stderr.flush()
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._is_nudge:
@@ -110,15 +170,16 @@ class Interrupts:
             # A terminal that closes and a service manager send SIGHUP on top of another signal.
             if name == "SIGHUP":
                 return
-            os._exit(EXIT_INTERRUPTED)
+            if self._wants_out or not self._saves:
+                os._exit(EXIT_INTERRUPTED)
+            self._wants_out = True
+            if self._gives_up or self._waits:
+                raise StopRequested
+            return
         self.requested = True
         if not self._saves:
             raise KeyboardInterrupt
-        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-            sys.stderr.write(
-                f"\n{name}: finishing this step and saving; once more ends at once without saving\n"
-            )
-            sys.stderr.flush()
+        self._tell(name)
         threading.Thread(target=self._nudge, args=(signal.Signals(number),), daemon=True).start()
 
     def _nudge(self, number: signal.Signals) -> None:

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from traiNNer.engine.folders import RunFolders
-from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
+from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts, StopRequested
 from traiNNer.engine.part import Part, Stateful
 from traiNNer.engine.progress import Stopwatch
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
-from traiNNer.models import BaseModel
+from traiNNer.models import BaseModel, StepResult
 from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.memory import MemoryBackend
@@ -119,21 +119,34 @@ class Run:
             while not self.is_over:
                 for part in self.parts:
                     part.before_step(self)
-                batches = self.stream.next_step()
-                if batches is None:
+                result = self._step(per_sample)
+                if result is None:
                     for part in self.parts:
                         part.stop(self)
                     return EXIT_INTERRUPTED
-                self._done_before = self.done
-                self.tell_time()
-                result = self.recipe.step(batches, per_sample=per_sample)
-                self.tell_time()
                 self.clock.count(result.shape, result.samples, result.pixels)
                 for part in self.parts:
                     part.after_step(self, result)
                 if self.stopped:
                     return EXIT_INTERRUPTED
         return 0
+
+    def _step(self, per_sample: bool) -> StepResult | None:
+        """Read and make a step; None if somebody wants the run to end without it. All is as before
+        it then.
+        """
+        batches = self.stream.next_step()
+        if batches is None:
+            return None
+        self._done_before = self.done
+        self.tell_time()
+        try:
+            result = self.recipe.step(batches, per_sample=per_sample)
+        except StopRequested:
+            self.stream.step_back()
+            return None
+        self.tell_time()
+        return result
 
     @contextmanager
     def _started(self) -> Iterator[None]:

@@ -91,12 +91,13 @@ def assemble(
     dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
     loader = build_loader(options, runtime, dataset)
     recipe.set_dynamic_wrappers(loader, dataset)
+    interrupts = interrupts or Interrupts()
+    recipe.runner.giving_up = interrupts.giving_up
     tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
     checkpoints = Checkpoints(job.folders, options)
     clock = Stopwatch()
     if runtime.device.type == "cuda":
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
-    interrupts = interrupts or Interrupts()
     fit = build_memory_fit(options, recipe, dataset, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)
     parts: list[Part] = [] if fit is None else [fit]

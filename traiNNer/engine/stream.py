@@ -28,18 +28,23 @@ class StepStream:
     accum_iter: int = 1
     effective_batch_size: int | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
+    _place: tuple[int, int] = (0, 0)
 
     def next_step(self) -> list[Batch] | None:
         """The batches of the next step; None if somebody wants the run to stop while they are
         waited for: the place in the data is then that of the last step.
         """
-        place = (self.loader.samples_consumed, self.loader.replaced_total)
+        self._place = (self.loader.samples_consumed, self.loader.replaced_total)
         try:
             with self.clock.waiting(), self.interrupts.waiting():
                 return self._read()
         except StopRequested:
-            self.loader.samples_consumed, self.loader.replaced_total = place
+            self.step_back()
             return None
+
+    def step_back(self) -> None:
+        """The place in the data is that before the last step, which is not made."""
+        self.loader.samples_consumed, self.loader.replaced_total = self._place
 
     def _read(self) -> list[Batch]:
         if self.effective_batch_size is None:

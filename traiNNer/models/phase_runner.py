@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ class PhaseRunner:
 
     Attributes:
         memory: is measured around every attempt; None measures nothing.
+        giving_up: surrounds what may be given up, by StopRequested or whatever else it raises: the
+            first half of a step's first phase. All is as before it then.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class PhaseRunner:
         prepare: Callable[[Batch], Batch],
     ) -> None:
         self.memory: MemoryBackend | None = None
+        self.giving_up: Callable[[], AbstractContextManager[None]] = nullcontext
         self._device = device
         self._train = train
         self._spec = spec
@@ -123,8 +127,15 @@ class PhaseRunner:
             try:
                 if self.memory is not None:
                     self.memory.start_window()
-                accumulated = self.accumulate(phase, chunks, step)
+                # Behind a phase that has changed weights the step has to be finished.
+                may_give_up = phase is self._phases[0]
+                with self.giving_up() if may_give_up else nullcontext():
+                    accumulated = self.accumulate(phase, chunks, step)
                 rate = self.apply(phase, chunks, step)
+            except KeyboardInterrupt:
+                phase.forget_gradients(self._device)
+                rewind.restore()
+                raise
             except (RuntimeError, MemoryError) as error:
                 guesses = self._guesses(error, guesses)
                 complaint = first_line(error)

@@ -600,8 +600,6 @@ class TrainingOptions(_Runtime):
         lengths: dict[tuple[str | int, ...], Any] = {
             ("val", "val_freq"): self.val.val_freq,
             ("logger", "save_checkpoint_freq"): self.logger.save_checkpoint_freq,
-            ("train", "warmup"): self.train.warmup,
-            ("train", "ema_half_life"): self.train.ema_half_life,
         }
         if self.train.scheduler is not None:
             for name in self.train.scheduler.entry.lengths:

@@ -36,11 +36,20 @@ MOST_FILES = 100
 # A message's line holds that much of an assignment, whose value may be a whole section.
 _LONGEST_ASSIGNMENT = 60
 _COMMAND_LINE = "--set"
-# Keys of a section that say one thing in several ways: one of them that is set over a base, or on
-# the command line, replaces the others.
-_ALTERNATIVES: dict[KeyPath, tuple[tuple[str, ...], ...]] = {
-    ("train",): (tuple(MEASURES), ("warmup_iter", "warmup"), ("ema_decay", "ema_half_life"))
-}
+# Keys that say one thing in several ways: one of them that is set over a base, or on the command
+# line, replaces the others.
+_ALTERNATIVES: tuple[tuple[KeyPath, ...], ...] = (
+    tuple(("train", key) for key in MEASURES),
+    (("train", "warmup_iter"), ("train", "warmup")),
+    (("train", "ema_decay"), ("train", "ema_half_life")),
+)
+# What is given in the measure of the run's length, and means something else in another one.
+_IN_THE_MEASURE: tuple[KeyPath, ...] = (
+    ("val", "val_freq"),
+    ("logger", "save_checkpoint_freq"),
+    ("train", "warmup"),
+    ("train", "ema_half_life"),
+)
 
 
 @dataclass
@@ -159,17 +168,17 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
     """`top` over `base`: mappings merge, all else is replaced; so is a mapping whose `type` is
     another one.
     """
+    for group in _ALTERNATIVES:
+        for key in group:
+            if _value_at(top.values, key) is not None:
+                _drop_replaced(base, key, kept=set(top.positions))
     positions = dict(base.positions)
 
     def merged(below: Any, above: Any, path: KeyPath) -> Any:
         # Parameters belong to the type that they were written for, so another type takes none of
         # them over.
         if _is_mapping(below) and _is_mapping(above) and _same_type(below, above):
-            replaced = {other for key in above for other in _others(path, key)} - above.keys()
-            for key in replaced & below.keys():
-                _forget(positions, (*path, key), below[key])
-            kept = {key: value for key, value in below.items() if key not in replaced}
-            return kept | {
+            return below | {
                 key: merged(below[key], value, (*path, key)) if key in below else value
                 for key, value in above.items()
             }
@@ -180,10 +189,30 @@ def _merge(base: RawOptions, top: RawOptions) -> RawOptions:
     return RawOptions(values, positions | top.positions)
 
 
-def _others(path: KeyPath, key: str) -> set[str]:
-    """The other keys of the section at `path` that say what `key` says."""
-    groups = (group for group in _ALTERNATIVES.get(path, ()) if key in group)
-    return {other for group in groups for other in group} - {key}
+def _value_at(values: Any, path: KeyPath) -> Any:
+    """What stands at `path`; None for nothing."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _drop_replaced(raw: RawOptions, key: KeyPath, kept: set[KeyPath]) -> list[KeyPath]:
+    """Drop what says in another way what `key` says and, where that was the length of the run in
+    another measure, what was given in that; all but `kept`. Which these were.
+    """
+    (group,) = (group for group in _ALTERNATIVES if key in group)
+    replaced = [other for other in group if other != key]
+    replaced = [other for other in replaced if _value_at(raw.values, other) is not None]
+    if replaced and key[-1] in MEASURES:
+        replaced += _IN_THE_MEASURE
+    dropped: list[KeyPath] = []
+    for path in replaced:
+        value = _value_at(raw.values, path)
+        if value is not None and path not in kept:
+            del _value_at(raw.values, path[:-1])[path[-1]]
+            _forget(raw.positions, path, value)
+            dropped.append(path)
+    return dropped
 
 
 def _is_mapping(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -239,21 +268,13 @@ def apply_override(raw: RawOptions, assignment: str) -> None:
     path = (*path, step)
     node[step], positions = parse_yaml(value_text, source, path)
     _forget(raw.positions, path, former)
-    if isinstance(node, dict) and node[step] is not None:
-        _drop_others(raw, node, path)
+    if node[step] is not None and any(path in group for group in _ALTERNATIVES):
+        typed = {known for known, at in raw.positions.items() if at.file == _COMMAND_LINE}
+        for dropped in _drop_replaced(raw, path, kept=typed):
+            log.info("%s replaces %s", ".".join(map(str, path)), ".".join(map(str, dropped)))
     below = dict.fromkeys(positions, Position(_COMMAND_LINE, 0))
     raw.positions |= below | {path: Position(_COMMAND_LINE, 0)}
     refuse_size(len(raw.positions), source)
-
-
-def _drop_others(raw: RawOptions, node: dict[str, Any], path: KeyPath) -> None:
-    """Drop what the files say in another way than the key at `path`, which was set just now."""
-    for other in _others(path[:-1], str(path[-1])) & node.keys():
-        place = (*path[:-1], other)
-        if raw.position(place).file == _COMMAND_LINE or node[other] is None:
-            continue
-        log.info("%s replaces %s", ".".join(map(str, path)), ".".join(map(str, place)))
-        _forget(raw.positions, place, node.pop(other))
 
 
 def _step(node: Any, path: KeyPath, key: str, shown: str) -> str | int:
