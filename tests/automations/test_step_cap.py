@@ -154,7 +154,7 @@ def test_a_ramp_rises_over_the_run(caplog: pytest.LogCaptureFixture) -> None:
     assert pixels == sorted(pixels)
     assert 0.82 <= trial.used <= 0.87
     assert len(trial.moves) <= 25
-    assert "growth has its pace until 80% of the run" in caplog.text
+    assert "growth waits for its part of the run (pace: ramp)" in caplog.text
     earlier = Trial(steady, pace="ramp", ramp={"until": 0.4}).run(last=STEPS // 2)
     assert 0.82 <= earlier.used <= 0.87
 

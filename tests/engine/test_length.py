@@ -280,3 +280,17 @@ def test_an_average_by_decay_is_that_of_torch_and_one_by_half_life_counts_work()
     for name, value in torchs.module.state_dict().items():
         assert torch.equal(states[0][name], value)
         torch.testing.assert_close(states[1][name], states[2][name])
+
+
+def test_the_climb_is_on_the_curves_and_in_the_log_whatever_print_freq_is(tmp_path: Path) -> None:
+    witness = Witness(card(Shape(32, 6)))
+    settings = growing(make_pairs(tmp_path / "data"), total_iter=60)
+    settings["logger"] = {"print_freq": 50, "save_checkpoint_freq": 1000}
+    assert run_training(settings, memory=witness.memory, parts=[witness]) == 0
+    (sides,) = curves("dynamic/lq_size")
+    assert sides == [shape.lq_size for shape in witness.entered]
+    (losses,) = curves("losses/l1")
+    assert len(losses) == 2, "means of print_freq iterations"
+    log = Path("experiments/small/log/train.log").read_text()
+    for shape in dict.fromkeys(witness.entered):
+        assert f"lq_size {shape.lq_size}  batch {shape.batch_size}  memory" in log

@@ -20,7 +20,7 @@ from traiNNer.automations.route import Route
 from traiNNer.automations.rules import Choice, Rules
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.state import from_state, to_state
-from traiNNer.automations.step_cap import TOLERATED_LOSS, Ramp, StepCap
+from traiNNer.automations.step_cap import Ramp, StepCap
 from traiNNer.automations.target import Target
 from traiNNer.utils.arithmetic import round_down
 from traiNNer.utils.errors import OptionsError, TrainingError
@@ -179,7 +179,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.model.observe(report.shape, full)
         if report.shape != present:
             return None
-        choice = self._judge(present)
+        choice = self._rules.judge(present, self._guard)
         if choice is None and present != self.shape:
             choice = self._rules.choose_beside(present, self.shape, full)
         # alone, and mostly beside others too, its own wish is what is measured
@@ -340,24 +340,6 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         route = self._rules.route
         inside = route.larger(route.bounds.nearest(self.shape)) if self.model.count else None
         return inside or route.bounds.smallest
-
-    def _judge(self, present: Shape) -> Choice | None:
-        """What the last growth did to the pixels a second, once it is known; the way back where it
-        is to be taken.
-        """
-        former = self._cap.former
-        if former is None or self._cap.rate is None:
-            return None
-        lost = self._cap.lost()
-        self._cap.former = None
-        if lost <= TOLERATED_LOSS or self._guard == "off":
-            return None
-        text = f"{lost:.0%} fewer pixels a second than at {former}"
-        if self._guard == "revert":
-            self._cap.barred = self.model.pixels(present)
-            return Choice(former, text)
-        log.warning("%s has %s\n  %s", present, text, self._cap.describe())
-        return None
 
     def _carry_out(self, choice: Choice) -> Decision | None:
         """Move to the chosen shape, or stay and say why when that is new."""

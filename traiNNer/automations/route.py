@@ -89,7 +89,7 @@ class Route:
         start = self.model.pixels(self.start)
         most = self.cap.most_pixels(self.most_seconds)
         if self.ramp is not None and self.model.count:
-            full = self.search.fill(self.target.goal(max_pixels=self._most_pixels()))
+            full = self.search.fill(self.target.goal(max_pixels=self.unbanned()))
             pixels = start if full is None else self.model.pixels(full)
             most = min(most, self.ramp.most_pixels(self.cap.progress, start, pixels))
         return max(most, start)
@@ -98,20 +98,9 @@ class Route:
         """Whether something else than the memory keeps `present` from growing by a real step."""
         return self.most() < PACED_STEP * self.model.pixels(present)
 
-    def within_time(self, present: Shape) -> Shape | None:
-        """A smaller shape in place of one whose steps take too long; None where they do not, or
-        where the options ask for no less.
-        """
-        if not self.cap.is_late(self.most_seconds):
-            return None
-        if self.model.pixels(present) <= self.model.pixels(self.start):
-            return None
-        goal = replace(self.smaller_goal(), max_pixels=min(self._most_pixels(), self.most()))
-        return self.search.shrink(present, goal)
-
     def smaller_goal(self) -> Goal:
         """What shrinking looks for: an uncertain prediction below is better than staying above."""
-        return self.target.goal(max_pixels=self._most_pixels())
+        return self.target.goal(max_pixels=self.unbanned())
 
     def larger(self, present: Shape, used: float | None = None) -> Shape | None:
         """Where the target is reached, or the way there while it is far or the margin too wide.
@@ -126,7 +115,7 @@ class Route:
             goal = replace(goal, min_lq_size=(1 - LQ_FOR_USE * missing) * present.lq_size)
         # Where the memory is filled, even if that is not for now: what bounds a step besides is a
         # matter of how far to go on that way.
-        anywhere = replace(goal, limit=math.inf, max_pixels=self._most_pixels())
+        anywhere = replace(goal, limit=math.inf, max_pixels=self.unbanned())
         toward = self.search.fill(anywhere)
         if toward is None:
             return None
@@ -180,22 +169,14 @@ class Route:
         if ceiling:
             return f"no more is possible ({', '.join(ceiling)})"
         if self.holds_back(present):
-            return self._why_held_back()
+            return self.cap.why(self.most(), self.most_seconds)
         windows = self.bans.ends_in(self.window.count)
         if windows:
             return f"the next size ran out of memory and is not tried again for {windows} windows"
         return f"the next size would overshoot the target of {self.target.share:.0%}"
 
-    def _why_held_back(self) -> str:
-        by_speed = self.cap.most_pixels(self.most_seconds)
-        if self.most() < by_speed:
-            assert self.ramp is not None
-            return f"growth has its pace until {self.ramp.end:.0%} of the run"
-        if self.cap.barred:
-            return "larger steps lost speed (throughput_guard: revert)"
-        return f"a step would take more than {self.most_seconds:g} s (max_step_seconds)"
-
-    def _most_pixels(self) -> float:
+    def unbanned(self) -> float:
+        """Padded pixels that no ban forbids."""
         return self.bans.most_pixels(self.window.count, self.model.pixels)
 
     def _stride(self, goal: Goal, factor: float, share: float) -> Goal:
@@ -210,7 +191,7 @@ class Route:
         """With something banned, growth halves the distance to it each time, and ends where that is
         no real step.
         """
-        banned = self._most_pixels()
+        banned = self.unbanned()
         if math.isinf(banned):
             return banned
         proven = self.model.largest_below(banned)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 from traiNNer.automations.pace import Pace
 from traiNNer.automations.route import Route
+from traiNNer.automations.step_cap import TOLERATED_LOSS
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
+
+log = logging.getLogger(__name__)
 
 # Factor of lq_size from which on a run that has arrived exchanges batch for patch: a tenth is a
 # difference that a network notices, a rung is not.
@@ -40,7 +44,7 @@ class Rules:
         if target.alarming(reading):
             return self.escape(present, reading)
         used = reading.used_share
-        faster = self.route.within_time(present)
+        faster = self._within_time(present)
         if faster is not None:
             return Choice(faster, f"a step took {self.route.cap.seconds:.1f} s")
         if target.holds(used, wide=self.pace.stays):
@@ -53,6 +57,29 @@ class Rules:
         if not self.pace.outside():
             return Choice(None)
         return self._grow(present, used) if used < target.share else self._shrink(present, used)
+
+    def judge(self, present: Shape, guard: str) -> Choice | None:
+        """What the last growth did to the pixels a second, once it is known; the way back where it
+        is to be taken.
+
+        Args:
+            present: the shape that it led to.
+            guard: "off", "warn" or "revert".
+        """
+        cap = self.route.cap
+        former = cap.former
+        if former is None or cap.rate is None:
+            return None
+        lost = cap.lost()
+        cap.former = None
+        if lost <= TOLERATED_LOSS or guard == "off":
+            return None
+        text = f"{lost:.0%} fewer pixels a second than at {former}"
+        if guard == "revert":
+            cap.barred = self.route.model.pixels(present)
+            return Choice(former, text)
+        log.warning("%s has %s\n  %s", present, text, cap.describe())
+        return None
 
     def choose_beside(self, present: Shape, wish: Shape, reading: MemoryReading) -> Choice:
         """What it asks for while another automation's shape, `present`, is in force.
@@ -77,6 +104,18 @@ class Rules:
         if smaller is None:
             return Choice(None, f"{reason}, but {present} is the smallest shape")
         return Choice(smaller, reason)
+
+    def _within_time(self, present: Shape) -> Shape | None:
+        """A smaller shape in place of one whose steps take too long; None where they do not, or
+        where the options ask for no less.
+        """
+        route = self.route
+        if not route.cap.is_late(route.most_seconds):
+            return None
+        if route.model.pixels(present) <= route.model.pixels(route.start):
+            return None
+        goal = replace(route.smaller_goal(), max_pixels=min(route.unbanned(), route.most()))
+        return route.search.shrink(present, goal)
 
     def _grow(self, present: Shape, used: float) -> Choice:
         route = self.route

@@ -56,6 +56,14 @@ class StepCap:
         self.rate = None
         self.seconds = 0.0
 
+    def why(self, most: float, most_seconds: float | None) -> str:
+        """What bounds a step to `most` padded pixels, for the log."""
+        if most < self.most_pixels(most_seconds):
+            return "growth waits for its part of the run (pace: ramp)"
+        if self.barred:
+            return "larger steps lost speed (throughput_guard: revert)"
+        return f"a step would take more than {most_seconds:g} s (max_step_seconds)"
+
     def describe(self) -> str:
         """The speed here and, behind a move, before it; empty where it is not known."""
         if self.rate is None:

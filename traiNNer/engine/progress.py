@@ -124,15 +124,19 @@ class Stopwatch:
         self._samples += samples
         self._pixels += pixels
 
-    def read(self) -> Speed:
-        """The rates since the last reading, and start anew."""
+    def look(self) -> Speed:
+        """The rates since the last reading."""
         seconds = max(time.perf_counter() - self._start - self._outside, 1e-9)
-        speed = Speed(
+        return Speed(
             self._iterations / seconds,
             self._samples / seconds,
             self._pixels / seconds / 1e6,
             100 * self._waiting / seconds,
         )
+
+    def read(self) -> Speed:
+        """The same, and start anew."""
+        speed = self.look()
         self.restart()
         return speed
 

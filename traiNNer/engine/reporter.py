@@ -37,16 +37,16 @@ class LossMeans:
             self._sums[label] = self._sums[label] + loss if label in self._sums else loss
         self._steps += 1
 
-    def read(self) -> dict[str, float]:
-        """The mean per step since the last reading (one synchronisation with the device), and start
-        anew.
-        """
+    def look(self) -> dict[str, float]:
+        """The mean per step since the last reading (one synchronisation with the device)."""
         if not self._steps:
             return {}
         values = torch.stack([total.float() for total in self._sums.values()]).tolist()
-        means = {
-            label: value / self._steps for label, value in zip(self._sums, values, strict=True)
-        }
+        return {label: value / self._steps for label, value in zip(self._sums, values, strict=True)}
+
+    def read(self) -> dict[str, float]:
+        """The same, and start anew."""
+        means = self.look()
         self._sums.clear()
         self._steps = 0
         return means
@@ -79,9 +79,12 @@ class Reporter(Part):
         has_moved = result.shape != self._shape and result.shape == asked
         self._shape = result.shape
         is_silent = time.monotonic() - self._last_line >= SILENCE_S
-        if has_moved or is_silent or run.is_nth(run.options.logger.print_freq):
+        if run.is_nth(run.options.logger.print_freq):
             self._report(run, result)
-        elif result.iteration <= FIRST_POINTS:
+            return
+        if has_moved or is_silent:
+            self._tell(run, result, self._losses.look(), run.clock.look())
+        if has_moved or result.iteration <= FIRST_POINTS:
             run.tracker.scalars(self._sizes(run, result), run.iteration)
 
     def close(self, run: Run) -> None:  # noqa: ARG002
@@ -96,15 +99,21 @@ class Reporter(Part):
 
     def _report(self, run: Run, result: StepResult) -> None:
         """Here the host waits for the device."""
-        self._last_line = time.monotonic()
         losses = self._losses.read()
         run.recipe.flush_checks()
         speed = run.clock.read()
+        self._tell(run, result, losses, speed)
+        run.tracker.scalars(self._points(run, result, losses, speed), run.iteration)
+
+    def _tell(
+        self, run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed
+    ) -> None:
+        """A line, and the words beside the bar."""
+        self._last_line = time.monotonic()
         remaining = duration(_seconds_left(run, result, speed))
         if self._bar is not None:
             self._bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
         log.info("%s", _line(run, result, losses, speed, remaining))
-        run.tracker.scalars(self._points(run, result, losses, speed), run.iteration)
 
     def _points(
         self, run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed
