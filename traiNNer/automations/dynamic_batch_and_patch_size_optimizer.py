@@ -136,15 +136,14 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def describe(self) -> str:
         """Target, bounds, start and pace."""
-        pace = ""
+        pace = "at once"
         if self._ramp is not None:
-            begin, end = self._ramp.begin, self._ramp.end
-            pace += f", growing from {begin:.0%} to {end:.0%} of the run"
+            pace = f"from {self._ramp.begin:.0%} to {self._ramp.end:.0%} of the run"
         if self._most_seconds is not None:
             pace += f", a step in {self._most_seconds:g} s at most"
         return (
             f"{self.target.share:.0%} of {gib(self._window.total)}, beginning with {self.shape}"
-            f"{pace}\n  {self.bounds.describe()}"
+            f"\n  growing {pace}\n  {self.bounds.describe()}"
         )
 
     def before_training(self, *, resumed: bool = False) -> Shape:

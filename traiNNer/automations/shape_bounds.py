@@ -163,7 +163,9 @@ class ShapeBounds:
         """Both ends of both sizes, and what each is due to."""
         together = ""
         if self.max_pixels < Shape(self.ladder[-1], self.max_batch_size).pixels(self.frames):
-            together = f", at most {self.max_pixels:,} pixels in a batch ({self.max_pixels_due_to})"
+            together = (
+                f"\n  at most {self.max_pixels:,} pixels in a batch ({self.max_pixels_due_to})"
+            )
         return (
             f"lq_size {self.ladder[0]} ({self.min_lq_due_to}) to {self.ladder[-1]} "
             f"({self.max_lq_due_to}), batch {self.min_batch_size} ({self.min_batch_due_to}) to "
