@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.logs import log_to_file, plain_console, setup_logging
+from traiNNer.engine.reporter import LossMeans
 from traiNNer.engine.tracker import Tracker
 from traiNNer.utils.errors import DataError
 
@@ -99,3 +101,14 @@ def test_a_line_begins_with_its_time_and_a_level_that_matters(
     lines = capfd.readouterr().err.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d a message", lines[0])
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING: beware", lines[1])
+
+
+def test_a_step_that_is_not_finite_does_not_hide_the_others() -> None:
+    means = LossMeans()
+    for value in (1.0, float("nan"), 3.0, float("inf")):
+        means.add({"l1": torch.tensor(value)})
+    assert means.look() == {"l1": 2.0}
+    assert means.read() == {"l1": 2.0}
+    means.add({"l1": torch.tensor(float("nan"))})
+    assert math.isnan(means.read()["l1"])
+    assert means.read() == {}

@@ -14,7 +14,7 @@ from tests.support import make_pairs, run_training, small_options
 from traiNNer.data import PairedImageDataset
 from traiNNer.engine.checkpoints import read_state
 from traiNNer.engine.mishaps import Mishaps
-from traiNNer.engine.scoring import Judge, ValidationResult
+from traiNNer.engine.scoring import ImageScore, Judge, ValidationResult
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Exhibition, Validator, ValSet
 from traiNNer.metrics.psnr_ssim import PSNR
@@ -169,3 +169,12 @@ def test_a_checkpoint_is_there_before_its_validation_and_knows_the_best(tmp_path
     assert SeesStates.seen[0] == ["3.state"]
     state = read_state(Path("experiments/small/training_states/3.state"))
     assert state["parts"]["checkpoints"]["best"]["iteration"] == 3
+
+
+def test_an_exact_picture_does_not_decide_the_mean() -> None:
+    black = ImageScore("black", {"psnr": float("inf")})
+    results = [
+        ValidationResult("val", [black, ImageScore("page", {"psnr": psnr})], {})
+        for psnr in (30.0, 31.0)
+    ]
+    assert [result.means["psnr"] for result in results] == [65.0, 65.5]

@@ -383,3 +383,24 @@ def test_whole_images_lower_the_tile_and_nothing_else() -> None:
     assert max(network.sides) == 48
     with pytest.raises(SmallestTileError, match=r"tiles of 32 LQ pixels does not fit .* 9\.00 GiB"):
         upscaler(ScarceEverywhere(16), image)
+
+
+def test_a_step_that_is_left_out_leaves_running_statistics_as_they_were() -> None:
+    """What made the gradients infinite is in the statistics too, and would stay there."""
+    model = make_model()
+    norm = nn.BatchNorm2d(3)
+    network = nn.Sequential(norm, network_of(model))
+    model._forward_g = network
+    model.runner._rewinds[model.phases[0].name] = Rewind([network], CPU, model.phases[0].optimizer)
+    model.step([make_batch(2)])
+    assert norm.running_mean is not None
+    before = norm.running_mean.clone()
+    weights = [p.clone() for p in network_of(model).parameters()]
+    batch = make_batch(2)
+    assert batch.lq is not None
+    batch.lq = torch.full_like(batch.lq, float("inf"), dtype=torch.float32)
+    model.step([batch])
+    assert torch.equal(norm.running_mean, before)
+    assert all(map(torch.equal, weights, network_of(model).parameters()))
+    model.step([make_batch(2, seed=1)])
+    assert not torch.equal(norm.running_mean, before)

@@ -50,6 +50,7 @@ class Interrupts:
         self._gives_up = False
         self._wants_out = False
         self._told = threading.Event()
+        self._telling = threading.RLock()
         self._depth = 0
         self._former: dict[signal.Signals, Any] = {}
         self._ears: tuple[socket.socket, socket.socket] | None = None
@@ -150,14 +151,16 @@ class Interrupts:
 
     def _tell(self, name: str) -> None:
         """Say once what a signal does."""
-        if self._told.is_set():
-            return
-        self._told.set()
-        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-            sys.stderr.write(
-                f"\n{name}: finishing this step and saving; once more gives this step up\n"
-            )
-            sys.stderr.flush()
+        # The listener or the handler, whichever is first; a handler may interrupt itself.
+        with self._telling:
+            if self._told.is_set():
+                return
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+                sys.stderr.write(
+                    f"\n{name}: finishing this step and saving; once more gives this step up\n"
+                )
+                sys.stderr.flush()
+            self._told.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name

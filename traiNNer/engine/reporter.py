@@ -29,26 +29,33 @@ class LossMeans:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Take in the losses of a step."""
+        """Take in the losses of a step; those that are not finite are left out, for such a step is
+        left out too, and counted elsewhere.
+        """
         for label, loss in losses.items():
-            self._sums[label] = self._sums[label] + loss if label in self._sums else loss
-        self._steps += 1
+            counts = torch.isfinite(loss)
+            finite = torch.where(counts, loss, torch.zeros_like(loss))
+            self._sums[label] = self._sums.get(label, 0) + finite.float()
+            self._counts[label] = self._counts.get(label, 0) + counts.float()
 
     def look(self) -> dict[str, float]:
-        """The mean per step since the last reading (one synchronisation with the device)."""
-        if not self._steps:
+        """The mean per step since the last reading (one synchronisation with the device); nan where
+        no step was finite.
+        """
+        if not self._sums:
             return {}
-        values = torch.stack([total.float() for total in self._sums.values()]).tolist()
-        return {label: value / self._steps for label, value in zip(self._sums, values, strict=True)}
+        sums = torch.stack(list(self._sums.values()))
+        counts = torch.stack(list(self._counts.values()))
+        return dict(zip(self._sums, (sums / counts).tolist(), strict=True))
 
     def read(self) -> dict[str, float]:
         """The same, and start anew."""
         means = self.look()
         self._sums.clear()
-        self._steps = 0
+        self._counts.clear()
         return means
 
 

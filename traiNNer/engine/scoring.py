@@ -70,11 +70,16 @@ class ValidationResult:
         return dict(zip(names, map(_means, by_scene.values()), strict=True))
 
 
+# What the score of a picture counts at most in a mean: a PSNR of an exact one is infinite, and the
+# mean with it, so that one black page would decide which weights are the best.
+EXACT = 100.0
+
+
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
     labels = dict.fromkeys(label for image in images for label in image.scores)
     means: dict[str, float] = {}
     for label in labels:
-        scores = [image.scores[label] for image in images if label in image.scores]
+        scores = [min(EXACT, image.scores[label]) for image in images if label in image.scores]
         means[label] = sum(scores) / len(scores)
     return means
 

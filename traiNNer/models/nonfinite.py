@@ -50,8 +50,12 @@ class NonFiniteGuard:
         norm: Tensor,
         scaler: torch.amp.GradScaler,
         paths: list[str],
-    ) -> None:
-        """Step `optimizer` if `norm`, the gradients' total norm, is finite."""
+    ) -> Tensor:
+        """Step `optimizer` if `norm`, the gradients' total norm, is finite.
+
+        Returns:
+            Whether it was not, a flag on the device.
+        """
         bad = ~torch.isfinite(norm)
         if self._scaled:
             scaler.step(optimizer)
@@ -65,6 +69,7 @@ class NonFiniteGuard:
         self._pending.append((bad, paths))
         if len(self._pending) >= self.limit:
             self.flush()
+        return bad
 
     def flush(self) -> None:
         """Read the checks since the last call (one synchronisation) and report.

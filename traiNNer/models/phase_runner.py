@@ -131,7 +131,8 @@ class PhaseRunner:
                 may_give_up = phase is self._phases[0]
                 with self.giving_up() if may_give_up else nullcontext():
                     accumulated = self.accumulate(phase, chunks, step)
-                rate = self.apply(phase, chunks, step)
+                rate, skipped = self.apply(phase, chunks, step)
+                rewind.take_back_statistics(skipped)
             except KeyboardInterrupt:
                 phase.forget_gradients(self._device)
                 rewind.restore()
@@ -200,11 +201,14 @@ class PhaseRunner:
         phase.scaler.scale(total * weight).backward()
         accumulated.add(objective, chunk, losses, weight)
 
-    def apply(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> float:
+    def apply(
+        self, phase: Phase, chunks: Sequence[Batch], step: StepContext
+    ) -> tuple[float, Tensor]:
         """Change the weights by the accumulated gradients, unless these are not finite.
 
         Returns:
-            The learning rate that was used, of the first group of weights.
+            The learning rate that was used, of the first group of weights; whether the gradients
+            were not finite, a flag on the device.
         """
         optimizer = phase.optimizer
         phase.scaler.unscale_(optimizer)
@@ -218,12 +222,12 @@ class PhaseRunner:
         for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
             group["lr"] = rate * step.rate_factor
         try:
-            phase.guard.step(optimizer, norm, phase.scaler, paths)
+            skipped = phase.guard.step(optimizer, norm, phase.scaler, paths)
         finally:
             # Schedulers compute the next rate from this one, so the factor must not stay in it.
             for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
                 group["lr"] = rate
-        return scheduled[0] * step.rate_factor
+        return scheduled[0] * step.rate_factor, skipped
 
     @staticmethod
     def _guesses(error: Exception, guesses: int) -> int:

@@ -77,6 +77,16 @@ class Rewind:
         for buffer, copy in self._buffers:
             buffer.copy_(copy)
 
+    def take_back_statistics(self, skipped: Tensor) -> None:
+        """The running statistics are those at `mark` where the step was left out: what made its
+        gradients infinite is in them too.
+
+        Args:
+            skipped: a flag on the device, so that nobody waits for it.
+        """
+        for buffer, copy in self._buffers:
+            buffer.copy_(torch.where(skipped, copy, buffer))
+
     def _is_current(self) -> bool:
         """Whether the tensors that are counted are still those that the optimizer uses: loading a
         state gives it others, and its first step gives it more.
