@@ -83,7 +83,9 @@ class Reporter(Part):
             self._bar.reach(run.done, _place(run))
         # Not the shapes in between, of samples that were read ahead.
         asked = Shape(run.stream.loader.lq_size, run.stream.loader.batch_size)
-        has_moved = result.shape != self._shape and result.shape == asked
+        # Where sizes stay, print_freq says when to speak, of the first iteration too.
+        may_move = run.memory is not None
+        has_moved = may_move and result.shape != self._shape and result.shape == asked
         self._shape = result.shape
         is_silent = time.monotonic() - self._last_line >= SILENCE_S
         if run.is_nth(run.options.logger.print_freq):
