@@ -301,7 +301,7 @@ def test_a_resumed_run_starts_at_the_proven_shape(options: dict[str, Any]) -> No
 
 def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
     """The process's own resident memory, on whatever machine this is."""
-    options["train"]["total_iter"] = 40
+    options["train"]["total_iter"] = 120
     options["vram_limit_gib"] = 64.0
     options["training_automations"]["DynamicBatchSizeOptimizer"] |= {
         "max_batch_size": 3,
