@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,16 +71,18 @@ class ValidationResult:
         return dict(zip(names, map(_means, by_scene.values()), strict=True))
 
 
-# What the score of a picture counts at most in a mean: a PSNR of an exact one is infinite, and the
-# mean with it, so that one black page would decide which weights are the best.
-EXACT = 100.0
+# What an infinite score counts in a mean: the PSNR of an exact picture is one, and with it the mean
+# would be, so that one black page would decide which weights are the best. No picture of 8 bits that
+# is not exact has more.
+EXACT = 150.0
 
 
 def _means(images: Sequence[ImageScore]) -> dict[str, float]:
     labels = dict.fromkeys(label for image in images for label in image.scores)
     means: dict[str, float] = {}
     for label in labels:
-        scores = [min(EXACT, image.scores[label]) for image in images if label in image.scores]
+        scores = [image.scores[label] for image in images if label in image.scores]
+        scores = [EXACT if score == math.inf else score for score in scores]
         means[label] = sum(scores) / len(scores)
     return means
 
