@@ -72,8 +72,8 @@ class ValidationResult:
 
 
 # What an infinite score counts in a mean: the PSNR of an exact picture is one, and with it the mean
-# would be, so that one black page would decide which weights are the best. No picture of 8 bits that
-# is not exact has more.
+# would be, so that one black page would decide which weights are the best. No picture of 8 bits
+# that is not exact has more.
 EXACT = 150.0
 
 
