@@ -90,9 +90,10 @@ def _return_freed_memory(library: Any) -> None:
 
     The resident memory at a shape then repeats within 0.2 % and is what trimming the heap at each
     step gives; without it it is up to 9 % more and wanders (compact, 1 GiB). It costs processor
-    time in the kernel: in the demo 16 % with large pages (train.py asks for them), 24 without. With
-    thresholds of 8 and 12 MiB it is 6 %, but then one process holds 45 MiB more than another at the
-    same shape, and what is left behind an out-of-memory is too scattered to go on with.
+    time in the kernel: in the demo 16 to 18 % with large pages (train.py asks for them), 20 to 22
+    without. With thresholds of 8 and 12 MiB it is 6 %, but then one process holds 45 MiB more than
+    another at the same shape, and what is left behind an out-of-memory is too scattered to go on
+    with.
     """
     mallopt = getattr(library, "mallopt", None)
     if mallopt is not None:

@@ -132,7 +132,6 @@ class PhaseRunner:
                 with self.giving_up() if may_give_up else nullcontext():
                     accumulated = self.accumulate(phase, chunks, step)
                 rate, skipped = self.apply(phase, chunks, step)
-                rewind.take_back_statistics(skipped)
             except KeyboardInterrupt:
                 phase.forget_gradients(self._device)
                 rewind.restore()
@@ -141,6 +140,7 @@ class PhaseRunner:
                 guesses = self._guesses(error, guesses)
                 complaint = first_line(error)
             else:
+                rewind.take_back_statistics(skipped)
                 asked = largest_shape(batches)
                 return PhaseResult(
                     accumulated.losses,

@@ -85,7 +85,8 @@ class Rewind:
             skipped: a flag on the device, so that nobody waits for it.
         """
         for buffer, copy in self._buffers:
-            buffer.copy_(torch.where(skipped, copy, buffer))
+            # In place: the weights are changed by now, so nothing may run out of memory here.
+            torch.where(skipped, copy, buffer, out=buffer)
 
     def _is_current(self) -> bool:
         """Whether the tensors that are counted are still those that the optimizer uses: loading a
