@@ -13,6 +13,13 @@ import torch
 MOST_PROCESSES = 4
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For tests that draw at random."""
+    parser.addoption(
+        "--draws", type=int, default=300, help="draws of each test that tries many (300)"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs in as many processes as there are cores; parts of it, as one runs them
@@ -42,6 +49,12 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(variable, str(home))
     return home
+
+
+@pytest.fixture
+def draws(request: pytest.FixtureRequest) -> int:
+    """How many a test that draws at random is to try."""
+    return request.config.getoption("--draws")
 
 
 @pytest.fixture(autouse=True)

@@ -200,7 +200,7 @@ def test_a_failed_size_is_banned_for_longer_each_time() -> None:
         for _, shape in drive(optimizer, memory, 60):
             assert shape.pixels() < failed.pixels()
     assert lengths == [25, 50, 100]
-    assert optimizer.scalars()["dynamic/oom_total"] == 3
+    assert optimizer.oom_total == 3
 
 
 def test_running_out_before_anything_was_measured() -> None:
@@ -369,11 +369,7 @@ def test_it_tells_about_itself(read: Callable[[DynamicBatchAndPatchSizeOptimizer
     optimizer = make()
     drive(optimizer, SimulatedMemory(CARD))
     assert read(optimizer)
-    assert set(optimizer.scalars()) >= {
-        "vram/target_pct",
-        "vram/predicted_pct",
-        "dynamic/oom_total",
-    }
+    assert set(optimizer.scalars()) >= {"vram/target_pct", "vram/predicted_pct"}
     assert (
         "lq_size 32 (min_lq_size) to 256 (the images), "
         "batch 1 (the network) to 256 (max_batch_size)" in optimizer.describe()

@@ -549,7 +549,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_state_of_another_version(options: dict[str, Any], capfd: Capture) -> None:
     assert run(options) == 0
     torch.save({"format": 1}, RUN / "training_states/6.state")
-    words = "is a state of format 1, and this version reads format 4"
+    words = "is a state of format 1, and this version reads format 5"
     assert_refused(run(options, "--auto_resume"), capfd, "6.state", words)
 
 

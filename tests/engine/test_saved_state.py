@@ -41,6 +41,7 @@ def state(**files: str) -> dict[str, Any]:
                 "seconds": 0.5,
                 "length": {"key": "total_iter", "total": 6, "step": 1},
                 "place": 3,
+                "out_of_memory_total": 0,
                 "phases": {"generator": phase},
                 "averages": {"ema": 3},
             },
@@ -55,9 +56,7 @@ def state(**files: str) -> dict[str, Any]:
                 "automations": {"automations": {}, "wishes": {}, "decider": "x"},
                 "history": [{"iteration": 1.0}],
                 "moves": 0,
-                "failures": 0,
             },
-            "reporter": {"out_of_memory_total": 0},
             "checkpoints": {"best": {"metric": "psnr", "value": 30.0, "iteration": 3}},
             "a program's own": {"anything": [1]},
             "random": rng_state(),
@@ -107,7 +106,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("parts.stream.samples_per_epoch", 0),
         ("parts.memory", "x"),
         ("parts.memory.history", [{"iteration": "x"}]),
-        ("parts.reporter.out_of_memory_total", None),
+        ("parts.recipe.out_of_memory_total", None),
         ("parts.checkpoints.best", [1]),
         ("parts.checkpoints.best", {"metric": "psnr"}),
         ("parts.checkpoints.best.value", float("nan")),
@@ -153,7 +152,7 @@ def test_a_state_without_a_checksum_and_one_of_before(tmp_path: Path) -> None:
     with pytest.raises(DamagedStateError, match="its checksum is missing"):
         read_state(path)
     torch.save({"format": 2}, path)
-    with pytest.raises(CheckpointError, match=r"format 2, and this version reads format 4") as old:
+    with pytest.raises(CheckpointError, match=r"format 2, and this version reads format 5") as old:
         read_state(path)
     assert not isinstance(old.value, DamagedStateError)
 

@@ -225,13 +225,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         return self._carry_out(Choice(smaller, f"out of memory at {shape}"))
 
     def scalars(self) -> dict[str, float]:
-        """What the controller wants and expects; what is used, and at which sizes, is measured
-        elsewhere.
+        """What the controller wants and expects; what is used, at which sizes, and how often memory
+        ran out, is measured elsewhere.
         """
-        points = {
-            "vram/target_pct": 100 * self.target.share,
-            "dynamic/oom_total": float(self.oom_total),
-        }
+        points = {"vram/target_pct": 100 * self.target.share}
         if self._cap.rate is not None:
             points["speed/shape_lq_mpixels_per_s"] = self._cap.rate / 1e6
         expected = self.predict(self._in_force or self.shape)

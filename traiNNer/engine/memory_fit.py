@@ -149,12 +149,13 @@ class MemoryFit(Part):
         """Take in what the step took, and carry out what is decided for the next one."""
         self._last_shape = result.shape
         retries = result.retries
-        self._failures += sum(retry.failures for retry in retries)
+        self._failures = run.recipe.out_of_memory_total
         if retries:
             # What fitted after a failure is known to fit; what it took is not that of the shape
-            # that was asked for, so it teaches nothing.
+            # that was asked for, so it teaches nothing. Another phase may have fitted as it was.
             failed = max((retry.asked for retry in retries), key=Shape.pixels)
-            decision = self.automations.after_out_of_memory(failed, result.shape)
+            fitted = min((retry.fitted for retry in retries), key=Shape.pixels)
+            decision = self.automations.after_out_of_memory(failed, fitted)
         else:
             self._reading = result.reading
             settled = not self._searching
@@ -230,13 +231,11 @@ class MemoryFit(Part):
             "automations": self.automations.state_dict(),
             "history": self.history,
             "moves": self.moves,
-            "failures": self._failures,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history = list(state["history"])
         self.moves = int(state["moves"])
-        self._failures = int(state["failures"])
         self.automations.load_state_dict(state["automations"])
 
     def _remember(self, result: StepResult) -> None:
@@ -245,6 +244,7 @@ class MemoryFit(Part):
             "iteration": float(result.iteration),
             "lq_size": float(result.shape.lq_size),
             "batch_size": float(result.shape.batch_size),
+            "dynamic/oom_total": float(self._failures),
         }
         self.history.append(point | self.scalars())
         if len(self.history) > MOST_POINTS:
@@ -262,7 +262,9 @@ class MemoryFit(Part):
         }
 
     def _carry_out(self, run: Run, result: StepResult, decision: Decision) -> None:
-        before = result.shape
+        # Not what entered the network: after a shortage that is less than what was asked for.
+        loader = run.stream.loader
+        before = Shape(loader.lq_size, loader.batch_size)
         shape = decision.shape
         consequences = _what_changes(run.options, before.batch_size, shape.batch_size)
         text = f"{before} -> {decision}{consequences}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +66,6 @@ class Reporter(Part):
     name = "reporter"
 
     def __init__(self) -> None:
-        self.out_of_memory_total = 0
         self._losses = LossMeans()
         self._shape: Shape | None = None
         self._last_line = time.monotonic()
@@ -78,7 +76,6 @@ class Reporter(Part):
 
     def after_step(self, run: Run, result: StepResult) -> None:
         self._losses.add(result.losses)
-        self.out_of_memory_total += sum(retry.failures for retry in result.retries)
         if self._bar is not None:
             self._bar.reach(run.done, _place(run))
         # Not the shapes in between, of samples that were read ahead.
@@ -99,12 +96,6 @@ class Reporter(Part):
     def close(self, run: Run) -> None:  # noqa: ARG002
         if self._bar is not None:
             self._bar.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"out_of_memory_total": self.out_of_memory_total}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.out_of_memory_total = int(state["out_of_memory_total"])
 
     def _report(self, run: Run, result: StepResult) -> None:
         """Here the host waits for the device."""
@@ -150,17 +141,17 @@ class Reporter(Part):
 
     def _sizes(self, run: Run, result: StepResult) -> dict[str, float]:
         """A point for the curves that need no word from the device."""
-        points: dict[str, float] = {
-            f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()
-        }
-        points |= {
+        points: dict[str, float] = {}
+        for part in run.parts:
+            points |= part.scalars()
+        # Last, so that no part says something else.
+        points |= {f"lr/{name}": phase.learning_rate for name, phase in result.phases.items()}
+        return points | {
             "dynamic/lq_size": result.shape.lq_size,
             "dynamic/batch_size": result.shape.batch_size,
             "dynamic/samples_per_iteration": result.samples,
+            "dynamic/oom_total": run.recipe.out_of_memory_total,
         }
-        for part in run.parts:
-            points |= part.scalars()
-        return points | {"dynamic/oom_total": self.out_of_memory_total}
 
 
 def _place(run: Run) -> str:

@@ -23,7 +23,7 @@ from traiNNer.archs.seals import read_seal
 from traiNNer.utils.errors import CheckpointError
 
 # 2: parts by name. 3: with checksums. 4: the work done, and the length that the schedules are for.
-FORMAT = 4
+FORMAT = 5
 _TRAILER = re.compile(rb"traiNNer sha256 ([0-9a-f]{64})\n")
 _TRAILER_BYTES = len("traiNNer sha256 \n") + 64
 # A run of a million steps a second would reach it in 30 years; more is damage.
@@ -81,6 +81,7 @@ class _RecipeState(_Entry):
     seconds: Annotated[_Finite, Field(ge=0)]
     length: _LengthState
     place: _Count
+    out_of_memory_total: _Count
     phases: dict[str, _PhaseState]
     averages: dict[str, _Count]
 
@@ -103,11 +104,6 @@ class _MemoryState(_Entry):
     automations: _AutomationsState
     history: list[dict[str, float]]
     moves: _Count
-    failures: _Count
-
-
-class _ReporterState(_Entry):
-    out_of_memory_total: _Count
 
 
 class _BestState(_Entry):
@@ -139,7 +135,6 @@ class _PartsState(_Entry):
     stream: _StreamState
     random: _RandomState
     memory: _MemoryState | None = None
-    reporter: _ReporterState | None = None
     checkpoints: _CheckpointsState | None = None
 
 
@@ -163,7 +158,7 @@ class _SavedOptions(_Entry):
 
 
 class _State(_Entry):
-    format: Literal[4]
+    format: Literal[5]
     files: dict[str, _SavedFile]
     parts: _PartsState
     options: _SavedOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from traiNNer.data import Batch
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.metrics.protocol import Metric
+from traiNNer.models.memory_needs import with_second_try
 from traiNNer.ops.color import quantize
 from traiNNer.ops.resize import resize
 from traiNNer.options.schema import MetricOptions
@@ -183,12 +185,20 @@ class Judge:
         for label, metric in self.metrics.items():
             with self.mishaps.forgiving(label, path, "its score is missing", memory=forgiven):
                 if not metric.temporal:
-                    scores[label] = metric(sr, gt)
+                    measure = partial(metric, sr, gt)
                 elif before is not None and before[0] == scene:
-                    scores[label] = metric(torch.cat((before[1], sr)), torch.cat((before[2], gt)))
+                    measure = partial(_of_two, metric, (before[1], sr), (before[2], gt))
+                else:
+                    continue
+                scores[label] = with_second_try(measure, sr.device, label)
         keep = frame and any(metric.temporal for metric in self.metrics.values())
         self._before = (scene, sr, gt) if keep else None
         return scores
+
+
+def _of_two(metric: Metric, sr: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor]) -> float:
+    """A metric that compares a frame with the one before."""
+    return metric(torch.cat(sr), torch.cat(gt))
 
 
 def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from traiNNer.archs import build_network
 from traiNNer.archs.loading import load_weights
 from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
-from traiNNer.models.memory_needs import release_memory
+from traiNNer.models.memory_needs import release_memory, with_second_try
 from traiNNer.models.networks import MovingAverage, Network, Networks, Role
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.phase import Objective, Phase
@@ -44,6 +45,7 @@ class BaseModel:
         main: the network that the run is about; its average, where there is one, is validated.
         work: done so far; its seconds are told by whoever trains.
         place: steps that the schedules have made.
+        out_of_memory_total: how often memory ran out in steps so far.
         networks: by role.
         averages: moving averages, updated after the phases.
         phases: of a step, in order.
@@ -57,6 +59,7 @@ class BaseModel:
         self.length = options.length
         self.work = Work()
         self.place = 0
+        self.out_of_memory_total = 0
         self.networks = Networks()
         self.averages: list[MovingAverage] = []
         self.phases: list[Phase] = []
@@ -166,20 +169,30 @@ class BaseModel:
         Args:
             batches: the samples.
             per_sample: give the losses of each sample too, which costs a second pass over them.
+
+        Raises:
+            TrainingError: if memory does not do even for one sample, or too many steps in a row
+                were not finite. While `runner.between_steps`, all is as after the step before.
         """
+        for phase in self.phases:
+            if phase.guard.is_full:
+                phase.guard.flush()
         after = replace(self.work)
         after.add(sum(map(len, batches)), sum(batch.pixels for batch in batches))
         factor = learning_rate_factor(self.options, self.work, after)
         context = StepContext(after.iterations, factor, per_sample)
         results = {phase.name: self.runner.run(phase, batches, context) for phase in self.phases}
         result = StepResult(after.iterations, after.samples - self.work.samples, results)
+        self.out_of_memory_total += sum(retry.failures for retry in result.retries)
         self.work.add(result.samples, result.pixels)
         place = self.length.place(self.work)
         for phase in self.phases:
             phase.advance(place - self.place)
         self.place = place
         for average in self.averages:
-            average.update(self.length.done(self.work))
+            follow = partial(_follow, average, self.phases, result, self.length.done(self.work))
+            with_second_try(follow, self.runtime.device, "the moving average")
+        self.runner.between_steps = True
         return result
 
     # -- the sizes of the batches ------------------------------------------------------------------
@@ -250,20 +263,35 @@ class BaseModel:
             "seconds": self.work.seconds,
             "length": self.length.state_dict(),
             "place": self.place,
+            "out_of_memory_total": self.out_of_memory_total,
             "phases": {phase.name: phase.state_dict() for phase in self.phases},
-            "averages": {average.network.name: average.updates for average in self.averages},
+            "averages": {average.network.name: int(average.has_begun) for average in self.averages},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo everything since `state_dict()`; the networks' weights are loaded apart."""
         self.work = Work(state["iteration"], state["samples"], state["pixels"], state["seconds"])
         self.place = state["place"]
+        self.out_of_memory_total = state["out_of_memory_total"]
         for phase in self.phases:
             phase.load_state_dict(state["phases"][phase.name])
         for average in self.averages:
             # One that the former run did not have begins now: its first update copies.
-            average.updates = state["averages"].get(average.network.name, 0)
+            average.has_begun = bool(state["averages"].get(average.network.name, False))
+            average.iteration = self.iteration
             average.done = self.length.done(self.work)
+
+
+def _follow(
+    average: MovingAverage, phases: Iterable[Phase], result: StepResult, done: float
+) -> None:
+    """Have `average` follow a step, unless the phases that change its network were skipped."""
+    if not average.changed_by:
+        weights = set(average.source.module.parameters())
+        changing = [phase for phase in phases if not weights.isdisjoint(phase.parameters)]
+        average.changed_by = [phase.name for phase in changing]
+    flags = [result.phases[name].skipped for name in average.changed_by]
+    average.update(done, torch.stack(flags).all(), result.iteration)
 
 
 def learning_rate_scale(rule: str, ratio: float) -> float:

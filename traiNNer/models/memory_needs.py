@@ -1,15 +1,23 @@
-"""What is held on the device, for messages, and giving back what is not needed any more."""
+"""What is held on the device, for messages, giving back what is not needed any more, and trying
+again with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import psutil
 import torch
 from torch import Tensor, nn
 
 from traiNNer.models.phase import Phase
+from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
 from traiNNer.utils.text import gib
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def describe_needs(
@@ -40,3 +48,23 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def with_second_try(action: Callable[[], T], device: torch.device, what: str) -> T:
+    """What `action` gives; where memory runs out, once more with what is not in use given back.
+
+    Args:
+        action: may be done again after it was broken off anywhere.
+        device: that it works on.
+        what: it does, for the log.
+    """
+    try:
+        return action()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        complaint = first_line(error)
+    # Behind the except block nothing holds the frames of the failed attempt.
+    release_memory(device)
+    log.warning("out of memory in %s: tried again (%s)", what, complaint)
+    return action()

@@ -2,6 +2,9 @@
 role, never a name.
 """
 
+# torch's functions for lists of tensors are private to a type checker.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import copy
@@ -100,7 +103,8 @@ class MovingAverage:
     """An exponential moving average of a network's weights.
 
     The first update copies, so that the random start has no share in it. Buffers are copied at each
-    one. torch's own AveragedModel keeps its counter on the device, which waits for it at each step.
+    one. torch's own AveragedModel keeps its counter on the device, which waits for it at each step,
+    and follows steps that were skipped.
 
     Args:
         source: the network that is followed.
@@ -108,16 +112,21 @@ class MovingAverage:
         half_life: work of the run after which half of it is left, in place of the decay.
 
     Attributes:
-        updates: so far.
-        done: work of the run at the last one.
+        source: the network that is followed.
+        changed_by: names of the phases that change it; empty until a step has found them.
+        network: the average.
+        iteration: the last one that was followed.
+        done: work of the run at that time.
     """
 
     def __init__(self, source: Network, decay: float, half_life: float | None = None) -> None:
-        self.updates = 0
+        self.changed_by: list[str] = []
+        self.iteration: int | None = None
         self.done = 0.0
         self._decay = decay
         self._half_life = half_life
-        self._source = source
+        self.source = source
+        self._begun: bool | Tensor = False
         average = copy.deepcopy(source.module).requires_grad_(requires_grad=False).eval()
         self._averages: list[Tensor] = list(average.parameters())
         self._weights: list[Tensor] = list(source.module.parameters())
@@ -131,31 +140,59 @@ class MovingAverage:
             required=False,
         )
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was an update that copied the weights; on a GPU this waits for it."""
+        return bool(self._begun)
+
+    @has_begun.setter
+    def has_begun(self, value: bool) -> None:
+        self._begun = value
+
     @torch.no_grad()
-    def update(self, done: float) -> None:
+    def update(
+        self, done: float, skipped: Tensor | None = None, iteration: int | None = None
+    ) -> None:
         """Follow the network by one step.
 
         Args:
             done: work of the run so far, in the unit of the half-life.
+            skipped: whether the step left the weights as they were, a flag on their device; None
+                says that it did not.
+            iteration: the step's number. A second call for the same one does nothing: where memory
+                runs out, it is called again.
         """
+        if iteration is not None and iteration == self.iteration:
+            return
         decay = self._decay
         if self._half_life is not None:
             # So that two steps of half the work keep as much as one of all of it.
             decay = 0.5 ** ((done - self.done) / self._half_life)
-        self.done = done
-        if self.updates:
-            # For all weights in a few launches.
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-                self._averages, self._weights, 1 - decay
-            )
-        else:
-            for average, weight in zip(self._averages, self._weights, strict=True):
-                average.copy_(weight)
         for average, buffer in self._buffers:
             average.copy_(buffer)
-        self.updates += 1
+        if skipped is not None and skipped.device.type != "cpu":
+            self._follow_on_device(decay, skipped)
+        elif not skipped:
+            # The one change that must not be made twice is made last, and for all weights at once.
+            share = 1 - decay if self.has_begun else 1.0
+            torch._foreach_lerp_(self._averages, self._weights, share)
+            self._begun = True
+        self.done = done
+        self.iteration = iteration
+
+    def _follow_on_device(self, decay: float, skipped: Tensor) -> None:
+        """Without waiting for `skipped`: nothing of the former average is kept at first, all of it
+        where the step was skipped. Nothing here takes memory but a few numbers.
+        """
+        begun = torch.as_tensor(self._begun, device=skipped.device)
+        kept = torch.where(skipped, 1.0, torch.where(begun, decay, 0.0))
+        begun = begun | ~skipped
+        torch._foreach_sub_(self._averages, self._weights)
+        torch._foreach_mul_(self._averages, kept)
+        torch._foreach_add_(self._averages, self._weights)
+        self._begun = begun
 
     @torch.no_grad()
     def restart(self) -> None:
         """Take over the weights of the network as they are."""
-        self.network.module.load_state_dict(self._source.module.state_dict())
+        self.network.module.load_state_dict(self.source.module.state_dict())

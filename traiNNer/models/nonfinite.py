@@ -15,15 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class NonFiniteGuard:
-    """Steps an optimizer only if the gradients are finite.
-
-    On a GPU a fused optimizer is told so on the device, and nothing waits; otherwise the host looks
-    at the norm.
+    """Counts the steps that were skipped. Nothing waits for the device until `flush`.
 
     Args:
         limit: non-finite steps in a row after which `flush` gives up.
-        scaled: whether a GradScaler is at work, which meets overflows on purpose and does its own
-            skipping.
+        scaled: whether a GradScaler is at work, which meets overflows on purpose.
         phase: whose gradients these are, for messages.
         optimizer_option: where its learning rate is set, for messages.
     """
@@ -44,32 +40,19 @@ class NonFiniteGuard:
         self._scaled = scaled
         self._pending: list[tuple[Tensor, list[str]]] = []
 
-    def step(
-        self,
-        optimizer: torch.optim.Optimizer,
-        norm: Tensor,
-        scaler: torch.amp.GradScaler,
-        paths: list[str],
-    ) -> Tensor:
-        """Step `optimizer` if `norm`, the gradients' total norm, is finite.
+    def note(self, skipped: Tensor, paths: list[str]) -> None:
+        """Take in a step.
 
-        Returns:
-            Whether it was not, a flag on the device.
+        Args:
+            skipped: whether its gradients were not finite, a flag on the device.
+            paths: of its images.
         """
-        bad = ~torch.isfinite(norm)
-        if self._scaled:
-            scaler.step(optimizer)
-            scaler.update()
-        elif norm.device.type == "cuda" and optimizer.param_groups[0].get("fused"):
-            # Fused kernels read this and change nothing where it is 1: the host need not wait.
-            setattr(optimizer, "found_inf", bad.float())  # noqa: B010 (torch does not declare it)
-            optimizer.step()
-        elif not bad:
-            optimizer.step()
-        self._pending.append((bad, paths))
-        if len(self._pending) >= self.limit:
-            self.flush()
-        return bad
+        self._pending.append((skipped, paths))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to look."""
+        return len(self._pending) >= self.limit
 
     def flush(self) -> None:
         """Read the checks since the last call (one synchronisation) and report.

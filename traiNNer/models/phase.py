@@ -66,9 +66,14 @@ class Phase:
     def __post_init__(self) -> None:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def drop_gradients(self) -> None:
+        """None is left. torch's own zero_grad asks the profiler, which needs memory."""
+        for weight in self.parameters:
+            weight.grad = None
+
     def forget_gradients(self, device: torch.device) -> None:
         """Drop what a failed attempt left, so that the phase can begin again."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.drop_gradients()
         if self.scaler.is_enabled():
             # It remembers that this optimizer's gradients were unscaled, and refuses to do it
             # twice; only a new one has no such memory.

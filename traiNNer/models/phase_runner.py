@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from traiNNer.data import Batch
 from traiNNer.models.chunks import Chunk, Memo, largest_shape, smaller_chunks
-from traiNNer.models.memory_needs import describe_needs, release_memory
+from traiNNer.models.memory_needs import describe_needs, release_memory, with_second_try
 from traiNNer.models.networks import Networks
 from traiNNer.models.phase import Objective, Phase
 from traiNNer.models.rewind import Rewind
 from traiNNer.models.step import Losses, PhaseResult, Retry
+from traiNNer.models.weight_step import change_weights, decide
 from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 # Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need
 # some room.
 SMALLEST_RETRY = 16
+# Seconds before each of the last tries at what cannot be made smaller.
+PAUSES = (0.0, 0.5, 1.0)
 
 
 @dataclass
@@ -71,6 +75,10 @@ class Accumulated:
         self.shape = max(self.shape, entered, key=Shape.pixels)
         self.pixels += chunk.batch.pixels
 
+    def joined_per_sample(self) -> Losses:
+        """`(B,)` by label, in the order of the step's samples."""
+        return {label: torch.cat(parts) for label, parts in self.per_sample.items()}
+
 
 class PhaseRunner:
     """Accumulates, applies and, when memory runs out, repeats a phase with the same samples.
@@ -87,6 +95,9 @@ class PhaseRunner:
         memory: is measured around every attempt; None measures nothing.
         giving_up: surrounds what may be given up, by StopRequested or whatever else it raises: the
             first half of a step's first phase. All is as before it then.
+        between_steps: whether no phase of an unfinished step has begun to change weights.
+        stepping_device: whose way of changing weights is taken; that of the networks, but where
+            the memory of another device is planned.
     """
 
     def __init__(
@@ -100,6 +111,8 @@ class PhaseRunner:
     ) -> None:
         self.memory: MemoryBackend | None = None
         self.giving_up: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.between_steps = True
+        self.stepping_device = device
         self._device = device
         self._train = train
         self._spec = spec
@@ -116,13 +129,13 @@ class PhaseRunner:
             TrainingError: if a single sample of the smallest size does not fit, or the optimizer
                 stopped half-way.
         """
-        rewind = self._rewind(phase)
+        rewind = with_second_try(lambda: self._rewind(phase), self._device, "copying statistics")
         chunks = list(batches)
         failures = 0
         guesses = 0
-        is_repeated = False
+        pauses = iter(PAUSES)
         while True:
-            rewind.mark()
+            with_second_try(rewind.mark, self._device, "copying statistics")
             mark = step.memo.mark()
             try:
                 if self.memory is not None:
@@ -131,49 +144,63 @@ class PhaseRunner:
                 may_give_up = phase is self._phases[0]
                 with self.giving_up() if may_give_up else nullcontext():
                     accumulated = self.accumulate(phase, chunks, step)
-                rate, skipped = self.apply(phase, chunks, step)
-            except KeyboardInterrupt:
+                skipped = self.check(phase)
+                decision = decide(phase.optimizer, skipped, self.stepping_device)
+                per_sample = accumulated.joined_per_sample()
+                break
+            except BaseException as error:
+                step.memo.rewind(mark)
                 phase.forget_gradients(self._device)
-                rewind.restore()
-                raise
-            except (RuntimeError, MemoryError) as error:
+                with_second_try(rewind.restore, self._device, "restoring statistics")
+                if not isinstance(error, RuntimeError | MemoryError):
+                    raise
                 guesses = self._guesses(error, guesses)
                 complaint = first_line(error)
-            else:
-                rewind.take_back_statistics(skipped)
-                asked = largest_shape(batches)
-                return PhaseResult(
-                    accumulated.losses,
-                    {name: torch.cat(parts) for name, parts in accumulated.per_sample.items()},
-                    accumulated.shape,
-                    accumulated.pixels,
-                    rate,
-                    Retry(phase.name, asked, accumulated.shape, failures) if failures else None,
-                    None if self.memory is None else self.memory.read(),
-                )
             # The except block is left, so nothing holds the frames of the failed attempt, and with
             # them its activations.
             failures += 1
-            step.memo.rewind(mark)
-            phase.forget_gradients(self._device)
-            rewind.restore()
             release_memory(self._device)
             smaller = smaller_chunks(
                 chunks, self._smallest_lq_size, self._spec.size_multiple, self._spec.min_batch
             )
             self._say(phase, chunks, complaint, can_shrink=smaller is not None)
-            if smaller is None and is_repeated:
+            if smaller is not None:
+                chunks = smaller
+                pauses = iter(PAUSES)
+                continue
+            # Nothing smaller is there: again with the memory that was given back just now, for it
+            # may have been another program that took what was missing, and for a moment.
+            pause = next(pauses, None)
+            if pause is None:
                 raise self._nothing_smaller(phase, chunks, complaint)
-            # Nothing smaller is there: once more with the memory that was given back just now.
-            is_repeated = smaller is None
-            chunks = smaller or chunks
+            time.sleep(pause)
+        # From here on weights change, so nothing is repeated that was done.
+        self.between_steps = False
+        rate, late_failures = self.apply(phase, decision, step)
+        failures += late_failures
+        with_second_try(
+            lambda: rewind.take_back_statistics(skipped), self._device, "restoring statistics"
+        )
+        phase.guard.note(skipped, [path for batch in batches for path in batch.lq_paths])
+        return PhaseResult(
+            accumulated.losses,
+            per_sample,
+            accumulated.shape,
+            accumulated.pixels,
+            rate,
+            skipped,
+            Retry(phase.name, largest_shape(batches), accumulated.shape, failures)
+            if failures
+            else None,
+            None if self.memory is None else self.memory.read(),
+        )
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
         """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes.
 
         One view of one chunk at a time is on the device.
         """
-        phase.optimizer.zero_grad(set_to_none=True)
+        phase.drop_gradients()
         pixels = sum(chunk.pixels for chunk in chunks)
         accumulated = Accumulated()
         first = 0
@@ -201,33 +228,43 @@ class PhaseRunner:
         phase.scaler.scale(total * weight).backward()
         accumulated.add(objective, chunk, losses, weight)
 
-    def apply(
-        self, phase: Phase, chunks: Sequence[Batch], step: StepContext
-    ) -> tuple[float, Tensor]:
-        """Change the weights by the accumulated gradients, unless these are not finite.
+    def check(self, phase: Phase) -> Tensor:
+        """Make the accumulated gradients ready to be applied: unscaled, and clipped if the options
+        ask for it.
 
         Returns:
-            The learning rate that was used, of the first group of weights; whether the gradients
-            were not finite, a flag on the device.
+            Whether they are not finite, so that the step is to be skipped; a flag on the device.
         """
-        optimizer = phase.optimizer
-        phase.scaler.unscale_(optimizer)
+        phase.scaler.unscale_(phase.optimizer)
         if self._train.grad_clip:
             norm = nn.utils.clip_grad_norm_(phase.parameters, self._train.grad_clip_max_norm)
         else:
             gradients = [p.grad for p in phase.parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
-        paths = [path for chunk in chunks for path in chunk.lq_paths]
+        skipped = ~torch.isfinite(norm)
+        if phase.scaler.is_enabled():
+            # The scaler has seen the gradients; whether the step is made is not its business.
+            phase.scaler.update()
+        return skipped
+
+    def apply(self, phase: Phase, skipped: bool | Tensor, step: StepContext) -> tuple[float, int]:
+        """Change the weights by the gradients, unless `skipped`, which is what `decide` gave.
+
+        Returns:
+            The learning rate that was used, of the first group of weights; how often memory ran
+            out.
+        """
+        optimizer = phase.optimizer
         scheduled = [group["lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
             group["lr"] = rate * step.rate_factor
         try:
-            skipped = phase.guard.step(optimizer, norm, phase.scaler, paths)
+            failures = change_weights(optimizer, skipped, self.stepping_device)
         finally:
             # Schedulers compute the next rate from this one, so the factor must not stay in it.
             for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
                 group["lr"] = rate
-        return scheduled[0] * step.rate_factor, skipped
+        return scheduled[0] * step.rate_factor, failures
 
     @staticmethod
     def _guesses(error: Exception, guesses: int) -> int:
@@ -280,6 +317,5 @@ class PhaseRunner:
     def _rewind(self, phase: Phase) -> Rewind:
         """Prepared at the phase's first step, when all networks of the recipe are known."""
         if phase.name not in self._rewinds:
-            networks = self._networks.passed_through
-            self._rewinds[phase.name] = Rewind(networks, self._device, phase.optimizer)
+            self._rewinds[phase.name] = Rewind(self._networks.passed_through, self._device)
         return self._rewinds[phase.name]

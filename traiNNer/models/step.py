@@ -41,6 +41,8 @@ class PhaseResult:
         shape: of the largest tensor that entered a trained network.
         pixels: LQ pixels that went through, of all views of the samples.
         learning_rate: that the optimizer used, of its first group of weights.
+        skipped: whether the weights were left as they are, because gradients were not finite; a
+            flag on the device.
         retry: None where the first attempt went through.
         reading: the memory of the attempt that went through; None where nobody measures.
     """
@@ -50,6 +52,7 @@ class PhaseResult:
     shape: Shape
     pixels: int
     learning_rate: float
+    skipped: Tensor
     retry: Retry | None = None
     reading: MemoryReading | None = None
 

@@ -79,6 +79,7 @@ class Upscaler:
         Raises:
             SmallestTileError: if the smallest tile does not fit into the memory.
         """
+        is_repeated = False
         while True:
             try:
                 return self._forward(network, lq)
@@ -89,7 +90,16 @@ class Upscaler:
             release_memory(
                 self.runtime.device
             )  # outside the except block, whose frames hold the attempt's tensors
-            self._lower_tile(max(lq.shape[-2:]), complaint)
+            if not self._lower_tile(max(lq.shape[-2:]), complaint):
+                if is_repeated:
+                    raise SmallestTileError(
+                        f"an image in tiles of {self.tile_size or max(lq.shape[-2:])} LQ pixels "
+                        f"does not fit into the memory of {self.runtime.device} ({complaint}). "
+                        "What helps: use_amp: true, ending other programs that use the memory, "
+                        "smaller images"
+                    )
+                # Once more, with what was given back just now.
+                is_repeated = True
 
     def _forward(self, network: nn.Module, lq: Tensor) -> Tensor:
         # The dimensions of an output between batch and height.
@@ -120,19 +130,17 @@ class Upscaler:
         )
         return result.unflatten(1, inner) if len(inner) > 1 else result
 
-    def _lower_tile(self, longest_side: int, complaint: str) -> None:
+    def _lower_tile(self, longest_side: int, complaint: str) -> bool:
+        """Whether there was a smaller tile to go on with."""
         multiple = self.settings.size_multiple
         smallest = self.settings.smallest_tile
         present = min(self.tile_size or longest_side, longest_side)
         if present <= smallest:
-            raise SmallestTileError(
-                f"an image in tiles of {present} LQ pixels does not fit into the memory of "
-                f"{self.runtime.device} ({complaint}). What helps: use_amp: true, ending other "
-                "programs that use the memory, smaller images"
-            )
+            return False
         self.tile_size = max(smallest, round_down(present // 2, multiple))
         log.warning(
             "out of memory at an image of %d LQ pixels: tiles of %d from now on; set val.tile_size "
             "to begin so (%s)",
             present, self.tile_size, complaint,
         )  # fmt: skip
+        return True

@@ -129,6 +129,8 @@ class StepTracker:
         # The guards' checks are never read, so none may make them look.
         for phase in self._model.phases:
             phase.guard.limit = sys.maxsize
+        # A fused step on a card is made without copies.
+        self._model.runner.stepping_device = torch.device("cuda")
         _make_fake(self._model, self._mode)
         spec = options.network_g.entry
         first = Shape(options.datasets.train.lq_size, spec.min_batch)

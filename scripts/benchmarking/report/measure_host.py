@@ -102,7 +102,7 @@ def time_steps(setup: Setup, task: Task) -> tuple[float, float, float]:
             if number >= WARM_UP:
                 hosts.append(handed_over - start)
                 steps.append(time.perf_counter() - start)
-        rewind = Rewind(recipe.networks.passed_through, device, recipe.phases[0].optimizer)
+        rewind = Rewind(recipe.networks.passed_through, device)
         rewind.mark()
         marks: list[float] = []
         for _ in range(MARKS):
