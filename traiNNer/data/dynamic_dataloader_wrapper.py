@@ -31,8 +31,9 @@ from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
 from traiNNer.data.sample import Batch, Sample, SampleRequest
 from traiNNer.data.views import SizedDataset, leaves, locate, view_length
-from traiNNer.data.workers import Workers
+from traiNNer.data.workers import WorkerError, Workers
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import hash_seed
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 PREFETCH_BYTES = 256 * 2**20
+# How often processes that have ended are started again for the same batch: one that was killed when
+# the machine's memory was short is mostly the only one.
+RESTARTS = 3
 
 
 class DynamicDatasetWrapper(Dataset[Sample]):
@@ -324,18 +328,33 @@ class DynamicDataLoaderWrapper:
         Raises:
             DataError: if an image cannot be read (with "skip": if none can). The workers have ended
                 then, and no sample counts as consumed.
-            WorkerError: if a worker process has ended.
+            WorkerError: if worker processes end, and those that are started in their place too.
         """
-        if not self._workers.started:
-            self._prefetch.clear()
-            self.sampler.start = self.samples_consumed
-            self._workers.start()
         wanted = self.batch_size if at_most is None else min(self.batch_size, at_most)
-        try:
-            samples = self._prefetch.gather(wanted, self.lq_size, self._workers.receive)
-        except DataError:
-            self.close()
-            raise
+        restarts = 0
+        while True:
+            try:
+                if not self._workers.started:
+                    self._prefetch.clear()
+                    self.sampler.start = self.samples_consumed
+                    self._workers.start()
+                samples = self._prefetch.gather(wanted, self.lq_size, self._workers.receive)
+                break
+            except WorkerError as error:
+                self.close()
+                if restarts == RESTARTS:
+                    raise
+                restarts += 1
+                # Requests are functions of the place, so what was read ahead is only read again.
+                log.warning(
+                    "the processes that read are started again (%d of %d times): %s",
+                    restarts,
+                    RESTARTS,
+                    first_line(error),
+                )
+            except DataError:
+                self.close()
+                raise
         batch = self._prefetch.take(samples, self.lq_size)
         self.samples_consumed += samples
         self._replaced.note(batch.replaced)

@@ -151,7 +151,7 @@ class BatchReader:
                 raise
             return Failure(
                 "a process that reads images got no more memory: lower num_worker_per_gpu, "
-                "lq_size or batch_size_per_gpu, then continue from the last checkpoint.",
+                "lq_size or batch_size_per_gpu.",
                 of_machine=True,
             )
         if not in_worker:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -40,17 +41,14 @@ class WorkerError(DataError):
 
 
 def explain_worker_death(error: BaseException) -> WorkerError | None:
-    """A plain error if `error` is torch's for a worker process that has ended, else None.
-
-    Torch raises it wherever the main process happens to be, so not only in the loader.
-    """
+    """A plain error if `error` is torch's for a worker process that has ended, else None."""
     message = str(error)
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in message:
         return None
     return WorkerError(
         f"{message.strip().splitlines()[0]}\nA process that reads images has ended. Mostly the "
         "machine ran out of memory (see `dmesg`) or of shared memory (in a container: --shm-size): "
-        "lower num_worker_per_gpu, then continue from the last checkpoint."
+        "lower num_worker_per_gpu."
     )
 
 
@@ -109,8 +107,7 @@ def no_way(error: BaseException) -> str:
         f"a batch cannot be handed over by the processes that read images: "
         f"{reason.splitlines()[0]}. Mostly there is too little shared memory (in a container: "
         "--shm-size=8g or --ipc=host) or too few files may be open (`ulimit -n`): allow for more, "
-        "or lower num_worker_per_gpu (0 needs neither) or batch_size_per_gpu, then continue from "
-        "the last checkpoint."
+        "or lower num_worker_per_gpu (0 needs neither) or batch_size_per_gpu."
     )
 
 
@@ -143,7 +140,8 @@ class Workers:
         others = multiprocessing.active_children()
         try:
             _require_room(self._loader)
-            self._batches = iter(self._loader)
+            with _no_alarm():
+                self._batches = iter(self._loader)
         except OSError as error:
             raise WorkerError(no_way(error)) from None
         self._processes = [
@@ -219,6 +217,23 @@ class Workers:
         finally:
             killer.cancel()
             _kill(processes)
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """torch raises an error for a worker that has ended in the handler of SIGCHLD, so wherever the
+    main process happens to be: in the middle of a change of weights too. A wait for a batch looks
+    at the workers every few seconds anyway.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:

@@ -33,6 +33,7 @@ from traiNNer.options.loading import options_hash
 from traiNNer.options.schema import NetworkOptions, TrainingOptions
 from traiNNer.utils.errors import DiskError, TrainingError
 from traiNNer.utils.files import write_atomic
+from traiNNer.utils.out_of_memory import first_line
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +71,15 @@ class Checkpoints(Part):
         self.options = options
         self.write = write
         self.best: Best | None = None
+        self._began_at = 0
         self._saved_iteration: int | None = None
         self._saved_files: dict[str, dict[str, str]] = {}
-        self._best_is_new = False
+        self._is_outdated = False
 
     # -- saving ------------------------------------------------------------------------------------
+
+    def start(self, run: Run) -> None:
+        self._began_at = run.iteration
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
         run.stopped = run.interrupts.requested
@@ -84,6 +89,22 @@ class Checkpoints(Part):
     def stop(self, run: Run) -> None:
         run.stopped = True
         self._save_if_finite(run)
+
+    def rescue(self, run: Run) -> str:
+        iteration = run.iteration
+        if iteration == self._began_at:
+            return ""
+        try:
+            # What it says of the last steps is in the error already.
+            with contextlib.suppress(TrainingError):
+                run.recipe.flush_checks()
+            self.save(run)
+        except Exception as error:  # noqa: BLE001 (the reason of the end is another one)
+            last = "nothing was saved"
+            if self._saved_iteration is not None:
+                last = f"the last checkpoint is that of iteration {self._saved_iteration}"
+            return f"Iteration {iteration} could not be saved ({first_line(error)}); {last}."
+        return f"Iteration {iteration} is saved: --auto_resume goes on from there."
 
     def _save_if_finite(self, run: Run) -> None:
         if run.iteration == 0:
@@ -114,19 +135,19 @@ class Checkpoints(Part):
         """
         iteration = run.iteration
         is_saved = self._saved_iteration == iteration
-        if is_saved and not self._best_is_new:
+        if is_saved and not self._is_outdated:
             return
         # Of what is saved already, the state alone is written anew: it names the best weights.
         if is_saved:
             self._write_state(run)
-            self._best_is_new = False
+            self._is_outdated = False
             return
         networks = [network for network in run.recipe.networks if network.saved]
         weights = {network.name: _weights(network) for network in networks}
         if not all(map(_are_finite, weights.values())):
             raise TrainingError(
                 f"the weights are not finite at iteration {iteration}, so they are not saved; "
-                "lower train.optim_g.lr and go on from the last checkpoint, which is good, with "
+                "lower train.optim_g.lr and start from the weights of a checkpoint before it, with "
                 "path.pretrain_network_g"
             )
         try:
@@ -134,14 +155,18 @@ class Checkpoints(Part):
         except DiskError:
             # Those that would go afterwards go before, if there is no room else. The newest stays,
             # which is whole: this run has saved it, or goes on from it.
-            if not self._prune(keep=max(1, self.options.logger.keep_last - 1)):
+            if not _prune(self.folders, keep=max(1, self.options.logger.keep_last - 1)):
                 raise
             log.warning("no room for another checkpoint: older ones were deleted first")
             self._write(run, weights)
         self._saved_iteration = iteration
-        self._best_is_new = False
+        self._is_outdated = False
         log.info("saved iteration %d in %s", iteration, self.folders.root)
-        self._prune(keep=self.options.logger.keep_last)
+        _prune(self.folders, keep=self.options.logger.keep_last)
+
+    def outdate(self) -> None:
+        """The state that was saved at this iteration says what is not true any more."""
+        self._is_outdated = True
 
     def save_if_best(
         self, recipe: BaseModel, metric: str, value: float, better: Literal["higher", "lower"]
@@ -163,7 +188,7 @@ class Checkpoints(Part):
         file = f"{recipe.main.name}_best.safetensors"
         self._write_weights(evaluated, _weights(evaluated), file, iteration)
         self.best = Best(metric, value, iteration)
-        self._best_is_new = True
+        self.outdate()
         log.info(
             "best so far: %s %.4f at iteration %d, kept as %s",
             metric,
@@ -192,8 +217,8 @@ class Checkpoints(Part):
             self._saved_files = files
             self._write_state(run)
         except DiskError:
-            if not self._state_path(run).exists():
-                self._remove_weights(names.values())
+            if not _state_path(self.folders, iteration).exists():
+                _remove_weights(self.folders, names.values())
             raise
 
     def _write_state(self, run: Run) -> None:
@@ -204,10 +229,7 @@ class Checkpoints(Part):
             "parts": {name: part.state_dict() for name, part in run.stateful.items()},
             "options": self.options.model_dump(mode="json"),
         }
-        self.write(self._state_path(run), state_bytes(state))
-
-    def _state_path(self, run: Run) -> Path:
-        return self.folders.states / f"{run.iteration}.state"
+        self.write(_state_path(self.folders, run.iteration), state_bytes(state))
 
     def _write_weights(
         self, network: Network, weights: dict[str, torch.Tensor], file: str, iteration: int
@@ -217,21 +239,6 @@ class Checkpoints(Part):
         content, digest = sealed(to_safetensors(weights, metadata=metadata))
         self.write(self.folders.models / file, content)
         return digest
-
-    def _remove_weights(self, names: Iterable[str]) -> None:
-        """Weights without a state: nothing would ever read or delete them."""
-        for name in names:
-            with contextlib.suppress(OSError):
-                (self.folders.models / name).unlink(missing_ok=True)
-
-    def _prune(self, keep: int) -> int:
-        """Delete all but the `keep` newest checkpoints; how many."""
-        old = saved_states(self.folders)[:-keep]
-        for state in old:
-            state.unlink(missing_ok=True)
-            for weights in self.folders.models.glob(f"*_{state.stem}.safetensors"):
-                weights.unlink(missing_ok=True)
-        return len(old)
 
     # -- loading -----------------------------------------------------------------------------------
 
@@ -245,7 +252,9 @@ class Checkpoints(Part):
         load_state(state, path, run)
         former = RunLength(**state["parts"]["recipe"]["length"])
         restarted = adapt_schedules(run.recipe, former, state["options"]["train"], self.options)
-        self._saved_iteration = run.iteration
+        # A state of another folder has its weights there.
+        if path.parent.resolve() == self.folders.states.resolve():
+            self._saved_iteration = run.iteration
         self._saved_files = state["files"]
         say_what_changed(path, state["options"], self.options, restarted=restarted)
         log.info(
@@ -254,6 +263,27 @@ class Checkpoints(Part):
             run.iteration,
             run.stream.loader.samples_consumed,
         )
+
+
+def _state_path(folders: RunFolders, iteration: int) -> Path:
+    return folders.states / f"{iteration}.state"
+
+
+def _remove_weights(folders: RunFolders, names: Iterable[str]) -> None:
+    """Weights without a state: nothing would ever read or delete them."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            (folders.models / name).unlink(missing_ok=True)
+
+
+def _prune(folders: RunFolders, keep: int) -> int:
+    """Delete all but the `keep` newest checkpoints; how many."""
+    old = saved_states(folders)[:-keep]
+    for state in old:
+        state.unlink(missing_ok=True)
+        for weights in folders.models.glob(f"*_{state.stem}.safetensors"):
+            weights.unlink(missing_ok=True)
+    return len(old)
 
 
 def _metadata(network: Network, options: TrainingOptions, iteration: int) -> dict[str, str]:

@@ -44,7 +44,7 @@ def run_plainly(action: Callable[[], int]) -> int:
         if sys.stdout is not None:  # it is when the shell closed it
             sys.stdout.flush()
     except TraiNNerError as error:
-        code = _tell(str(error), error.exit_code)
+        code = _tell(_with_notes(str(error), error), error.exit_code)
     except KeyboardInterrupt:
         code = _tell("interrupted; what was saved before stays as it is", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
@@ -53,13 +53,14 @@ def run_plainly(action: Callable[[], int]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         is_users = error.errno in _WRONG_NAMES
-        code = _tell(f"{where}{error.strerror or error}", 2 if is_users else 1)
+        message = _with_notes(f"{where}{error.strerror or error}", error)
+        code = _tell(message, 2 if is_users else 1)
     except MemoryError as error:
-        code = _tell(
-            f"not enough main memory: {error}; lower lq_size, batch_size_per_gpu or "
-            "num_worker_per_gpu",
-            1,
+        message = (
+            f"not enough main memory: {first_line(error)}; lower lq_size, batch_size_per_gpu or "
+            "num_worker_per_gpu"
         )
+        code = _tell(_with_notes(message, error), 1)
     # The last line of defence: a traceback, with a word of what it is.
     except Exception as error:  # noqa: BLE001
         explanation = _explain(error)
@@ -69,8 +70,14 @@ def run_plainly(action: Callable[[], int]) -> int:
                 "This is a bug in traiNNer, not in your options: please report it with the lines "
                 "above."
             )
-        code = _tell(explanation, 1)
+        code = _tell(_with_notes(explanation, error), 1)
     return code
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    """`message`, and what was said of the error on its way here: what was saved."""
+    notes = filter(None, getattr(error, "__notes__", []))
+    return "\n".join((message, *notes))
 
 
 def escape_what_cannot_be_printed() -> None:
@@ -100,8 +107,7 @@ def _explain(error: Exception) -> str | None:
         complaint = first_line(error)
         return (
             f"out of memory outside a training step ({complaint}); for test.py set val.tile_size, "
-            "else lower lq_size or batch_size_per_gpu, or choose a smaller network. What was saved "
-            "before stays as it is."
+            "else lower lq_size or batch_size_per_gpu, or choose a smaller network."
         )
     return None
 

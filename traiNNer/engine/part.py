@@ -50,6 +50,14 @@ class Part:
     def stop(self, run: Run) -> None:
         """In place of a step, whose samples have not come: somebody wants the run to end."""
 
+    def rescue(self, run: Run) -> str:  # noqa: ARG002
+        """An error ends the run, and its weights are those of the last whole step.
+
+        Returns:
+            What was kept of it, as the end of the error's message; empty for nothing to say.
+        """
+        return ""
+
     def close(self, run: Run) -> None:
         """Once, however the run ends."""
 

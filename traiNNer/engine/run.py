@@ -129,7 +129,7 @@ class Run:
                     part.after_step(self, result)
                 if self.stopped:
                     return EXIT_INTERRUPTED
-        return 0
+        return EXIT_INTERRUPTED if self.interrupts.requested else 0
 
     def _step(self, per_sample: bool) -> StepResult | None:
         """Read and make a step; None if somebody wants the run to end without it. All is as before
@@ -145,8 +145,18 @@ class Run:
         except StopRequested:
             self.stream.step_back()
             return None
+        except Exception:
+            if self.recipe.runner.between_steps:
+                self.stream.step_back()
+            raise
         self.tell_time()
         return result
+
+    def _rescue(self) -> str:
+        """Keep the last whole step, if there is one; what came of it, for the error's message."""
+        if not self.recipe.runner.between_steps:
+            return "The weights are those of an unfinished step, so they are not saved."
+        return " ".join(filter(None, [part.rescue(self) for part in self.parts]))
 
     @contextmanager
     def _started(self) -> Iterator[None]:
@@ -160,10 +170,12 @@ class Run:
                 part.start(self)
             self.clock.begin(self.recipe.work.seconds)
             yield
-        except BaseException:
+        except BaseException as error:
             # The reason of the end is what is told; what fails on the way out is said beside it.
-            for error in _errors_of(reversed(closing)):
-                log.warning("while the run was ended: %s", first_line(error))
+            if isinstance(error, Exception):
+                error.add_note(self._rescue())
+            for failure in _errors_of(reversed(closing)):
+                log.warning("while the run was ended: %s", first_line(failure))
             raise
         errors = _errors_of(reversed(closing))
         if errors:

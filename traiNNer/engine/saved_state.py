@@ -106,6 +106,10 @@ class _MemoryState(_Entry):
     moves: _Count
 
 
+class _ValidationState(_Entry):
+    is_due: bool
+
+
 class _BestState(_Entry):
     model_config = ConfigDict(extra="forbid")
 
@@ -135,6 +139,7 @@ class _PartsState(_Entry):
     stream: _StreamState
     random: _RandomState
     memory: _MemoryState | None = None
+    validation: _ValidationState | None = None
     checkpoints: _CheckpointsState | None = None
 
 

@@ -41,6 +41,9 @@ class StepStream:
         except StopRequested:
             self.step_back()
             return None
+        except Exception:
+            self.step_back()
+            raise
 
     def step_back(self) -> None:
         """The place in the data is that before the last step, which is not made."""

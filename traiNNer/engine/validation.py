@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -290,24 +291,60 @@ class Validation(Part):
         self._upscale = upscale
         self._checkpoints = checkpoints
         self._metric = metric
+        self._is_due = False
+        self._validated_at: int | None = None
+
+    def start(self, run: Run) -> None:
+        """Make up for a validation that the former run did not come to."""
+        if not self._is_due:
+            return
+        log.info("the validation at %d was interrupted: it is made now", run.iteration)
+        self._validate(run)
+        if not self._is_due:
+            self._checkpoints.save(run)
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
-        if run.interrupts.requested or not run.is_due(run.options.val.val_freq):
+        if not run.is_due(run.options.val.val_freq):
+            return
+        self._is_due = True
+        if run.interrupts.requested:
+            log.info("the validation at %d is made when the run goes on", run.iteration)
             return
         with run.clock.outside():
             # What is trained is safe before anything is measured.
             self._save_what_is_due(run)
-            if run.memory is not None:
-                # What the step left in the caches is of no use to whole images.
-                run.memory.release()
-            results = self._validator.run(
-                self._upscale, run.iteration, lambda: run.interrupts.requested
-            )
-            if run.memory is not None:
-                # What whole images took is no part of the next step's peak.
-                run.memory.release()
-            for validated in results or ():
-                self._keep_best(run, validated)
+            self._validate(run)
+
+    def rescue(self, run: Run) -> str:
+        is_made = self._validated_at == run.iteration
+        self._is_due = self._is_due or (run.is_due(run.options.val.val_freq) and not is_made)
+        return ""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"is_due": self._is_due}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._is_due = bool(state["is_due"])
+
+    def _validate(self, run: Run) -> None:
+        """Validate, unless somebody wants the run to end; then it stays due."""
+        if run.memory is not None:
+            # What the step left in the caches is of no use to whole images.
+            run.memory.release()
+        results = self._validator.run(
+            self._upscale, run.iteration, lambda: run.interrupts.requested
+        )
+        if run.memory is not None:
+            # What whole images took is no part of the next step's peak.
+            run.memory.release()
+        if results is None:
+            log.info("the validation at %d is made when the run goes on", run.iteration)
+            return
+        self._is_due = False
+        self._validated_at = run.iteration
+        self._checkpoints.outdate()
+        for validated in results:
+            self._keep_best(run, validated)
 
     def _save_what_is_due(self, run: Run) -> None:
         if not run.is_due(run.options.logger.save_checkpoint_freq):

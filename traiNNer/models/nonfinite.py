@@ -75,7 +75,7 @@ class NonFiniteGuard:
                 f"the gradients of the {self.phase} were not finite for {self.in_a_row} iterations "
                 f"in a row; the weights are those before them. Lower {self._optimizer_option}.lr, "
                 "set train.grad_clip: true, or, in mixed precision, amp_bf16: true or use_amp: "
-                "false. The last checkpoint is good."
+                "false."
             )
         if self._scaled:
             log.info(

@@ -283,8 +283,7 @@ class PhaseRunner:
             raise TrainingError(
                 f"the device says: {first_line(error)}. It did so with half of the samples too, "
                 "so it is probably no lack of memory but a fault of the driver, of torch's "
-                "installation or of the device; if other programs fill its memory, end them. What "
-                "was saved before is good."
+                "installation or of the device; if other programs fill its memory, end them."
             ) from error
         return guesses + 1 if guesses >= 0 else guesses
 
@@ -311,7 +310,7 @@ class PhaseRunner:
             f"{samples} of {failed.lq_size} px LQ does not fit into the memory of {self._device} "
             f"in the {phase.name}: {needs} ({complaint}). What helps: "
             "use_amp: true, a smaller network, an optimizer with less state, or ending other "
-            "programs that use the memory. What was saved before is good."
+            "programs that use the memory."
         )
 
     def _rewind(self, phase: Phase) -> Rewind:

@@ -195,7 +195,6 @@ def _no_room(
     name = type(optimizer).__name__
     return TrainingError(
         f"out of memory on {device} half-way through the step of {name}: some weights are changed "
-        f"and others not ({complaint}). What was saved before is good: go on with --auto_resume "
-        "and a lower target_vram_usage or batch_size_per_gpu, or end other programs that use the "
-        "memory"
+        f"and others not ({complaint}). Go on from the last checkpoint with a lower "
+        "target_vram_usage or batch_size_per_gpu, or end other programs that use the memory."
     )
