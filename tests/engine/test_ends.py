@@ -102,10 +102,10 @@ def test_a_full_disk_is_said_beside_the_reason(
 
     save = Checkpoints.save
 
-    def full(self: Checkpoints, run: Run) -> None:
+    def full(self: Checkpoints, run: Run, *, prune: bool = True) -> None:
         if run.iteration == AT:
             raise OSError(28, "No space left on device")
-        save(self, run)
+        save(self, run, prune=prune)
 
     monkeypatch.setattr(Checkpoints, "save", full)
     options = small_options(make_pairs(tmp_path / "data"))

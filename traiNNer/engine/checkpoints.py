@@ -98,7 +98,8 @@ class Checkpoints(Part):
             # What it says of the last steps is in the error already.
             with contextlib.suppress(TrainingError):
                 run.recipe.flush_checks()
-            self.save(run)
+            # What came before the error may be what somebody wants to go on from.
+            self.save(run, prune=False)
         except Exception as error:  # noqa: BLE001 (the reason of the end is another one)
             last = "nothing was saved"
             if self._saved_iteration is not None:
@@ -126,8 +127,12 @@ class Checkpoints(Part):
         if run.stopped:
             log.info("interrupted at iteration %d; --auto_resume goes on from here", run.iteration)
 
-    def save(self, run: Run) -> None:
-        """Write weights, then the state; then delete what is older than the last few.
+    def save(self, run: Run, *, prune: bool = True) -> None:
+        """Write weights, then the state.
+
+        Args:
+            run: what is saved.
+            prune: then delete what is older than the last few.
 
         Raises:
             DiskError: if a file cannot be written; the former checkpoints are untouched.
@@ -162,7 +167,8 @@ class Checkpoints(Part):
         self._saved_iteration = iteration
         self._is_outdated = False
         log.info("saved iteration %d in %s", iteration, self.folders.root)
-        _prune(self.folders, keep=self.options.logger.keep_last)
+        if prune:
+            _prune(self.folders, keep=self.options.logger.keep_last)
 
     def outdate(self) -> None:
         """The state that was saved at this iteration says what is not true any more."""
