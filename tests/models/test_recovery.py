@@ -338,7 +338,7 @@ def test_a_weight_that_cannot_be_changed_ends_the_run_with_all_as_it_was(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     model.phases[0].optimizer.register_step_pre_hook(half_way)
-    with pytest.raises(TrainingError, match=r"half-way through the step of .*saved before is good"):
+    with pytest.raises(TrainingError, match=r"half-way through the step of .*Go on from the last"):
         model.step([make_batch()])
     assert all(map(torch.equal, before, network_of(model).parameters()))
     assert not model.runner.between_steps

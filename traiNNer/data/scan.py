@@ -18,6 +18,7 @@ from pathlib import Path
 from traiNNer.data.header_cache import FileStamp, load_headers, save_headers
 from traiNNer.data.walk import CANNOT_BE_READ, LeftOut, walk
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.files import at_home
 from traiNNer.utils.images import IMAGE_SUFFIXES, ImageHeader, read_header
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.scan_cache import cache_path
@@ -72,10 +73,10 @@ def as_roots(dataroot: str | Sequence[str]) -> list[Path]:
     roots: list[Path] = []
     for name in [dataroot] if isinstance(dataroot, str) else dataroot:
         try:
-            root = Path(name).expanduser()
+            root = Path(at_home(name))
             # Asked for the error alone, which a name that no system takes raises.
             root.is_dir()
-        except (RuntimeError, OSError) as error:
+        except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"dataroot '{name}': {reason}; name a folder of images") from error
         if not name.strip():

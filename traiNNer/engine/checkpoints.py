@@ -25,7 +25,7 @@ from traiNNer.engine.folders import RunFolders, saved_states
 from traiNNer.engine.part import Part
 from traiNNer.engine.resuming import load_state, say_what_changed
 from traiNNer.engine.run import Run
-from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes
+from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes, weights_of
 from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
 from traiNNer.options.length import RunLength
@@ -286,9 +286,9 @@ def _prune(folders: RunFolders, keep: int) -> int:
     """Delete all but the `keep` newest checkpoints; how many."""
     old = saved_states(folders)[:-keep]
     for state in old:
+        files = weights_of(state)
         state.unlink(missing_ok=True)
-        for weights in folders.models.glob(f"*_{state.stem}.safetensors"):
-            weights.unlink(missing_ok=True)
+        _remove_weights(folders, files)
     return len(old)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from traiNNer.engine.saved_state import DamagedStateError, verify_checkpoint
+from traiNNer.engine.saved_state import DamagedStateError, verify_checkpoint, weights_of
 from traiNNer.options.schema import PathOptions
 from traiNNer.utils.errors import CheckpointError, DiskError, OptionsError
 from traiNNer.utils.files import unused_path
@@ -136,18 +136,30 @@ def set_aside_later_states(folders: RunFolders, resume_from: Path) -> list[str]:
         return notes
     for state in saved_states(folders):
         if int(state.stem) > int(resume_from.stem):
-            target = unused_path(state.with_name(f"{state.name}.left"))
-            try:
-                state.rename(target)
-            except OSError as error:
-                raise DiskError(
-                    f"cannot rename {state} to {target}: {error.strerror or error}"
-                ) from error
+            # The run that goes on will write weights of these names itself.
+            weights = [folders.models / name for name in weights_of(state)]
+            target = _set_aside(state)
+            for file in filter(Path.exists, weights):
+                _set_aside(file)
             notes.append(
                 f"{state} is later than {resume_from.name}, where this run goes on: kept as "
-                f"{target.name}"
+                f"{target.name}, and its weights so too"
             )
     return notes
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename `path` to what nothing reads; to what."""
+    target = unused_path(path.with_name(f"{path.name}.left"))
+    _rename(path, target)
+    return target
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise DiskError(f"cannot rename {path} to {target}: {error.strerror or error}") from error
 
 
 def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) -> list[str]:
@@ -176,13 +188,12 @@ def archive_old_run(folders: RunFolders, now: datetime, in_use: Iterable[Path]) 
     for folder in (folders.root, folders.tensorboard):
         if not folder.exists():
             continue
-        target = unused_path(folder.with_name(f"{folder.name}_archived_{now:%Y%m%d_%H%M%S}"))
-        try:
-            folder.rename(target)
-        except OSError as error:
-            raise DiskError(
-                f"cannot move the former run {folder} to {target}: {error.strerror or error}"
-            ) from error
+        # A link stays, and so does the disk that it leads to.
+        real = folder.resolve() if folder.is_symlink() else folder
+        target = unused_path(real.with_name(f"{real.name}_archived_{now:%Y%m%d_%H%M%S}"))
+        _rename(real, target)
+        if folder.is_symlink():
+            real.mkdir()
         notes.append(
             f"{folder} held a former run: moved to {target} (--auto_resume would have gone on with "
             "it)"

@@ -228,6 +228,17 @@ def verify_checkpoint(path: Path) -> None:
         require_intact(weights_path(path, saved), saved, path)
 
 
+def weights_of(path: Path) -> list[str]:
+    """The names of the files of weights that belong to the state at `path`, and no others: a user's
+    own may end in the same number. None where the state cannot be read.
+    """
+    try:
+        state = read_state(path)
+    except CheckpointError:
+        return []
+    return [saved["name"] for saved in state["files"].values()]
+
+
 def weights_path(path: Path, saved: dict[str, Any]) -> Path:
     """Where a file of weights that the state at `path` names is."""
     return path.parent.parent / "models" / saved["name"]

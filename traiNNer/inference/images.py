@@ -24,13 +24,13 @@ from traiNNer.engine.scoring import (
 )
 from traiNNer.inference.colors import LostColors
 from traiNNer.inference.failures import Failures
-from traiNNer.inference.network import RunningNetwork
+from traiNNer.inference.network import RunningNetwork, describe_flaw, is_finite
 from traiNNer.inference.outputs import prepare_folder, say_new_names
 from traiNNer.inference.tables import image_table, say_lost
 from traiNNer.ops.color import to_float, to_uint8
 from traiNNer.ops.resize import resize
 from traiNNer.options.schema import TestOptions
-from traiNNer.utils.errors import DataError
+from traiNNer.utils.errors import DataError, TraiNNerError
 from traiNNer.utils.images import Pixels, image_to_tensor, write_image
 from traiNNer.utils.text import plural
 
@@ -88,6 +88,10 @@ def upscale_images(
         print_table(image_table(ValidationResult(name, work.scores), work.metrics))
 
 
+class NotFiniteError(TraiNNerError):
+    """A network made no picture of an image."""
+
+
 class _Work:
     """The images of a dataset, one by one.
 
@@ -128,11 +132,15 @@ class _Work:
         Raises:
             DataError: if it cannot be read, or would be replaced by its result.
             DiskError: if the result cannot be written.
+            NotFiniteError: if the result is no picture.
         """
         # Without reading processes: decoding an image is short beside upscaling it.
         batch = collate([self._dataset[SampleRequest(index, None, 0)]]).to("cpu")
         assert batch.lq is not None, "what is tested has LQ"
-        sr = self._network(batch.lq).clamp(0, 1)
+        sr = self._network(batch.lq)
+        if not is_finite(sr):
+            raise NotFiniteError(f"{describe_flaw(sr)}; it is not written")
+        sr = sr.clamp(0, 1)
         if self._save_to is not None:
             path = self._save_to / f"{self.names[index]}.png"
             _require_other(path, self.paths[index])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -86,5 +86,27 @@ class RunningNetwork:
 
         For clips `(B, T, 3, H, W)` it gives the frame in the middle, or with target "all" every
         frame, `(B, T, 3, ...)`.
+
+        What overflows in half precision is computed again in float32.
         """
-        return self.upscaler(self.network, lq)
+        result = self.upscaler(self.network, lq)
+        if self.upscaler.runtime.amp_dtype is None or is_finite(result):
+            return result
+        log.warning("a result in %s is not finite: computed again in fp32", self.upscaler.runtime)
+        precise = Upscaler(replace(self.upscaler.runtime, amp_dtype=None), self.upscaler.settings)
+        precise.tile_size = self.upscaler.tile_size
+        return precise(self.network, lq)
+
+
+def is_finite(result: Tensor) -> bool:
+    """Whether it is a picture: what is not a number would be black."""
+    return bool(result.isfinite().all())
+
+
+def describe_flaw(result: Tensor) -> str:
+    """What is wrong with a result that is not finite."""
+    share = 100 * float((~result.isfinite()).float().mean())
+    return (
+        f"{share:.1f} % of the result is not finite (NaN or infinite), also in fp32; the weights "
+        "may be damaged, or not made for such a picture"
+    )

@@ -23,7 +23,7 @@ from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.scoring import Judge, Metric, build_metrics, picture_labels, require_sizes
 from traiNNer.inference.background import Behind, read_ahead
 from traiNNer.inference.failures import Failures
-from traiNNer.inference.network import RunningNetwork
+from traiNNer.inference.network import RunningNetwork, is_finite
 from traiNNer.inference.outputs import (
     Put,
     becomes_video,
@@ -115,11 +115,12 @@ def upscale_scenes(
     with stop, closing(Pace(total)) as pace:
         for (lq, gt), file_name, label in zip(scenes, names, labels, strict=True):
             judge = None if gt is None else SceneJudge(lq, gt, metrics, mishaps)
+            flawed: list[int] = []
             try:
                 with (
                     open_output(folder, file_name, lq, scale, options.val) as put,
                     # Entered last, so that its threads end before the output is closed.
-                    closing(_run(network, lq, windows, put, judge)) as progress,
+                    closing(_run(network, lq, windows, put, judge, flawed)) as progress,
                 ):
                     for _ in progress:
                         pace.advance(label)
@@ -128,6 +129,11 @@ def upscale_scenes(
             except Exception as error:  # noqa: BLE001
                 failures.add(str(lq.path), error)
                 continue
+            if flawed:
+                failures.say(
+                    f"{lq.path}: {len(flawed)} of {len(lq)} results, the first of frame "
+                    f"{flawed[0]}, are not finite (NaN or infinite), also in fp32, and black there"
+                )
             if judge is not None:
                 rows[label] = judge.scores
     seconds = time.perf_counter() - start
@@ -229,8 +235,11 @@ def _run(
     windows: Windows,
     put: Put | None,
     judge: SceneJudge | None,
+    flawed: list[int],
 ) -> Generator[None]:
-    """Take one scene through the network, and pause after each frame."""
+    """Take one scene through the network, and pause after each frame; `flawed` gets the numbers of
+    those whose results are not finite.
+    """
 
     def finish(number: int, sr: Tensor, truth: Tensor | None) -> None:
         if put is not None:
@@ -250,6 +259,8 @@ def _run(
         results = upscale_frames(network, frames, len(lq), windows)
         # Not strict: without GT the truths never end.
         for number, (sr, truth) in enumerate(zip(results, truths, strict=False)):
+            if not is_finite(sr):
+                flawed.append(number)
             later(finish, number, sr, truth)
             yield
 

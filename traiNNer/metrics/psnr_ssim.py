@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -18,6 +19,8 @@ WINDOW = 11
 SIGMA = 1.5
 C1 = 0.01**2
 C2 = 0.03**2
+# Rows that are measured at once: a dozen float64 planes of 4K's width take 100 MB.
+BAND = 256
 
 
 class FidelityMetric:
@@ -50,10 +53,8 @@ class FidelityMetric:
         """Pixels that each side of an image must have at least."""
         return self.window + 2 * self.border
 
-    def _prepare(self, image: Tensor) -> Tensor:
-        """One image without its border, (C, H, W) in float64, of one channel if only Y is
-        measured.
-        """
+    def _inner(self, image: Tensor) -> Tensor:
+        """One image without its border, (C, H, W)."""
         if image.ndim == 4 and image.shape[0] == 1:
             image = image[0]
         if image.ndim != 3:
@@ -63,18 +64,35 @@ class FidelityMetric:
         # Apple's GPUs have no double precision.
         if image.device.type == "mps":
             image = image.cpu()
-        image = crop(image.double(), self.border)
-        return rgb_to_y(image) if self.test_y_channel else image
+        return crop(image, self.border)
 
-    def _prepare_pair(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        prepared_sr = self._prepare(sr)
-        prepared_gt = self._prepare(gt)
-        if prepared_sr.shape != prepared_gt.shape:
+    def _inner_pair(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """Both images without their borders."""
+        inner_sr = self._inner(sr)
+        inner_gt = self._inner(gt)
+        if inner_sr.shape != inner_gt.shape:
             raise DataError(
                 f"the output {tuple(sr.shape)} and the target {tuple(gt.shape)} differ in shape; "
                 "check that the GT image is the LQ image times the scale"
             )
-        return prepared_sr, prepared_gt
+        return inner_sr, inner_gt
+
+    def _measured(self, image: Tensor) -> Tensor:
+        """What is measured of an image without its border: float64, Y alone if only that is."""
+        return rgb_to_y(image.double()) if self.test_y_channel else image.double()
+
+    def _bands(self, sr: Tensor, gt: Tensor, overlap: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is measured of both images without their borders, in bands of rows: float64 copies
+        of a whole large picture may be more than the memory has left.
+
+        Args:
+            sr: (C, H, W), without its border.
+            gt: the same.
+            overlap: rows of a band that are the first of the next one too.
+        """
+        for top in range(0, sr.shape[-2] - overlap, BAND):
+            rows = slice(top, top + BAND + overlap)
+            yield self._measured(sr[..., rows, :]), self._measured(gt[..., rows, :])
 
 
 @METRICS.register("psnr", aliases=("calculate_psnr",))
@@ -103,8 +121,10 @@ class PSNR(FidelityMetric):
         Raises:
             DataError: if the shapes differ or do not fit, or the border leaves nothing.
         """
-        sr, gt = self._prepare_pair(sr, gt)
-        return -10.0 * torch.log10((sr - gt).square().mean()).item()
+        sr, gt = self._inner_pair(sr, gt)
+        errors = [_squared_error(*band) for band in self._bands(sr, gt)]
+        values = gt[0].numel() * (1 if self.test_y_channel else gt.shape[0])
+        return -10.0 * torch.log10(torch.stack(errors).sum() / values).item()
 
 
 @METRICS.register("ssim", aliases=("calculate_ssim",))
@@ -137,27 +157,37 @@ class SSIM(FidelityMetric):
         Raises:
             DataError: if the shapes differ or do not fit, or the border leaves less than a window.
         """
-        sr, gt = self._prepare_pair(sr, gt)
+        sr, gt = self._inner_pair(sr, gt)
         if min(sr.shape[-2:]) < WINDOW:
             raise DataError(
                 f"ssim needs at least {WINDOW}x{WINDOW} pixels, got {sr.shape[-2]}x{sr.shape[-1]} "
                 f"after cropping {self.border} on each side; use a larger image or a smaller "
                 "crop_border"
             )
-        # One channel at a time, which bounds the memory to a dozen float64 planes.
-        channels = [_mean_similarity(*planes) for planes in zip(sr, gt, strict=True)]
-        return torch.stack(channels).mean().item()
+        total = torch.zeros((), dtype=torch.float64, device=gt.device)
+        windows = 0
+        for band_sr, band_gt in self._bands(sr, gt, overlap=WINDOW - 1):
+            for planes in zip(band_sr, band_gt, strict=True):
+                similarity = _similarity(*planes)
+                total += similarity.sum()
+                windows += similarity.numel()
+        return (total / windows).item()
 
 
-def _mean_similarity(sr: Tensor, gt: Tensor) -> Tensor:
-    """SSIM of two planes (H, W), a scalar."""
+def _squared_error(sr: Tensor, gt: Tensor) -> Tensor:
+    """The sum over all pixels, a scalar."""
+    return (sr - gt).square_().sum()
+
+
+def _similarity(sr: Tensor, gt: Tensor) -> Tensor:
+    """SSIM of each window of two planes (H, W)."""
     sr_mean = _blur(sr)
     gt_mean = _blur(gt)
     covariance = _blur(sr * gt) - sr_mean * gt_mean
     variances = _blur(sr.square() + gt.square()) - sr_mean.square() - gt_mean.square()
     contrast = (2 * covariance + C2) / (variances + C2)
     luminance = (2 * sr_mean * gt_mean + C1) / (sr_mean.square() + gt_mean.square() + C1)
-    return (luminance * contrast).mean()
+    return luminance * contrast
 
 
 def _blur(plane: Tensor) -> Tensor:

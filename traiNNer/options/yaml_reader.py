@@ -24,6 +24,7 @@ from traiNNer.options.yaml_parser import (
     refuse_size,
 )
 from traiNNer.utils.errors import OptionsError
+from traiNNer.utils.files import at_home
 from traiNNer.utils.registry import normalize
 from traiNNer.utils.text import shortened, whole_number
 
@@ -109,7 +110,7 @@ def _read_with_bases(path: Path, above: tuple[Path, ...], known: list[Path]) -> 
                 f"{position}: extends = {shortened(repr(name), _LONGEST_ASSIGNMENT)}: expected the "
                 "name of a YAML file, or a list of them"
             )
-        base = path.parent / name
+        base = path.parent / at_home(name)
         if not base.is_file():
             raise OptionsError(f"{position}: extends: there is no file {base}")
         below = _merge(below, _read_with_bases(base, (*above, path.resolve()), known))

@@ -12,6 +12,19 @@ from traiNNer.utils.errors import DiskError
 from traiNNer.utils.names import temporary_prefix
 
 
+def at_home(name: str) -> str:
+    """A path as a user writes it, with `~` and variables such as `$HOME` in place of what they
+    stand for. Variables that are not set stay.
+
+    Raises:
+        ValueError: for the home of a user who does not exist.
+    """
+    try:
+        return str(Path(os.path.expandvars(name)).expanduser()) if name.strip() else name
+    except RuntimeError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that after a crash, a kill or a full disk the old content or the
     new one is there.
