@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from image_sets import MakePairs
+from torch.utils.data import get_worker_info
 
 from traiNNer.data import (
     Batch,
@@ -211,18 +212,25 @@ def test_a_killed_worker_is_replaced_and_no_sample_lost(
     assert "the processes that read are started again (1 of 3 times)" in caplog.text
 
 
-def test_processes_that_always_end_end_the_run(
-    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch
+def test_where_no_process_stays_the_main_one_reads(
+    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def dying(workers: Workers) -> None:
-        workers.end()
-        raise WorkerError("a process that reads images has ended")
+    with loader(dataset) as undisturbed:
+        wanted = [next(undisturbed).indices for _ in range(6)]
+    receive = Workers.receive
 
-    monkeypatch.setattr(Workers, "receive", dying)
+    def dying(workers: Workers) -> Batch | None:
+        if workers.pids:
+            raise WorkerError("a process that reads images has ended")
+        return receive(workers)
+
     with loader(dataset, 1) as batches:
-        with pytest.raises(WorkerError, match="has ended"):
-            next(batches)
-        assert batches.samples_consumed == 0
+        got = [next(batches).indices for _ in range(2)]
+        monkeypatch.setattr(Workers, "receive", dying)
+        got += [next(batches).indices for _ in range(4)]
+    assert got == wanted
+    assert caplog.text.count("are started again") == 3
+    assert "the training process reads by itself" in caplog.text
 
 
 def test_a_dead_worker_is_a_worker_error(dataset: PairedImageDataset) -> None:
@@ -252,24 +260,28 @@ def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of open files are POSIX's")
-def test_a_batch_that_cannot_be_handed_over_is_explained(dataset: PairedImageDataset) -> None:
+def test_a_batch_that_cannot_be_handed_over_is_read_by_the_main_process(
+    dataset: PairedImageDataset, caplog: pytest.LogCaptureFixture
+) -> None:
     """No more files may be opened, so that no memory can be shared."""
     import resource
 
     class Limited(PairedImageDataset):
         def __getitem__(self, index: Any) -> Any:
             sample = super().__getitem__(index)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (1, 64))
+            if get_worker_info() is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (1, 64))
             return sample
 
     limited = Limited(2, str(dataset.pairs[0].gt.path.parent), str(dataset.pairs[0].lq.path.parent))
-    with loader(limited, 1) as batches, pytest.raises(WorkerError) as error:
-        next(batches)
-    message = str(error.value)
-    assert message.startswith("a batch cannot be handed over by the processes that read images")
-    assert "--shm-size" in message
-    assert "Traceback" not in message
-    assert multiprocessing.active_children() == []
+    with loader(limited, 1) as batches, loader(dataset) as undisturbed:
+        assert next(batches).indices == next(undisturbed).indices
+        assert multiprocessing.active_children() == []
+    said = caplog.messages[-1]
+    assert "the training process reads by itself" in said
+    assert "a batch cannot be handed over by the processes that read images" in said
+    assert "--shm-size" in said
+    assert "Traceback" not in caplog.text
 
 
 def test_no_room_for_the_queues_is_explained() -> None:
@@ -369,3 +381,20 @@ def test_a_worker_that_crashes_while_it_ends_is_no_error() -> None:
     other.message = "something else"
     with pytest.raises(RuntimeError, match="something else"):
         workers(other).end()
+
+
+def test_little_shared_memory_bounds_what_is_read_ahead_and_holds_nothing_that_waits(
+    dataset: PairedImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = []
+    with loader(dataset) as undisturbed:
+        wanted = [next(undisturbed) for _ in range(6)]
+    for module in ("workers", "dynamic_dataloader_wrapper"):
+        monkeypatch.setattr(f"traiNNer.data.{module}.shared_memory", lambda: 2**16)
+    with loader(dataset, 2) as batches:
+        got = [next(batches) for _ in range(6)]
+        assert batches._prefetch.bytes_under_way <= 2**15
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.indices == theirs.indices
+        assert ours.gt is not None
+        assert not ours.gt.is_shared()

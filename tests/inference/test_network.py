@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from tests.support import write_options
 from traiNNer.archs.facts import NetworkFacts
-from traiNNer.inference.network import RunningNetwork, open_network
+from traiNNer.inference.network import RunningNetwork, describe_flaw, is_finite, open_network
+from traiNNer.models import Upscaler
 from traiNNer.models.tiles import tile_settings
 from traiNNer.options.loading import load_options
 from traiNNer.options.schema import TestOptions
@@ -56,6 +58,34 @@ def test_a_running_network_has_the_tiles_of_the_options() -> None:
     running = RunningNetwork.start(opened, options, Runtime(torch.device("cpu")))
     assert running.upscaler.settings == settings
     assert running(torch.rand(1, 3, 60, 50)).shape == (1, 3, 120, 100)
+
+
+class Overflowing(nn.Module):
+    """Twice as large; infinite in half precision."""
+
+    def forward(self, lq: Tensor) -> Tensor:
+        lq = nn.functional.interpolate(lq, scale_factor=2)
+        return lq * torch.inf if torch.is_autocast_enabled("cpu") else lq
+
+
+def test_what_overflows_in_half_precision_is_computed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    facts = NetworkFacts.from_spec(ARCHS["compact"], 2, SMALL)
+    runtime = Runtime(torch.device("cpu"), torch.bfloat16)
+    settings = tile_settings(facts, options_for(Path("x.safetensors")).val)
+    running = RunningNetwork(Overflowing(), Upscaler(runtime, settings), facts)
+    result = running(torch.rand(1, 3, 8, 8))
+    assert is_finite(result)
+    assert "not finite: computed again in fp32" in caplog.text
+
+
+def test_the_flaw_of_a_result_is_said_in_numbers() -> None:
+    result = torch.zeros(1, 3, 10, 10)
+    assert is_finite(result)
+    result[0, 0, :3] = torch.nan
+    assert not is_finite(result)
+    assert describe_flaw(result).startswith("10.0 % of the result is not finite")
 
 
 def test_another_scale_is_refused() -> None:

@@ -31,7 +31,7 @@ from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
 from traiNNer.data.sample import Batch, Sample, SampleRequest
 from traiNNer.data.views import SizedDataset, leaves, locate, view_length
-from traiNNer.data.workers import WorkerError, Workers
+from traiNNer.data.workers import WorkerError, Workers, shared_memory
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import hash_seed
@@ -216,7 +216,8 @@ class DynamicDataLoaderWrapper:
             ("skip").
         pin_memory: put batches in page-locked memory, for faster copies to a CUDA device.
         prefetch_factor: units that each worker reads ahead.
-        prefetch_bytes: bound on what is read ahead, beside the batch that is being put together.
+        prefetch_bytes: bound on what is read ahead, beside the batch that is being put together;
+            half of the shared memory is another.
         prefetch_batches: how many batches are read ahead at most (but at least a sample for each
             unit).
         start_method: how workers are started; None is the default of Python on this system.
@@ -260,13 +261,18 @@ class DynamicDataLoaderWrapper:
         self.samples_consumed = samples_consumed
         self._seed = seed
         self._replaced = ReplacedImages()
+        room = shared_memory()
+        if room is not None and num_workers:
+            # The other half is for what has arrived and is being copied.
+            prefetch_bytes = min(prefetch_bytes, room // 2)
         self._prefetch = Prefetch(num_workers * prefetch_factor, prefetch_bytes, prefetch_batches)
+        self._pin_memory = pin_memory
         skip = read_errors == "skip"
         advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
-        reader = BatchReader(dataset, skip, advice)
+        self._reader = BatchReader(dataset, skip, advice)
         self._workers = Workers(
             open_loader(
-                reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
+                self._reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
             )
         )
 
@@ -315,10 +321,6 @@ class DynamicDataLoaderWrapper:
     def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> Batch:
-        """See `next_batch`."""
-        return self.next_batch()
-
     def next_batch(self, at_most: int | None = None) -> Batch:
         """The next batch.
 
@@ -328,7 +330,7 @@ class DynamicDataLoaderWrapper:
         Raises:
             DataError: if an image cannot be read (with "skip": if none can). The workers have ended
                 then, and no sample counts as consumed.
-            WorkerError: if worker processes end, and those that are started in their place too.
+            WorkerError: if this process cannot read either, after those that did have ended.
         """
         wanted = self.batch_size if at_most is None else min(self.batch_size, at_most)
         restarts = 0
@@ -342,16 +344,9 @@ class DynamicDataLoaderWrapper:
                 break
             except WorkerError as error:
                 self.close()
-                if restarts == RESTARTS:
-                    raise
-                restarts += 1
                 # Requests are functions of the place, so what was read ahead is only read again.
-                log.warning(
-                    "the processes that read are started again (%d of %d times): %s",
-                    restarts,
-                    RESTARTS,
-                    first_line(error),
-                )
+                restarts += 1
+                self._replace_workers(restarts, error)
             except DataError:
                 self.close()
                 raise
@@ -359,6 +354,30 @@ class DynamicDataLoaderWrapper:
         self.samples_consumed += samples
         self._replaced.note(batch.replaced)
         return batch
+
+    __next__ = next_batch
+
+    def _replace_workers(self, restarts: int, error: WorkerError) -> None:
+        """Have the processes that read started again, or read in this one from now on: that needs
+        no shared memory and no process that could be killed, and the run goes on.
+        """
+        if restarts <= RESTARTS:
+            log.warning(
+                "the processes that read are started again (%d of %d times): %s",
+                restarts,
+                RESTARTS,
+                first_line(error),
+            )
+            return
+        log.warning(
+            "the processes that read do not stay: from now on the training process reads by "
+            "itself, which is slower (num_worker_per_gpu: 0). %s",
+            error,
+        )
+        self._prefetch = Prefetch(0, 0, 0)
+        self._workers = Workers(
+            open_loader(self._reader, self.sampler, 0, self._pin_memory, prefetch_factor=1)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps. The sizes are not part of it: they belong to whoever sets

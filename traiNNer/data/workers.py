@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -30,6 +30,8 @@ from traiNNer.utils.out_of_memory import is_out_of_memory
 log = logging.getLogger(__name__)
 # Seconds in which a worker is to end when it is asked to. One that is frozen is killed then.
 END_S = 5.0
+# Bytes of shared memory from which on batches may stay there until they are used.
+PLENTY = 2**30
 # Seconds after which a worker whose main process is gone notices it.
 _ORPHAN_S = 1.0
 
@@ -111,6 +113,17 @@ def no_way(error: BaseException) -> str:
     )
 
 
+def shared_memory() -> int | None:
+    """Bytes of shared memory, in which batches are handed over; None where the system does not say.
+    Containers mostly have 64 MiB.
+    """
+    try:
+        room = os.statvfs("/dev/shm")  # noqa: S108 (only looked at)
+    except (OSError, AttributeError):
+        return None
+    return room.f_frsize * room.f_blocks
+
+
 class Workers:
     """The processes that read for an `open_loader`, which can be ended and started anew; or none,
     where it reads in this process.
@@ -122,6 +135,8 @@ class Workers:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.pids: tuple[int, ...] = ()
         self._loader = loader
+        room = shared_memory()
+        self._is_short = room is not None and room < PLENTY
         self._batches: Iterator[Batch | Parcel | Failure | None] | None = None
         self._processes: list[BaseProcess] = []
         self._watch: LongWait | None = None
@@ -169,6 +184,8 @@ class Workers:
                     received = next(self._batches)
                     if isinstance(received, Parcel):
                         received = received.open()
+                        # What waits here for the rest of its batch is not to take what is short.
+                        received = _copied(received) if self._is_short else received
         except (RuntimeError, OSError, EOFError) as error:
             explained = explain_worker_death(error)
             if explained is None:
@@ -217,6 +234,13 @@ class Workers:
         finally:
             killer.cancel()
             _kill(processes)
+
+
+def _copied(batch: Batch) -> Batch:
+    """The same in memory of this process alone."""
+    lq = None if batch.lq is None else batch.lq.clone()
+    gt = None if batch.gt is None else batch.gt.clone()
+    return replace(batch, lq=lq, gt=gt)
 
 
 @contextmanager
