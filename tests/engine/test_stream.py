@@ -14,6 +14,34 @@ from traiNNer.engine.progress import Stopwatch
 from traiNNer.engine.stream import StepStream
 
 
+def test_no_batch_is_shorter_than_the_network_can_be_trained_on(tmp_path: Path) -> None:
+    data = make_pairs(tmp_path)
+    dataset = PairedImageDataset(2, str(data / "gt"), str(data / "lq"))
+
+    def read(batch_size: int, accum: int, effective: int | None) -> list[list[int]]:
+        """The sizes of the batches of four steps; the patch changes after the second."""
+        loader = DynamicDataLoaderWrapper(
+            dataset, batch_size=batch_size, lq_size=16, seed=3, num_workers=0
+        )
+        stream = StepStream(loader, Stopwatch(), accum, effective, Interrupts(), min_batch=2)
+        sizes: list[list[int]] = []
+        for step in range(4):
+            if step == 2:
+                loader.set_lq_size(24)
+            batches = stream.next_step()
+            assert batches is not None
+            sizes.append([len(batch) for batch in batches])
+        return sizes
+
+    for effective in (3, 7):
+        steps = read(2, 1, effective)
+        assert [sum(step) for step in steps] == [effective] * 4
+        assert all(size >= 2 for step in steps for size in step)
+    assert read(2, 2, None) == [[2, 2]] * 4
+    # One sample of the former patch size was left, and went with the next two.
+    assert all(size >= 2 for step in read(3, 1, None) for size in step)
+
+
 class Stuck(PairedImageDataset):
     """Somebody presses Ctrl-C while a certain sample is read."""
 

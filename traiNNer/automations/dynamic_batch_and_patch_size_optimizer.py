@@ -182,7 +182,11 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         if choice is None and present != self.shape:
             choice = self._rules.choose_beside(present, self.shape, full)
         # alone, and mostly beside others too, its own wish is what is measured
-        return self._carry_out(choice or self._rules.choose(self.shape, full))
+        choice = choice or self._rules.choose(self.shape, full)
+        if choice.shape == present == self.shape:
+            # what was looked for is here: that is no move
+            return None
+        return self._carry_out(choice)
 
     def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:
         """A step at `shape` did not fit: ban its size, for longer each time, and go at least two

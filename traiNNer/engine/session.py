@@ -115,6 +115,7 @@ def assemble(
             options.datasets.train.accum_iter,
             options.train.effective_batch_size,
             interrupts,
+            options.network_g.entry.min_batch,
         ),
         job.folders,
         tuple(parts),

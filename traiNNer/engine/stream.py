@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ class StepStream:
         accum_iter: batches of a step.
         effective_batch_size: samples of a step; None for `accum_iter` batches, whatever their size.
         interrupts: may end the wait for samples.
+        min_batch: samples below which the network cannot be trained on a batch. One that is
+            shorter, as the last one of a step or of a patch size may be, goes with its neighbour.
     """
 
     loader: DynamicDataLoaderWrapper
@@ -28,6 +30,7 @@ class StepStream:
     accum_iter: int = 1
     effective_batch_size: int | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
+    min_batch: int = 1
     _place: tuple[int, int] = (0, 0)
 
     def next_step(self) -> list[Batch] | None:
@@ -50,15 +53,17 @@ class StepStream:
         self.loader.samples_consumed, self.loader.replaced_total = self._place
 
     def _read(self) -> list[Batch]:
-        if self.effective_batch_size is None:
-            return [next(self.loader) for _ in range(self.accum_iter)]
         batches: list[Batch] = []
+        if self.effective_batch_size is None:
+            while len(batches) < self.accum_iter or sum(map(len, batches)) < self.min_batch:
+                batches.append(next(self.loader))
+            return _with_enough(batches, self.min_batch)
         missing = self.effective_batch_size
         while missing:
             # The last batch is cut to what is missing; its rest opens the next step.
             batches.append(self.loader.next_batch(at_most=missing))
             missing -= len(batches[-1])
-        return batches
+        return _with_enough(batches, self.min_batch)
 
     def close(self) -> None:
         """End the reading processes."""
@@ -71,3 +76,17 @@ class StepStream:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on behind the samples that were used up."""
         self.loader.load_state_dict(state)
+
+
+def _with_enough(batches: Sequence[Batch], least: int) -> list[Batch]:
+    """The same samples in batches of `least` or more, if there are as many; of two batches that
+    become one, the larger crops are cropped.
+    """
+    enough: list[Batch] = []
+    for batch in batches:
+        if enough and min(len(batch), len(enough[-1])) < least:
+            side = min(batch.lq_size, enough[-1].lq_size)
+            enough[-1] = Batch.merge([enough[-1].crop(side), batch.crop(side)])
+        else:
+            enough.append(batch)
+    return enough

@@ -532,6 +532,10 @@ class TrainingOptions(_Runtime):
             message = f"{name} needs at least {spec.min_batch}"
             place = ("datasets", "train", "batch_size_per_gpu")
             problems.add(place, message, data.batch_size_per_gpu)
+        effective = self.train.effective_batch_size
+        if effective is not None and effective < spec.min_batch:
+            message = f"{name} needs at least {spec.min_batch}"
+            problems.add(("train", "effective_batch_size"), message, effective)
         # Tiles begin at multiples, so one of them has to be left to go on by.
         tile = round_up(max(self.val.tile_size, spec.min_size), multiple)
         if self.val.tile_size and self.val.tile_overlap > tile - multiple:
