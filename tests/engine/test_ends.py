@@ -44,7 +44,7 @@ class Failing(Part):
         if self.where == "before a step":
             raise DataError("it fails here")
         if self.where == "reading":
-            run.stream.loader.next_batch = _fail  # type: ignore[method-assign]
+            run.stream._read = _fail  # type: ignore[method-assign]
         if self.where == "the first half of a step":
             run.recipe._forward_g = _fail  # pyright: ignore[reportAttributeAccessIssue]
         if self.where == "a change of weights":

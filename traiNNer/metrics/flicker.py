@@ -35,9 +35,8 @@ class Flicker(FidelityMetric):
         """Compare the change of `sr` with that of `gt`, both `(2, 3, H, W)` in 0..1: a frame and
         the one after it.
         """
-        before = map(self._measured, self._inner_pair(sr[0], gt[0]))
-        after = map(self._measured, self._inner_pair(sr[1], gt[1]))
-        sr_change, gt_change = (late - early for early, late in zip(before, after, strict=True))
-        wrong = sr_change - gt_change
+        sr_before, gt_before = self._prepare_pair(sr[0], gt[0])
+        sr_after, gt_after = self._prepare_pair(sr[1], gt[1])
+        wrong = (sr_after - sr_before) - (gt_after - gt_before)
         # In the levels of a saved image, because a share of the range says nothing to the eye.
         return float(wrong.abs().mean() * 255)

@@ -81,6 +81,11 @@ class FidelityMetric:
         """What is measured of an image without its border: float64, Y alone if only that is."""
         return rgb_to_y(image.double()) if self.test_y_channel else image.double()
 
+    def _prepare_pair(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """What is measured of both images without their borders, whole."""
+        inner_sr, inner_gt = self._inner_pair(sr, gt)
+        return self._measured(inner_sr), self._measured(inner_gt)
+
     def _bands(self, sr: Tensor, gt: Tensor, overlap: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """What is measured of both images without their borders, in bands of rows: float64 copies
         of a whole large picture may be more than the memory has left.

@@ -63,7 +63,7 @@ def _known_recipe(name: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
-UserPath = Annotated[str, AfterValidator(at_home)]
+UserPath = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
 Amount = Annotated[float, AfterValidator(_integral), Field(gt=0)]
 RecipeName = Annotated[str, AfterValidator(_known_recipe)]
 # Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
@@ -280,17 +280,17 @@ class TestDatasets(_DatasetsBase):
 class PathOptions(Section):
     """Files that come in, folders that go out. Relative paths start where the command runs."""
 
-    pretrain_network_g: UserPath | None = Field(default=None, min_length=1)
+    pretrain_network_g: UserPath | None = None
     """Weights to start from (.safetensors or .pth), ours or any that spandrel reads."""
     strict_load_g: bool = True
     """Every weight must fit. false takes what fits and reports the rest."""
-    resume_state: UserPath | None = Field(default=None, min_length=1)
+    resume_state: UserPath | None = None
     """A .state file in training_states to go on from. --auto_resume finds the newest one itself."""
-    experiments_root: UserPath = Field(default="experiments", min_length=1)
+    experiments_root: UserPath = "experiments"
     """Folder of the runs: experiments_root/<name>/{models,training_states,log,visualization}."""
-    tb_root: UserPath = Field(default="tb_logger", min_length=1)
+    tb_root: UserPath = "tb_logger"
     """Folder of the TensorBoard curves: tb_root/<name>."""
-    results_root: UserPath = Field(default="results", min_length=1)
+    results_root: UserPath = "results"
     """Folder that test.py writes to: results_root/<name>/<dataset>."""
 
 
