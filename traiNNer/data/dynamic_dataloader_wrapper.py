@@ -344,6 +344,8 @@ class DynamicDataLoaderWrapper:
                 break
             except WorkerError as error:
                 self.close()
+                if restarts > RESTARTS:
+                    raise
                 # Requests are functions of the place, so what was read ahead is only read again.
                 restarts += 1
                 self._replace_workers(restarts, error)

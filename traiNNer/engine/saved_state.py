@@ -230,7 +230,7 @@ def verify_checkpoint(path: Path) -> None:
 
 def weights_of(path: Path) -> list[str]:
     """The names of the files of weights that belong to the state at `path`, and no others: a user's
-    own may end in the same number. None where the state cannot be read.
+    own may end in the same number. An empty list where the state cannot be read.
     """
     try:
         state = read_state(path)

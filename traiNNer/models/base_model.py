@@ -291,7 +291,9 @@ def _follow(
         changing = [phase for phase in phases if not weights.isdisjoint(phase.parameters)]
         average.changed_by = [phase.name for phase in changing]
     flags = [result.phases[name].skipped for name in average.changed_by]
-    average.update(done, torch.stack(flags).all(), result.iteration)
+    # Of a network that no phase changes nothing can be skipped.
+    skipped = torch.stack(flags).all() if flags else None
+    average.update(done, skipped, result.iteration)
 
 
 def learning_rate_scale(rule: str, ratio: float) -> float:
