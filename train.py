@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
         setup_logging()
         if arguments.explain is not None:
-            return run_plainly(lambda: explain(arguments.explain))
+            return run_plainly(lambda: explain(arguments.explain, arguments.opt))
         return run_plainly(lambda: train(make_request(arguments), interrupts))
 
 
@@ -85,9 +85,13 @@ def make_request(arguments: argparse.Namespace) -> Request:
     )
 
 
-def explain(key: str) -> int:
+def explain(key: str, options: Path | None) -> int:
+    from traiNNer.options.extensions import load_extensions
     from traiNNer.options.reference import explain_key
+    from traiNNer.options.yaml_reader import read_yaml
 
+    if options is not None:
+        load_extensions(read_yaml(options))
     print(explain_key(key))
     return 0
 

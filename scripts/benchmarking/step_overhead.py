@@ -262,6 +262,7 @@ def framework_loop(
         options,
         recipe,
         StepStream(loader, clock),
+        loader,
         folders,
         (*parts, Reporter(), loop_clock),
         tracker,

@@ -118,7 +118,12 @@ def complete(snippet: Snippet, folder: Path) -> Path:
     return path
 
 
-YAML = [s for s in snippets("yaml") if not any(f"type: {name}" in s.text for name in ADDED)]
+# Those with extensions are run in tests/docs/test_extensions.py.
+YAML = [
+    s
+    for s in snippets("yaml")
+    if "extensions:" not in s.text and not any(f"type: {name}" in s.text for name in ADDED)
+]
 
 
 @pytest.mark.parametrize("snippet", YAML, ids=str)

@@ -121,7 +121,7 @@ val: {tile_size: 8, tile_overlap: 9}
         ("model_type=3", r"model_type = 3: expected text"),
         ("scale=5", r"--set: scale = 5: compact works at scales"),
         ("datasets.train.lq_size=0", r"lq_size = 0: expected at least 1"),
-        ("train.losses=[]", r"train\.losses = \[\]: expected at least 1 item"),
+        ("train.losses=[]", r"train\.losses = \[\]: expected at least one loss"),
         ("train.losses.0.loss_weight=-1", r"loss_weight = -1: expected at least 0"),
         ("train.scheduler.type=Cosine", r"unknown scheduler: it is called CosineAnnealingLR here"),
         ("train.scheduler.type=MultiStepLR", r"train\.scheduler\.milestones is missing"),

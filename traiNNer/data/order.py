@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from traiNNer.utils.registry import ORDERS
 from traiNNer.utils.seeds import hash_seed
 
 
@@ -47,6 +48,7 @@ class Order(Protocol):
         ...
 
 
+@ORDERS.register("shuffled")
 class ShuffledOrder:
     """Every epoch is a permutation of the elements, a pure function of the seed and the epoch.
 

@@ -1,5 +1,5 @@
-"""Where the pixels of a scanned image come from: decoded from its file, or a store that a program
-hands in.
+"""Where the pixels of a scanned image come from: decoded from its file, or a store of a program's
+or a user's own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from traiNNer.data.scan import ScannedImage
 from traiNNer.utils.images import Pixels, read_image
+from traiNNer.utils.registry import SOURCES
 
 
 class PixelSource(Protocol):
@@ -27,6 +28,7 @@ class PixelSource(Protocol):
         ...
 
 
+@SOURCES.register("files")
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
     """Decodes the file, each time that it is asked."""

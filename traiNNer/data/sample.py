@@ -49,6 +49,7 @@ class Sample:
         seed: of the request: whatever is drawn for this sample comes from it.
         lq_size: side of the LQ crop in pixels; 0 asks the tensor (of whole images its width).
         scale: GT pixels for each LQ pixel, per side; 0 asks the tensors.
+        label: what a recipe of one's own is told besides, of any shape and type.
     """
 
     lq: Tensor | None
@@ -61,6 +62,7 @@ class Sample:
     seed: int = 0
     lq_size: int = 0
     scale: int = 0
+    label: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class Batch:
         lq_size: side of the LQ crops in pixels, whether LQ is there or not (of whole images: the
             width). 0 asks the tensor.
         scale: GT pixels for each LQ pixel, per side. 0 asks the tensors.
+        labels: (B, ...), what a recipe of one's own is told of each sample besides; their values
+            and their type stay as they are.
     """
 
     lq: Tensor | None
@@ -95,6 +99,7 @@ class Batch:
     seeds: list[int] = field(default_factory=list)
     lq_size: int = 0
     scale: int = 0
+    labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.reasons = self.reasons or [None] * len(self)
@@ -152,11 +157,12 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        return sum(tensor.nbytes for tensor in (self.lq, self.gt) if tensor is not None)
+        tensors = (self.lq, self.gt, self.labels)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory. The DataLoader calls this."""
-        return self._with_each(lambda tensor, _: tensor.pin_memory())
+        return self._with_each(lambda tensor, _: tensor.pin_memory(), Tensor.pin_memory)
 
     def to(
         self,
@@ -179,7 +185,7 @@ class Batch:
                 return moved.contiguous(memory_format=torch.channels_last)
             return moved
 
-        return self._with_each(move)
+        return self._with_each(move, lambda labels: labels.to(device, non_blocking=non_blocking))
 
     def split(self, samples: int) -> tuple[Batch, Batch]:
         """The first `samples` and the others (1 at least of each), as views of the same memory."""
@@ -217,6 +223,7 @@ class Batch:
             return parts[0]
         lqs = [part.lq for part in parts if part.lq is not None]
         gts = [part.gt for part in parts if part.gt is not None]
+        labels = [part.labels for part in parts if part.labels is not None]
         return Batch(
             lq=_join(lqs) if lqs else None,
             gt=_join(gts) if gts else None,
@@ -228,19 +235,30 @@ class Batch:
             seeds=[seed for part in parts for seed in part.seeds],
             lq_size=parts[0].lq_size,
             scale=parts[0].scale,
+            labels=_join(labels) if labels else None,
         )
 
-    def _with_each(self, change: Callable[[Tensor, int], Tensor]) -> Batch:
-        """This batch with `change(tensor, pixels for each LQ pixel)` in place of LQ and GT."""
+    def _with_each(
+        self,
+        change: Callable[[Tensor, int], Tensor],
+        change_labels: Callable[[Tensor], Tensor] | None = None,
+    ) -> Batch:
+        """This batch with `change(tensor, pixels for each LQ pixel)` in place of LQ and GT, and of
+        the labels, where they change too.
+        """
+        labels = self.labels
+        if labels is not None and change_labels is not None:
+            labels = change_labels(labels)
         return replace(
             self,
             lq=None if self.lq is None else change(self.lq, 1),
             gt=None if self.gt is None else change(self.gt, self.scale),
+            labels=labels,
         )
 
     def _part(self, which: slice) -> Batch:
         return replace(
-            self._with_each(lambda tensor, _: tensor[which]),
+            self._with_each(lambda tensor, _: tensor[which], lambda labels: labels[which]),
             indices=self.indices[which],
             lq_paths=self.lq_paths[which],
             gt_paths=self.gt_paths[which],
@@ -256,6 +274,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     lqs = [sample.lq for sample in samples if sample.lq is not None]
     gts = [sample.gt for sample in samples if sample.gt is not None]
+    labels = [sample.label for sample in samples if sample.label is not None]
     return Batch(
         lq=stack(lqs) if lqs else None,
         gt=stack(gts) if gts else None,
@@ -267,6 +286,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         seeds=[sample.seed for sample in samples],
         lq_size=samples[0].lq_size,
         scale=samples[0].scale,
+        labels=torch.stack(labels) if labels else None,
     )
 
 

@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -185,7 +186,7 @@ class Workers:
                     if isinstance(received, Parcel):
                         received = received.open()
                         # What waits here for the rest of its batch is not to take what is short.
-                        received = _copied(received) if self._is_short else received
+                        received = deepcopy(received) if self._is_short else received
         except (RuntimeError, OSError, EOFError) as error:
             explained = explain_worker_death(error)
             if explained is None:
@@ -234,13 +235,6 @@ class Workers:
         finally:
             killer.cancel()
             _kill(processes)
-
-
-def _copied(batch: Batch) -> Batch:
-    """The same in memory of this process alone."""
-    lq = None if batch.lq is None else batch.lq.clone()
-    gt = None if batch.gt is None else batch.gt.clone()
-    return replace(batch, lq=lq, gt=gt)
 
 
 @contextmanager

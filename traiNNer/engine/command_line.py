@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED
+from traiNNer.options.extensions import origin
 from traiNNer.utils.device import (
     Runtime,
     autocast_dtype,
@@ -70,6 +71,9 @@ def run_plainly(action: Callable[[], int]) -> int:
                 "This is a bug in traiNNer, not in your options: please report it with the lines "
                 "above."
             )
+            place = origin(error)
+            if place is not None:
+                explanation = f"The error comes by way of an extension: {place}."
         code = _tell(_with_notes(explanation, error), 1)
     return code
 

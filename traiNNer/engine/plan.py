@@ -144,6 +144,8 @@ def warn_of_frequencies(options: TrainingOptions) -> None:
 
 def _losses_plan(options: TrainingOptions) -> str:
     losses = options.labelled_losses
+    if not losses:
+        return f"those of {options.model_type}"
     text = ", ".join(f"{label} x {loss.loss_weight:g}" for label, loss in losses.items())
     off = [loss.label or loss.type for loss in options.train.losses if not loss.loss_weight]
     return f"{text}; switched off (loss_weight 0): {', '.join(off)}" if off else text

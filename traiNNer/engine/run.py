@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from traiNNer.data.protocols import TrainingSet
 from traiNNer.engine.folders import RunFolders
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts, StopRequested
 from traiNNer.engine.part import Part, Stateful
@@ -23,6 +24,8 @@ from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import restore_rng_state, rng_state
 
 log = logging.getLogger(__name__)
+# What a checkpoint keeps besides the parts.
+OTHER_STATES = ("recipe", "stream", "random")
 
 
 class RandomState:
@@ -45,6 +48,7 @@ class Run:
         options: the checked options.
         recipe: makes the steps.
         stream: the samples of each step.
+        train_set: what it is trained on.
         folders: where the run lives.
         parts: everything else, in the order in which they are called.
         tracker: curves.
@@ -57,6 +61,7 @@ class Run:
     options: TrainingOptions
     recipe: BaseModel
     stream: StepStream
+    train_set: TrainingSet
     folders: RunFolders
     parts: tuple[Part, ...]
     tracker: Tracker

@@ -24,7 +24,7 @@ from traiNNer.engine.preparation import Job
 from traiNNer.engine.progress import Stopwatch
 from traiNNer.engine.report import compare_with_bicubic, comparison_table, save_sheet
 from traiNNer.engine.reporter import Reporter
-from traiNNer.engine.run import Run
+from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
 from traiNNer.engine.setup import build_loader, build_validator
 from traiNNer.engine.stream import StepStream
@@ -52,7 +52,8 @@ def train(
     Args:
         job: what is to be done.
         memory: what the automations watch; None opens that of the device.
-        more_parts: called after the automations and before everything that reports or saves.
+        more_parts: called after the automations and the options' parts, and before everything that
+            reports or saves.
         interrupts: whoever listens to Ctrl-C already; None listens while it trains.
 
     Returns:
@@ -101,11 +102,13 @@ def assemble(
     fit = build_memory_fit(options, recipe, dataset, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)
     parts: list[Part] = [] if fit is None else [fit]
+    parts += [section.entry(**section.params) for section in options.parts]
     parts += more_parts
     parts.append(Reporter())
     if validator is not None:
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
     parts.append(checkpoints)
+    require_different_names(parts)
     return Run(
         options,
         recipe,
@@ -117,12 +120,29 @@ def assemble(
             interrupts,
             options.network_g.entry.min_batch,
         ),
+        job.train_set,
         job.folders,
         tuple(parts),
         tracker,
         interrupts,
         clock,
     )
+
+
+def require_different_names(parts: Sequence[Part]) -> None:
+    """Refuse parts that a checkpoint could not tell apart.
+
+    Raises:
+        OptionsError: naming one.
+    """
+    taken: set[str] = {*OTHER_STATES}
+    for part in parts:
+        if part.name in taken:
+            raise OptionsError(
+                f"the part {type(part).__name__} has the name {part.name!r} in checkpoints, and so "
+                "has something else; give it another name"
+            )
+        taken.add(part.name)
 
 
 def upscaler_of(recipe: BaseModel) -> Upscale:

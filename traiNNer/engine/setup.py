@@ -39,8 +39,13 @@ def open_dataset(section: DatasetOptions, scale: int, unusable: Problems | None 
     """
     entry = section.entry
     params = section.params
+    taken = inspect.signature(entry).parameters
+    if section.source is not None:
+        if "source" not in taken:
+            raise OptionsError(f"{section.type} reads its files itself; leave source out")
+        params["source"] = section.source.entry(**section.source.params)
     # Datasets of a program's own need not know of it.
-    if unusable is not None and "unusable" in inspect.signature(entry).parameters:
+    if unusable is not None and "unusable" in taken:
         params["unusable"] = unusable
     return entry(scale=scale, **params)
 
@@ -131,6 +136,14 @@ def build_loader(
 ) -> DynamicDataLoaderWrapper:
     """The endless batches of the training set."""
     train = options.datasets.train
+    order = None
+    if train.order is not None:
+        order = train.order.entry(
+            length=len(train_set),
+            seed=options.manual_seed,
+            enlarge_ratio=train.dataset_enlarge_ratio,
+            **train.order.params,
+        )
     return DynamicDataLoaderWrapper(
         train_set,
         batch_size=train.batch_size_per_gpu,
@@ -140,6 +153,7 @@ def build_loader(
         enlarge_ratio=train.dataset_enlarge_ratio,
         read_errors=train.read_errors,
         pin_memory=runtime.device.type == "cuda",
+        order=order,
     )
 
 

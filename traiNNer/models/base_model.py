@@ -182,7 +182,9 @@ class BaseModel:
         factor = learning_rate_factor(self.options, self.work, after)
         context = StepContext(after.iterations, factor, per_sample)
         results = {phase.name: self.runner.run(phase, batches, context) for phase in self.phases}
-        result = StepResult(after.iterations, after.samples - self.work.samples, results)
+        samples = after.samples - self.work.samples
+        indices = tuple(index for batch in batches for index in batch.indices)
+        result = StepResult(after.iterations, samples, results, indices)
         self.out_of_memory_total += sum(retry.failures for retry in result.retries)
         self.work.add(result.samples, result.pixels)
         place = self.length.place(self.work)

@@ -65,11 +65,13 @@ class StepResult:
         iteration: changes of the weights so far, this one included.
         samples: of all batches of the step.
         phases: what each phase did, by its name, in order.
+        indices: of the samples' elements in the dataset, in the order of `per_sample`.
     """
 
     iteration: int
     samples: int
     phases: Mapping[str, PhaseResult]
+    indices: tuple[int, ...]
 
     @property
     def shape(self) -> Shape:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from traiNNer.options.extensions import load_extensions
 from traiNNer.options.fields import all_keys, section_at
 from traiNNer.options.foreign import explain_foreign_key
 from traiNNer.options.foreign_names import explain_foreign_name
@@ -49,7 +50,8 @@ AnyOptions = TypeVar("AnyOptions", TrainingOptions, TestOptions)
 def load_options(
     model: type[AnyOptions], path: Path, overrides: Sequence[str] = (), *, name: str | None = None
 ) -> AnyOptions:
-    """Read, merge, override and check the options in `path`.
+    """Read, merge, override and check the options in `path`. The extensions that they name are
+    imported before they are checked.
 
     Args:
         model: TrainingOptions or TestOptions.
@@ -69,6 +71,7 @@ def load_options(
     if name is not None:
         raw.values["name"] = name
         raw.positions["name",] = Position("--name", 0)
+    load_extensions(raw)
     return check_options(model, raw, path)
 
 

@@ -114,9 +114,10 @@ def _explain_field(
         names = list(inner.registry)
         lines += [
             "",
-            f"  Types ({len(names)}): {', '.join(names)}",
-            f"  --explain {key}.{names[0]} lists a type's parameters.",
+            f"  Types ({len(names)}): {', '.join(names) or 'those of extensions'}",
         ]
+        if names:
+            lines.append(f"  --explain {key}.{names[0]} lists a type's parameters.")
     return "\n".join(lines)
 
 

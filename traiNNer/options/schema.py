@@ -32,8 +32,11 @@ from traiNNer.utils.registry import (
     LOSSES,
     METRICS,
     OPTIMIZERS,
+    ORDERS,
+    PARTS,
     RECIPES,
     SCHEDULERS,
+    SOURCES,
     UnknownNameError,
     normalize,
 )
@@ -162,14 +165,42 @@ class MetricOptions(Component):
     """Name of the metric, for example psnr or ssim."""
 
 
+class OrderOptions(Component):
+    """In which order the elements of the training set are visited."""
+
+    registry = ORDERS
+    injected = frozenset({"length", "seed", "enlarge_ratio"})
+
+    type: str
+    """Name of the order: shuffled, or one of an extension's."""
+
+
+class SourceOptions(Component):
+    """Where a dataset's pixels come from."""
+
+    registry = SOURCES
+
+    type: str
+    """Name of the source: files, or one of an extension's."""
+
+
+class PartOptions(Component):
+    """A part of the run that an extension registers."""
+
+    registry = PARTS
+
+    type: str
+    """Name of the part."""
+
+
 class DatasetOptions(Component):
     """What every dataset section has; the other keys belong to the dataset class that `type`
     names.
     """
 
     registry = DATASETS
-    # `source` is for programs that keep decoded pixels, `unusable` for those that go on without
-    # single files; they have no form in YAML.
+    # `source` is made of the section's own one, `unusable` is for programs that go on without
+    # single files; it has no form in YAML.
     injected = frozenset({"scale", "source", "unusable"})
 
     type: str
@@ -180,6 +211,8 @@ class DatasetOptions(Component):
     num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
     """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at
     most 2 without."""
+    source: SourceOptions | None = None
+    """Where pixels come from. Left out: decoded from the files."""
 
 
 class TrainDatasetOptions(DatasetOptions):
@@ -197,6 +230,8 @@ class TrainDatasetOptions(DatasetOptions):
     them."""
     dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
     """How often each image is seen in an epoch, each time with another crop."""
+    order: OrderOptions | None = None
+    """In which order the images are visited. Left out: shuffled anew for each epoch."""
 
     @property
     def clip_frames(self) -> int | None:
@@ -320,8 +355,8 @@ class TrainOptions(Section):
     """Begin the schedule anew where a run is resumed, with the learning rate of the options, over
     the iterations that are left. Once: a later resume goes on with it, unless total_iter has
     changed again."""
-    losses: list[LossOptions] = Field(min_length=1)
-    """The losses, summed by weight."""
+    losses: list[LossOptions] = Field(default_factory=list)
+    """The losses, summed by weight. SRModel needs one at least."""
     effective_batch_size: Positive | None = None
     """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so
     many. It keeps the learning rate right while an automation changes the batch. Left out: one
@@ -449,6 +484,10 @@ class _Runtime(Section):
 
     name: str = Field(min_length=1, max_length=200, pattern=FOLDER_NAME)
     """Name of the run, and of its folders."""
+    extensions: list[UserPath] = Field(default_factory=list)
+    """Python files of your own that are imported first and register losses, metrics, datasets,
+    recipes, parts and the like (docs/extensions.md). Looked for beside the options file, then where
+    the command runs."""
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """auto: one GPU if there is one (CUDA, ROCm or Apple's MPS), else the CPU. 0: the CPU."""
     use_amp: bool = False
@@ -495,6 +534,9 @@ class TrainingOptions(_Runtime):
     process's budget. Left out: the whole card, or half of the main memory that is available."""
     training_automations: TrainingAutomations = Field(default_factory=TrainingAutomations)
     """Automations, for example DynamicBatchAndPatchSizeOptimizer: {enabled: true}."""
+    parts: list[PartOptions] = Field(default_factory=list)
+    """Parts of the run that extensions register, called in this order after the automations and
+    before everything that reports or saves."""
     val: ValOptions = Field(default_factory=ValOptions)
     """Validation and tiling."""
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
@@ -626,9 +668,13 @@ class TrainingOptions(_Runtime):
         if best is not None and best not in metrics:
             message = f"expected a label of val.metrics: {', '.join(metrics) or 'there are none'}"
             problems.add(("logger", "keep_best"), message, best)
-        if not self.labelled_losses:
-            message = "every loss_weight is 0; at least one loss has to be more"
-            problems.add(("train", "losses"), message, [loss.type for loss in self.train.losses])
+        given = [loss.type for loss in self.train.losses]
+        # A recipe of an extension may have losses of its own.
+        if not self.labelled_losses and (given or self.model_type == DEFAULT_RECIPE):
+            message = "expected at least one loss"
+            if given:
+                message = "every loss_weight is 0; at least one loss has to be more"
+            problems.add(("train", "losses"), message, given)
         labels = [loss.label for loss in self.train.losses]
         for index, label in enumerate(labels):
             if label is not None and labels.count(label) > 1:
@@ -651,6 +697,8 @@ class TrainingOptions(_Runtime):
         needs most.
         """
         needs = {label: loss.min_side for label, loss in self.labelled_losses.items()}
+        if not needs:
+            return 1, ""
         label = max(needs, key=lambda name: needs[name])
         return ceil_div(needs[label], self.scale), label
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from traiNNer.archs.spec import ArchSpec as ArchSpec
     from traiNNer.automations.base import Automation
+    from traiNNer.data.order import Order
+    from traiNNer.data.pixel_source import PixelSource
     from traiNNer.data.protocols import EvalSet
+    from traiNNer.engine.part import Part
     from traiNNer.metrics.protocol import Metric
     from traiNNer.models.base_model import BaseModel
     from traiNNer.optim.schedulers import SchedulerSpec
@@ -76,6 +79,9 @@ class Registry(Generic[T]):
         Raises:
             ValueError: if the name or an alias belongs to another entry.
         """
+        # First what the package itself registers: an extension may come before any look-up, and who
+        # takes a name that is ours is told, not we.
+        self._fill()
         # An alias may differ from the name in what `normalize` removes only.
         spellings = dict.fromkeys(normalize(n) for n in (name, *aliases))
         for spelling in spellings:
@@ -166,6 +172,9 @@ OptimizerFactory: TypeAlias = "Callable[..., torch.optim.Optimizer]"
 SchedulerFactory: TypeAlias = "SchedulerSpec"
 AutomationFactory: TypeAlias = "Callable[..., Automation]"
 Recipe: TypeAlias = "type[BaseModel]"
+PartFactory: TypeAlias = "Callable[..., Part]"
+OrderFactory: TypeAlias = "Callable[..., Order]"
+SourceFactory: TypeAlias = "Callable[..., PixelSource]"
 
 ARCHS: Registry[NetworkSpec] = Registry("network", "traiNNer.archs")
 DATASETS: Registry[DatasetFactory] = Registry("dataset", "traiNNer.data")
@@ -175,3 +184,7 @@ OPTIMIZERS: Registry[OptimizerFactory] = Registry("optimizer", "traiNNer.optim")
 SCHEDULERS: Registry[SchedulerFactory] = Registry("scheduler", "traiNNer.optim")
 AUTOMATIONS: Registry[AutomationFactory] = Registry("automation", "traiNNer.automations")
 RECIPES: Registry[Recipe] = Registry("recipe", "traiNNer.models")
+ORDERS: Registry[OrderFactory] = Registry("order", "traiNNer.data")
+SOURCES: Registry[SourceFactory] = Registry("source of pixels", "traiNNer.data")
+# Parts are a program's or a user's own: those of every run stand in the session.
+PARTS: Registry[PartFactory] = Registry("part")
