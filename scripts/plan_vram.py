@@ -15,11 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from traiNNer.engine.command_line import run_plainly
+from traiNNer.engine.command_line import make_runtime, run_plainly
 from traiNNer.engine.logs import print_table, setup_logging
-from traiNNer.utils.text import GIB, MIB
+from traiNNer.engine.progress import duration
+from traiNNer.utils.text import GIB, MIB, plural
 
 if TYPE_CHECKING:
+    from traiNNer.options.schema import TrainingOptions
     from traiNNer.planning.planner import CardPlan, MemoryPlan
     from traiNNer.utils.shape import Shape
 
@@ -53,6 +55,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="PX",
         type=side,
         help="side in LQ pixels of the largest patch, instead of what the images allow",
+    )
+    parser.add_argument(
+        "--trial",
+        action="store_true",
+        help="make a few steps on this machine, and say how long the run takes on it",
     )
     return parser.parse_args(argv)
 
@@ -96,7 +103,34 @@ def show(arguments: argparse.Namespace) -> int:
     print_table(cards_table(plan, cards))
     for note in notes(plan):
         print(f"- {note}")
+    if arguments.trial:
+        print(f"- {trial(options)}")
     return 0
+
+
+def trial(options: TrainingOptions) -> str:
+    """How fast this machine is, and what that means for the run."""
+    from traiNNer.options.length import expected_seconds
+    from traiNNer.planning.trial import trial_work
+
+    runtime = make_runtime(
+        num_gpu=options.num_gpu,
+        use_amp=options.use_amp,
+        amp_bf16=options.amp_bf16,
+        use_channels_last=options.use_channels_last,
+        use_compile=options.use_compile,
+        fast_matmul=options.fast_matmul,
+    )
+    work = trial_work(options, runtime)
+    rate = (
+        f"{plural(work.iterations, 'step')} on this machine ({runtime}) at the sizes of the "
+        f"options: {work.iterations / work.seconds:.3g} it/s, "
+        f"{work.pixels / work.seconds / 1e6:.3g} LQ megapixels a second"
+    )
+    seconds = expected_seconds(options.length, work)
+    if seconds is None:
+        return rate
+    return f"{rate}; {options.length} take about {duration(seconds)}, reading and validation apart"
 
 
 def parts_table(plan: MemoryPlan) -> Table:

@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from torch import nn
 
 from traiNNer.data.protocols import EvalSet, TrainingSet
-from traiNNer.engine.folders import RunFolders
+from traiNNer.engine.folders import RunFolders, saved_states
+from traiNNer.engine.progress import duration
+from traiNNer.engine.saved_state import read_state
+from traiNNer.options.length import expected_seconds
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.errors import CheckpointError
 from traiNNer.utils.text import plural
+from traiNNer.utils.work import Work
 
 log = logging.getLogger(__name__)
 # The largest batch of the automation where the options say nothing.
@@ -78,6 +83,31 @@ def training_plan(
         if logger.use_tb_logger
         else "OFF",
     }
+
+
+def expected_time(options: TrainingOptions, folders: RunFolders) -> str | None:
+    """How long the run will take, at the rate of the newest state of a run of this name with the
+    same network; None where there is none. It reads the state.
+    """
+    states = saved_states(folders)
+    if not states:
+        return None
+    try:
+        state = read_state(states[-1])
+    except CheckpointError:
+        return None  # what is damaged is for a resume to tell
+    network = options.network_g.model_dump(mode="json")
+    recipe = state["parts"]["recipe"]
+    if state["options"].get("network_g") != network or options.length.key == "total_hours":
+        return None
+    rate = Work(recipe["iteration"], recipe["samples"], recipe["pixels"], recipe["seconds"])
+    seconds = expected_seconds(options.length, rate)
+    if seconds is None:
+        return None
+    return (
+        f"about {duration(seconds)} for the whole run, at the rate of {states[-1]} (its validation "
+        "and saving included)"
+    )
 
 
 def _length_plan(options: TrainingOptions, samples: int, epochs: float) -> str:

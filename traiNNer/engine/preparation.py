@@ -21,7 +21,7 @@ from traiNNer.demo import demo_root, prepare_demo
 from traiNNer.engine.command_line import make_runtime, timed
 from traiNNer.engine.folders import RunFolders, find_resume_state
 from traiNNer.engine.lock import claimed
-from traiNNer.engine.plan import format_plan, training_plan, warn_of_frequencies
+from traiNNer.engine.plan import expected_time, format_plan, training_plan, warn_of_frequencies
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
 from traiNNer.options.loading import load_options
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
@@ -132,6 +132,11 @@ def prepared(request: Request) -> Iterator[Job]:
         num_workers = choose_workers(options.datasets.train, runtime)
         share_cores(runtime, num_workers)
         plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
+        if request.check:
+            # Not for every start: the state of a large network is large.
+            expected = expected_time(options, folders)
+            if expected is not None:
+                plan["time"] = expected
         yield Job(
             request,
             options,

@@ -167,6 +167,14 @@ class RunLength:
         return max(1, round(self.units(value) / self.step)) if value else 0
 
 
+def expected_seconds(length: RunLength, rate: Work) -> float | None:
+    """What a whole run takes where `rate.seconds` were taken for the work of `rate`; None for a run
+    that is given in hours.
+    """
+    done = length.done(rate)
+    return None if length.key == "total_hours" or not done else length.total * rate.seconds / done
+
+
 def in_units(key: str, value: float) -> float:
     """An amount in the measure of a run, in units; whole ones but for hours."""
     units = value * MEASURES[key].units

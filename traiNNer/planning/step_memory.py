@@ -153,27 +153,16 @@ class StepTracker:
         self._run(shape, tally)
         return StepMemory(shape, tally.peak)
 
-    def _gt_size(self, side: int) -> tuple[int, ...]:
-        """Dimensions of a sample's GT: of a clip all frames, or the one in the middle alone."""
-        size = sample_size(self._options, side)
-        return size[-3:] if self._options.datasets.train.params.get("target") == "center" else size
-
     def _run(self, shape: Shape, tally: _Tally) -> None:
         options = self._options
-        gt_size = shape.lq_size * self._options.scale
         accumulates = (
             options.datasets.train.accum_iter > 1 or options.train.effective_batch_size is not None
         )
         cuda = _CudaAutocast() if options.use_amp else nullcontext()
-        names = [""] * shape.batch_size
         try:
             with warnings.catch_warnings(), self._mode:
                 warnings.simplefilter("ignore")  # the networks' own, and torch's about itself
-                lq = torch.empty(
-                    shape.batch_size, *sample_size(options, shape.lq_size), dtype=torch.uint8
-                )
-                gt = torch.empty(shape.batch_size, *self._gt_size(gt_size), dtype=torch.uint8)
-                batch = Batch(lq, gt, [0] * shape.batch_size, names, names)
+                batch = planned_batch(options, shape)
                 with tally, cuda:
                     self._model.step([batch] * (1 + accumulates))
         except (RuntimeError, NotImplementedError, TypeError) as error:
@@ -182,6 +171,20 @@ class StepTracker:
                 f"the memory of network '{options.network_g.type}' cannot be planned at {shape}: "
                 f"without the values of its tensors it does not run ({complaint[:200]})"
             ) from error
+
+
+def planned_batch(options: TrainingOptions, shape: Shape) -> Batch:
+    """A batch whose pixels say nothing: uint8, LQ (B, ..., 3, h, w) and GT, of a clip of all frames
+    or the one in the middle alone, as the options have it.
+    """
+    lq_size = sample_size(options, shape.lq_size)
+    gt_size = sample_size(options, shape.lq_size * options.scale)
+    if options.datasets.train.params.get("target") == "center":
+        gt_size = gt_size[-3:]
+    lq = torch.zeros(shape.batch_size, *lq_size, dtype=torch.uint8)
+    gt = torch.zeros(shape.batch_size, *gt_size, dtype=torch.uint8)
+    names = [""] * shape.batch_size
+    return Batch(lq, gt, [0] * shape.batch_size, names, names)
 
 
 def planned_runtime(options: TrainingOptions) -> Runtime:
