@@ -35,7 +35,7 @@ def test_collate() -> None:
     assert batch.lq.dtype == batch.gt.dtype == torch.uint8
     assert batch.pixels == 2 * 4 * 6
     assert batch.nbytes == 2 * 3 * (4 * 6 + 8 * 12)
-    assert batch.replaced == []
+    assert not any(batch.reasons)
 
 
 def test_without_gt() -> None:
@@ -83,7 +83,8 @@ def test_metadata_follow_the_samples() -> None:
     samples[4].replaced = "four"
     whole = collate(samples)
     head, tail = whole.split(2)
-    assert (len(head), len(tail), head.replaced, tail.replaced) == (2, 3, ["one"], ["four"])
+    assert (len(head), len(tail)) == (2, 3)
+    assert (head.reasons, tail.reasons) == ([None, "one"], [None, None, "four"])
     assert head.lq.untyped_storage().data_ptr() == whole.lq.untyped_storage().data_ptr(), "no copy"
     merged = Batch.merge([tail, head])
     assert reasons(merged) == reasons(whole)[2:] + reasons(whole)[:2]

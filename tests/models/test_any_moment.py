@@ -46,6 +46,7 @@ class Draw:
     runtime: Runtime = field(init=False)
     groups: int = field(init=False)
     bundle: int = field(init=False)
+    data: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -69,11 +70,18 @@ class Draw:
         self.runtime = Runtime(torch.device("cpu"), rng.choice([None, None, torch.float16]))
         self.groups = rng.randint(1, 5)
         self.bundle = rng.choice([1, 200, 2**22])
+        self.data = {}
+        # From a generator of its own: the other draws stay what they were.
+        sizes = random.Random(f"sizes {self.seed}")
+        if self.recipe is SRModel and sizes.random() < 0.4:
+            self.data = {"scales": sizes.choice([[32, 64], [32, 48, 64]])}
+            if sizes.random() < 0.7:
+                self.train["scale_consistency"] = {"recompute": sizes.random() < 0.7}
 
     def build(self) -> BaseModel:
         """The recipe, at its start."""
         torch.manual_seed(self.seed)
-        options = make_options(**self.train)
+        options = make_options(self.data, **self.train)
         described = options.network_g
         network = build_network(described.type, scale=options.scale, **described.params)
         built = self.recipe(options, self.runtime, network)

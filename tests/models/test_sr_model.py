@@ -25,14 +25,17 @@ from traiNNer.utils.shape import Shape
 CPU = torch.device("cpu")
 
 
-def make_options(**train: Any) -> TrainingOptions:
+def make_options(
+    data: dict[str, Any] | None = None, network: dict[str, Any] | None = None, **train: Any
+) -> TrainingOptions:
     section = {"type": "PairedImageDataset", "dataroot_gt": "x", "dataroot_lq": "x"}
+    section |= data or {}
     return TrainingOptions.model_validate(
         {
             "name": "t",
             "scale": 2,
             "datasets": {"train": section},
-            "network_g": {"type": "compact", "num_feat": 8, "num_conv": 1},
+            "network_g": network or {"type": "compact", "num_feat": 8, "num_conv": 1},
             "train": {
                 "total_iter": 20,
                 "optim_g": {"type": "sgd", "lr": 0.1},

@@ -122,6 +122,12 @@ val: {tile_size: 8, tile_overlap: 9}
         ("scale=5", r"--set: scale = 5: compact works at scales"),
         ("datasets.train.lq_size=0", r"lq_size = 0: expected at least 1"),
         ("train.losses=[]", r"train\.losses = \[\]: expected at least one loss"),
+        ("datasets.train.scales=[16]", r"scales = \[16\]: expected at least 2 item"),
+        ("datasets.train.scales=[16, 24]", r"lq_size = \d+: expected 24, the largest of scales"),
+        (
+            "train.scale_consistency={weight: 1}",
+            r"needs several sizes",
+        ),
         ("train.losses.0.loss_weight=-1", r"loss_weight = -1: expected at least 0"),
         ("train.scheduler.type=Cosine", r"unknown scheduler: it is called CosineAnnealingLR here"),
         ("train.scheduler.type=MultiStepLR", r"train\.scheduler\.milestones is missing"),

@@ -10,6 +10,7 @@ from traiNNer.data.loader import ReadErrors, RequestSampler, eval_batches
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
+from traiNNer.data.scales import MultiScaleDataset, materialize_scale, unwrap_dataset
 from traiNNer.data.single_image_dataset import SingleImageDataset
 from traiNNer.data.single_video_dataset import SceneStream, SingleVideoDataset
 from traiNNer.data.views import SizedDataset
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "DynamicDataLoaderWrapper",
     "DynamicDatasetWrapper",
+    "MultiScaleDataset",
     "PairedImageDataset",
     "PairedImageDatasetDynamicMixin",
     "PairedVideoDataset",
@@ -35,4 +37,6 @@ __all__ = [
     "collate",
     "eval_batches",
     "explain_worker_death",
+    "materialize_scale",
+    "unwrap_dataset",
 ]

@@ -354,7 +354,7 @@ class DynamicDataLoaderWrapper:
                 raise
         batch = self._prefetch.take(samples, self.lq_size)
         self.samples_consumed += samples
-        self._replaced.note(batch.replaced)
+        self._replaced.note([reason for reason in batch.reasons if reason is not None])
         return batch
 
     __next__ = next_batch

@@ -50,6 +50,7 @@ class Sample:
         lq_size: side of the LQ crop in pixels; 0 asks the tensor (of whole images its width).
         scale: GT pixels for each LQ pixel, per side; 0 asks the tensors.
         label: what a recipe of one's own is told besides, of any shape and type.
+        views: the same crop at smaller sizes, where the dataset makes them.
     """
 
     lq: Tensor | None
@@ -63,6 +64,7 @@ class Sample:
     lq_size: int = 0
     scale: int = 0
     label: Tensor | None = None
+    views: tuple[Sample, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Batch:
         scale: GT pixels for each LQ pixel, per side. 0 asks the tensors.
         labels: (B, ...), what a recipe of one's own is told of each sample besides; their values
             and their type stay as they are.
+        views: the same crops at smaller sizes, where the dataset makes them; gone after a crop.
     """
 
     lq: Tensor | None
@@ -100,6 +103,7 @@ class Batch:
     lq_size: int = 0
     scale: int = 0
     labels: Tensor | None = None
+    views: tuple[Batch, ...] = ()
 
     def __post_init__(self) -> None:
         self.reasons = self.reasons or [None] * len(self)
@@ -128,9 +132,10 @@ class Batch:
         return self.lq, self.gt
 
     @property
-    def replaced(self) -> list[str]:
-        """The reasons of the samples that stand for an unreadable one."""
-        return [reason for reason in self.reasons if reason is not None]
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        tensor = self.lq if self.lq is not None else self.gt
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def frames(self) -> int:
@@ -158,11 +163,12 @@ class Batch:
     def nbytes(self) -> int:
         """Bytes of the tensors."""
         tensors = (self.lq, self.gt, self.labels)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        own = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return own + sum(view.nbytes for view in self.views)
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory. The DataLoader calls this."""
-        return self._with_each(lambda tensor, _: tensor.pin_memory(), Tensor.pin_memory)
+        return _with_each(self, lambda tensor, _: tensor.pin_memory(), Tensor.pin_memory)
 
     def to(
         self,
@@ -185,12 +191,12 @@ class Batch:
                 return moved.contiguous(memory_format=torch.channels_last)
             return moved
 
-        return self._with_each(move, lambda labels: labels.to(device, non_blocking=non_blocking))
+        return _with_each(self, move, lambda labels: labels.to(device, non_blocking=non_blocking))
 
     def split(self, samples: int) -> tuple[Batch, Batch]:
         """The first `samples` and the others (1 at least of each), as views of the same memory."""
         assert 0 < samples < len(self)
-        return self._part(slice(0, samples)), self._part(slice(samples, None))
+        return _part(self, slice(0, samples)), _part(self, slice(samples, None))
 
     def crop(self, lq_size: int) -> Batch:
         """The same samples with LQ crops of `lq_size` pixels, GT exactly over them.
@@ -208,7 +214,11 @@ class Batch:
             (room // 2, room // 2) if place is None else place.corner_inside(lq_size, outer)
             for place in self.placements
         ]
-        cropped = self._with_each(lambda tensor, factor: _windows(tensor, corners, lq_size, factor))
+        # Views are of the whole crop, and this is another one.
+        alone = replace(self, views=())
+        cropped = _with_each(
+            alone, lambda tensor, factor: _windows(tensor, corners, lq_size, factor)
+        )
         cropped.lq_size = lq_size
         return cropped
 
@@ -236,35 +246,7 @@ class Batch:
             lq_size=parts[0].lq_size,
             scale=parts[0].scale,
             labels=_join(labels) if labels else None,
-        )
-
-    def _with_each(
-        self,
-        change: Callable[[Tensor, int], Tensor],
-        change_labels: Callable[[Tensor], Tensor] | None = None,
-    ) -> Batch:
-        """This batch with `change(tensor, pixels for each LQ pixel)` in place of LQ and GT, and of
-        the labels, where they change too.
-        """
-        labels = self.labels
-        if labels is not None and change_labels is not None:
-            labels = change_labels(labels)
-        return replace(
-            self,
-            lq=None if self.lq is None else change(self.lq, 1),
-            gt=None if self.gt is None else change(self.gt, self.scale),
-            labels=labels,
-        )
-
-    def _part(self, which: slice) -> Batch:
-        return replace(
-            self._with_each(lambda tensor, _: tensor[which], lambda labels: labels[which]),
-            indices=self.indices[which],
-            lq_paths=self.lq_paths[which],
-            gt_paths=self.gt_paths[which],
-            reasons=self.reasons[which],
-            placements=self.placements[which],
-            seeds=self.seeds[which],
+            views=tuple(map(Batch.merge, zip(*(part.views for part in parts), strict=False))),
         )
 
 
@@ -287,6 +269,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         lq_size=samples[0].lq_size,
         scale=samples[0].scale,
         labels=torch.stack(labels) if labels else None,
+        views=tuple(map(collate, zip(*(sample.views for sample in samples), strict=True))),
     )
 
 
@@ -326,3 +309,37 @@ def _windows(
         columns = slice(left * factor, left * factor + side)
         window.copy_(whole[..., rows, columns])
     return windows
+
+
+def _with_each(
+    batch: Batch,
+    change: Callable[[Tensor, int], Tensor],
+    change_labels: Callable[[Tensor], Tensor] | None = None,
+) -> Batch:
+    """A batch with `change(tensor, pixels for each LQ pixel)` in place of LQ and GT, and of the
+    labels, where they change too.
+    """
+    labels = batch.labels
+    if labels is not None and change_labels is not None:
+        labels = change_labels(labels)
+    return replace(
+        batch,
+        lq=None if batch.lq is None else change(batch.lq, 1),
+        gt=None if batch.gt is None else change(batch.gt, batch.scale),
+        labels=labels,
+        views=tuple(_with_each(view, change) for view in batch.views),
+    )
+
+
+def _part(batch: Batch, which: slice) -> Batch:
+    """Some of the samples."""
+    return replace(
+        _with_each(batch, lambda tensor, _: tensor[which], lambda labels: labels[which]),
+        indices=batch.indices[which],
+        lq_paths=batch.lq_paths[which],
+        gt_paths=batch.gt_paths[which],
+        reasons=batch.reasons[which],
+        placements=batch.placements[which],
+        seeds=batch.seeds[which],
+        views=tuple(_part(view, which) for view in batch.views),
+    )

@@ -26,7 +26,7 @@ from traiNNer.engine.report import compare_with_bicubic, comparison_table, save_
 from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
-from traiNNer.engine.setup import build_loader, build_validator
+from traiNNer.engine.setup import build_loader, build_validator, in_scales
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Upscale, Validation
@@ -89,7 +89,9 @@ def assemble(
     options = job.options
     runtime = job.runtime
     recipe = RECIPES[options.model_type](options, runtime, job.network)
-    dataset = DynamicDatasetWrapper(job.train_set, options.datasets.train.lq_size, options.scale)
+    dataset = DynamicDatasetWrapper(
+        in_scales(options, job.train_set), options.datasets.train.lq_size, options.scale
+    )
     loader = build_loader(options, runtime, dataset)
     recipe.set_dynamic_wrappers(loader, dataset)
     interrupts = interrupts or Interrupts()

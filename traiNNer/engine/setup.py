@@ -9,7 +9,12 @@ from typing import cast
 
 import torch
 
-from traiNNer.data import DynamicDataLoaderWrapper, DynamicDatasetWrapper
+from traiNNer.data import (
+    DynamicDataLoaderWrapper,
+    DynamicDatasetWrapper,
+    MultiScaleDataset,
+    SizedDataset,
+)
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.engine.folders import RunFolders
 from traiNNer.engine.scoring import build_metrics, require_sizes
@@ -69,6 +74,20 @@ def open_datasets(options: TrainingOptions) -> tuple[TrainingSet, dict[str, Eval
     for val_set in val_sets.values():
         require_sizes(val_set, metrics)
     return train_set, val_sets
+
+
+def in_scales(options: TrainingOptions, train_set: TrainingSet) -> SizedDataset:
+    """The training set at the sizes that the options ask for."""
+    scales = options.patch_scales
+    if scales is None:
+        return train_set
+    return MultiScaleDataset(
+        train_set,
+        scales.scales,
+        memory_efficient=options.datasets.train.memory_efficient,
+        multiple=scales.multiple,
+        least=scales.least,
+    )
 
 
 def is_video(dataset: EvalSet) -> bool:

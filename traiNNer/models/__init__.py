@@ -6,7 +6,8 @@ Importing this package registers the recipes in `RECIPES`.
 from traiNNer.models.base_model import BaseModel
 from traiNNer.models.chunks import Chunk
 from traiNNer.models.networks import Network, Networks, Role
-from traiNNer.models.phase import Objective, Phase
+from traiNNer.models.objectives import CoupledObjective, Objective
+from traiNNer.models.phase import Phase
 from traiNNer.models.restoration_model import RestorationModel
 from traiNNer.models.sr_model import SRModel
 from traiNNer.models.step import Losses, PhaseResult, Retry, StepResult
@@ -15,6 +16,7 @@ from traiNNer.models.upscaler import SmallestTileError, TileSettings, Upscaler
 __all__ = [
     "BaseModel",
     "Chunk",
+    "CoupledObjective",
     "Losses",
     "Network",
     "Networks",

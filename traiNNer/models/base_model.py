@@ -19,7 +19,8 @@ from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.memory_needs import release_memory, with_second_try
 from traiNNer.models.networks import MovingAverage, Network, Networks, Role
 from traiNNer.models.nonfinite import NonFiniteGuard
-from traiNNer.models.phase import Objective, Phase
+from traiNNer.models.objectives import AnyObjective
+from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
 from traiNNer.models.step import StepResult
 from traiNNer.optim import build_optimizer, build_scheduler
@@ -127,7 +128,7 @@ class BaseModel:
         self,
         name: str,
         weights: Iterable[nn.Parameter],
-        objectives: Sequence[Objective],
+        objectives: Sequence[AnyObjective],
         optimizer: OptimizerOptions,
         optimizer_option: str = "train.optim_g",
     ) -> Phase:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from traiNNer.data import Batch
-from traiNNer.models.chunks import Chunk
 from traiNNer.models.nonfinite import NonFiniteGuard
-from traiNNer.models.step import Losses
+from traiNNer.models.objectives import AnyObjective
 from traiNNer.utils.errors import OptionsError
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a phase makes smaller.
-
-    Attributes:
-        losses: from a chunk on the device to the weighted losses by label.
-        name: goes before the labels where a phase has several objectives.
-        view: what of a batch it looks at, for example the same samples at another size; None takes
-            the batch as it is. Each view is on the device alone, so that a step over several sizes
-            needs the memory of the largest one.
-    """
-
-    losses: Callable[[Chunk], Losses]
-    name: str = ""
-    view: Callable[[Batch], Batch] | None = None
-
-    def label(self, label: str) -> str:
-        """The label of a loss in the log."""
-        return f"{self.name}_{label}" if self.name else label
 
 
 @dataclass
@@ -57,7 +34,7 @@ class Phase:
 
     name: str
     optimizer: torch.optim.Optimizer
-    objectives: tuple[Objective, ...]
+    objectives: tuple[AnyObjective, ...]
     guard: NonFiniteGuard
     scaler: torch.amp.GradScaler
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.data import Batch
-from traiNNer.models.chunks import Chunk, Memo, largest_shape, smaller_chunks
+from traiNNer.models.chunks import Memo, largest_shape, smaller_chunks
 from traiNNer.models.memory_needs import describe_needs, release_memory, with_second_try
 from traiNNer.models.networks import Networks
-from traiNNer.models.phase import Objective, Phase
+from traiNNer.models.objectives import Accumulated, Portion
+from traiNNer.models.phase import Phase
 from traiNNer.models.rewind import Rewind
-from traiNNer.models.step import Losses, PhaseResult, Retry
+from traiNNer.models.step import PhaseResult, Retry
 from traiNNer.models.weight_step import change_weights, decide
 from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
-from traiNNer.utils.shape import Shape
 
 if TYPE_CHECKING:
     from traiNNer.utils.registry import NetworkSpec
@@ -52,32 +52,6 @@ class StepContext:
     rate_factor: float
     per_sample: bool = False
     memo: Memo = field(default_factory=Memo)
-
-
-@dataclass
-class Accumulated:
-    """What the chunks of an attempt came to."""
-
-    losses: Losses = field(default_factory=dict)
-    per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
-    shape: Shape = field(default_factory=lambda: Shape(0, 0))
-    pixels: int = 0
-
-    def add(self, objective: Objective, chunk: Chunk, losses: Losses, weight: float) -> None:
-        """Take in what one objective made of one chunk, whose share of the step is `weight`."""
-        for name, loss in losses.items():
-            label = objective.label(name)
-            mean = loss.detach() * weight
-            self.losses[label] = self.losses[label] + mean if label in self.losses else mean
-        for name, values in chunk.per_sample.items():
-            self.per_sample.setdefault(objective.label(name), []).append(values)
-        entered = chunk.entered or Shape(chunk.batch.lq_size, len(chunk.batch))
-        self.shape = max(self.shape, entered, key=Shape.pixels)
-        self.pixels += chunk.batch.pixels
-
-    def joined_per_sample(self) -> Losses:
-        """`(B,)` by label, in the order of the step's samples."""
-        return {label: torch.cat(parts) for label, parts in self.per_sample.items()}
 
 
 class PhaseRunner:
@@ -198,35 +172,26 @@ class PhaseRunner:
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
         """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes.
 
-        One view of one chunk at a time is on the device.
+        One chunk at a time is on the device.
         """
         phase.drop_gradients()
         pixels = sum(chunk.pixels for chunk in chunks)
         accumulated = Accumulated()
         first = 0
         for samples in chunks:
+            portion = Portion(
+                self._prepare(samples),
+                first,
+                samples.pixels / pixels,
+                step.memo,
+                step.per_sample,
+                phase.scaler.scale,
+                accumulated,
+            )
             for objective in phase.objectives:
-                view = samples if objective.view is None else objective.view(samples)
-                weight = samples.pixels / pixels
-                self._add_gradients(phase, objective, view, first, weight, step, accumulated)
+                objective.accumulate(portion)
             first += len(samples)
         return accumulated
-
-    def _add_gradients(
-        self,
-        phase: Phase,
-        objective: Objective,
-        view: Batch,
-        first: int,
-        weight: float,
-        step: StepContext,
-        accumulated: Accumulated,
-    ) -> None:
-        chunk = Chunk(self._prepare(view), first, step.memo, step.per_sample)
-        losses = objective.losses(chunk)
-        total = sum(losses.values(), start=torch.zeros((), device=self._device))
-        phase.scaler.scale(total * weight).backward()
-        accumulated.add(objective, chunk, losses, weight)
 
     def check(self, phase: Phase) -> Tensor:
         """Make the accumulated gradients ready to be applied: unscaled, and clipped if the options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,26 @@ from torch import Tensor, nn
 # power iterations have at most a number for each input of a channel (9,216 for 1,024 channels of
 # 3 x 3); masks of attention, which stay, have millions.
 MOST_STATISTICS = 2**16
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The state of the random generators that a network on a device draws from."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def of(cls, device: torch.device) -> Generators:
+        """As they are now."""
+        is_cuda = device.type == "cuda"
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if is_cuda else None)
+
+    def set(self, device: torch.device) -> None:
+        """Have them be so again."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, device)
 
 
 class Rewind:
@@ -32,21 +53,16 @@ class Rewind:
         # The copies are made here and overwritten at each mark: a step allocates nothing for them.
         self._copies = [buffer.clone() for buffer in self._buffers]
         self._changing: list[tuple[Tensor, Tensor]] | None = None
-        self._cpu_generator = torch.get_rng_state()
-        self._cuda_generator: Tensor | None = None
+        self._generators = Generators.of(device)
 
     def mark(self) -> None:
         """Remember how things are now."""
-        self._cpu_generator = torch.get_rng_state()
-        if self._device.type == "cuda":
-            self._cuda_generator = torch.cuda.get_rng_state(self._device)
+        self._generators = Generators.of(self._device)
         _copy(self._buffers, self._copies)
 
     def restore(self) -> None:
         """Undo what has happened since `mark`."""
-        torch.set_rng_state(self._cpu_generator)
-        if self._cuda_generator is not None:
-            torch.cuda.set_rng_state(self._cuda_generator, self._device)
+        self._generators.set(self._device)
         _copy(self._copies, self._buffers)
 
     def take_back_statistics(self, skipped: Tensor) -> None:
@@ -67,9 +83,11 @@ class Rewind:
 
 @torch.no_grad()
 def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
-    """Those of one type in one launch."""
+    """Those of one type in one launch. By way of `data`, so that a graph which was made before does
+    not take the statistics for changed: a batch norm's gradient does not depend on them.
+    """
     for dtype in {source.dtype for source in sources}:
         torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
-            [target for target in targets if target.dtype is dtype],
+            [target.data for target in targets if target.dtype is dtype],
             [source for source in sources if source.dtype is dtype],
         )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.models.chunks import Chunk
-from traiNNer.models.phase import Objective
 from traiNNer.models.restoration_model import RestorationModel
+from traiNNer.models.several_sizes import NetworkLosses, objectives_of
 from traiNNer.models.step import Losses
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
@@ -43,16 +43,19 @@ class SRModel(RestorationModel):
         self.add_phase(
             "generator",
             module.parameters(),
-            [Objective(self._pixel_losses)],
+            objectives_of(options, NetworkLosses(module, self._output, self._pixel_losses)),
             options.train.optim_g,
         )
 
-    def _pixel_losses(self, chunk: Chunk) -> Losses:
-        lq, gt = chunk.batch.pair
+    def _output(self, chunk: Chunk) -> Tensor:
+        lq, _ = chunk.batch.pair
         with self.runtime.autocast():
-            sr = self._forward_g(chunk.enter(lq))
+            return self._forward_g(chunk.enter(lq)).float()
+
+    def _pixel_losses(self, chunk: Chunk, sr: Tensor) -> Losses:
+        _, gt = chunk.batch.pair
         # To the losses, which are computed in float32, every frame is an image.
-        frames = sr.float().flatten(0, -4)
+        frames = sr.flatten(0, -4)
         targets = gt.flatten(0, -4)
         losses = self._weighted_losses(frames, targets)
         if chunk.wants_per_sample:

@@ -26,6 +26,7 @@ from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown
 from traiNNer.utils.arithmetic import ceil_div, round_up
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.files import at_home
+from traiNNer.utils.patch_scales import PatchScales
 from traiNNer.utils.registry import (
     ARCHS,
     DATASETS,
@@ -232,6 +233,13 @@ class TrainDatasetOptions(DatasetOptions):
     """How often each image is seen in an epoch, each time with another crop."""
     order: OrderOptions | None = None
     """In which order the images are visited. Left out: shuffled anew for each epoch."""
+    scales: Annotated[list[Positive], Field(min_length=2)] | None = None
+    """Train each patch at several sizes, sides in LQ pixels, the largest of which is lq_size. The
+    smaller ones are the patch shrunk, LQ and GT alike; where lq_size grows they keep the
+    proportion."""
+    memory_efficient: bool = True
+    """Read and send the largest of the scales only, and make the others on the device. false: make
+    them in the processes that read."""
 
     @property
     def clip_frames(self) -> int | None:
@@ -329,6 +337,18 @@ class PathOptions(Section):
     """Folder that test.py writes to: results_root/<name>/<dataset>."""
 
 
+class ScaleConsistencyOptions(Section):
+    """A term that asks outputs of the same patch at several sizes to agree."""
+
+    weight: float = Field(default=0.1, ge=0)
+    """Factor of the term beside the losses. 0: none."""
+    type: Literal["charbonnier", "l1", "mse"] = "charbonnier"
+    """How outputs are compared: each with the largest one, shrunk to its size."""
+    recompute: bool = True
+    """Run the smaller sizes twice, so that the step takes the memory of the largest one. false:
+    once, with the memory of all of them."""
+
+
 class TrainOptions(Section):
     """How the weights change."""
 
@@ -357,6 +377,11 @@ class TrainOptions(Section):
     changed again."""
     losses: list[LossOptions] = Field(default_factory=list)
     """The losses, summed by weight. SRModel needs one at least."""
+    scale_weights: Literal["pixels", "equal"] | list[Annotated[float, Field(gt=0)]] = "pixels"
+    """How much each of datasets.train.scales counts: by its pixels, equally, or by a list in the
+    order of scales. They are divided by their sum."""
+    scale_consistency: ScaleConsistencyOptions | None = None
+    """A term between the sizes of datasets.train.scales. Left out: none."""
     effective_batch_size: Positive | None = None
     """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so
     many. It keeps the learning rate right while an automation changes the batch. Left out: one
@@ -552,6 +577,7 @@ class TrainingOptions(_Runtime):
         self._check_batches(problems)
         self._check_lengths(problems)
         self._check_labels(problems)
+        self._check_scales(problems)
         problems.raise_if_any("TrainingOptions")
         return self
 
@@ -640,6 +666,35 @@ class TrainingOptions(_Runtime):
             )
             problems.add(("train", "lr_scaling"), message, train.lr_scaling)
 
+    def _check_scales(self, problems: OptionProblems) -> None:
+        """The sizes of a patch against the patch, the network and the losses."""
+        train = self.train
+        scales = self.datasets.train.scales
+        place = ("datasets", "train", "scales")
+        if scales is None:
+            if train.scale_consistency is not None and train.scale_consistency.weight:
+                message = "needs several sizes; set datasets.train.scales"
+                problems.add(("train", "scale_consistency"), message, None)
+            return
+        spec = self.network_g.entry
+        least = round_up(max(spec.min_size, self.smallest_patch[0]), spec.size_multiple)
+        wrong = [side for side in scales if side % spec.size_multiple or side < least]
+        if wrong:
+            message = (
+                f"{self.network_g.type} and the losses need multiples of {spec.size_multiple}, at "
+                f"least {least}; not {', '.join(map(str, wrong))}"
+            )
+            problems.add(place, message, scales)
+        if len(set(scales)) < len(scales):
+            problems.add(place, "expected each size once", scales)
+        if max(scales) != self.datasets.train.lq_size:
+            message = f"expected {max(scales)}, the largest of scales"
+            problems.add(("datasets", "train", "lq_size"), message, self.datasets.train.lq_size)
+        weights = train.scale_weights
+        if isinstance(weights, list) and len(weights) != len(scales):
+            message = f"expected {len(scales)} numbers, one for each of datasets.train.scales"
+            problems.add(("train", "scale_weights"), message, weights)
+
     def _check_lengths(self, problems: OptionProblems) -> None:
         """Frequencies and lengths of a run that is counted in whole things."""
         measure = MEASURES[self.train.length_key]
@@ -688,8 +743,21 @@ class TrainingOptions(_Runtime):
         data = self.datasets.train
         samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
         pixels = samples * data.lq_size**2 * (data.clip_frames or 1)
+        if self.patch_scales is not None:
+            pixels = round(pixels * self.patch_scales.pixels)
         key = train.length_key
         return RunLength.of(key, getattr(train, key), samples, pixels)
+
+    @cached_property
+    def patch_scales(self) -> PatchScales | None:
+        """The sizes of a patch; None for the patch alone."""
+        scales = self.datasets.train.scales
+        if scales is None:
+            return None
+        spec = self.network_g.entry
+        multiple = spec.size_multiple
+        least = round_up(max(spec.min_size, self.smallest_patch[0]), multiple)
+        return PatchScales(tuple(scales), multiple, least)
 
     @property
     def smallest_patch(self) -> tuple[int, str]:

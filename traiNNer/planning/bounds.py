@@ -49,9 +49,14 @@ def shape_bounds(
     samples = options.train.effective_batch_size
     smallest_patch, loss = options.smallest_patch
     least = max(spec.min_size, multiple)
+    smallest = round_up(max(least, smallest_patch), multiple)
+    due_to_least = f"the loss {loss}" if smallest_patch > least else "the network"
+    if options.patch_scales is not None:
+        smallest = options.patch_scales.smallest_patch(smallest)
+        due_to_least = f"the smallest of scales and {due_to_least}"
     bounds = ShapeBounds(
-        min_lq_size=round_up(max(least, smallest_patch), multiple),
-        min_lq_due_to=f"the loss {loss}" if smallest_patch > least else "the network",
+        min_lq_size=smallest,
+        min_lq_due_to=due_to_least,
         max_lq_size=max(round_down(largest_lq_size, multiple), train.lq_size),
         size_multiple=multiple,
         min_batch_size=spec.min_batch,

@@ -1,0 +1,68 @@
+"""Runs at several sizes of each patch, through the whole program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.engine.witness import Witness, card
+from tests.support import make_pairs, run_training, small_options
+from traiNNer.utils.shape import Shape
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    options = small_options(make_pairs(tmp_path / "data", count=6))
+    options["datasets"]["train"] |= {"scales": [16, 8, 12], "num_worker_per_gpu": 1}
+    options["train"]["scale_consistency"] = {"weight": 0.2}
+    options["val"] = {"val_enabled": False}
+    return options
+
+
+def test_a_step_takes_all_sizes_and_a_resume_is_bit_for_bit(options: dict[str, Any]) -> None:
+    witness = Witness(card(Shape(64, 16)))
+    assert run_training(options, parts=[witness]) == 0
+    # The largest once, and the others twice, of which the first time makes no graph.
+    once = [Shape(side, 2) for side in (16, 12, 8, 12, 8)]
+    assert witness.entered == once * 6
+    assert {reported for _, reported in witness.reported} == {Shape(16, 2)}
+    half = options | {"name": "half"}
+    assert run_training(half, "--set", "train.total_iter=3") == 0
+    assert run_training(half, "--auto_resume") == 0
+    files = [Path(f"experiments/{name}/models/net_g_6.safetensors") for name in ("small", "half")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    log = Path("experiments/small/log/train.log").read_text(encoding="utf-8")
+    assert "scale_consistency" in log
+
+
+def test_sizes_of_the_readers_train_the_same(options: dict[str, Any]) -> None:
+    assert run_training(options) == 0
+    sent = options | {"name": "sent"}
+    sent["datasets"]["train"]["memory_efficient"] = False
+    assert run_training(sent) == 0
+    files = [Path(f"experiments/{name}/models/net_g_6.safetensors") for name in ("small", "sent")]
+    ours, theirs = map(load_file, files)
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("consistency", [0, 0.2])
+def test_several_sizes_fill_a_card(options: dict[str, Any], consistency: float) -> None:
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+    }
+    options["train"] |= {"total_iter": 60, "scale_consistency": {"weight": consistency}}
+    witness = Witness(card(Shape(32, 4)))
+    assert run_training(options, memory=witness.memory, parts=[witness]) == 0
+    largest = max(witness.entered[-5:], key=Shape.pixels)
+    assert 0.82 <= witness.memory.share(largest) <= 0.87
+    assert largest == witness.reported[-1][1]
+    # The proportions stay while the patch grows.
+    sides = sorted({shape.lq_size for shape in witness.entered[-5:]})
+    assert sides == [round(largest.lq_size * share) for share in (0.5, 0.75, 1)]
