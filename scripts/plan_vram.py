@@ -101,6 +101,8 @@ def show(arguments: argparse.Namespace) -> int:
     cards = [plan_card(plan, round(card * GIB)) for card in sorted(set(cards))]
     print_table(parts_table(plan))
     print_table(cards_table(plan, cards))
+    if plan.stages:
+        print_table(stages_table(plan, [card.card for card in cards]))
     for note in notes(plan):
         print(f"- {note}")
     if arguments.trial:
@@ -191,6 +193,22 @@ def cards_table(plan: MemoryPlan, cards: list[CardPlan]) -> Table:
             *meaning(plan, shape),
             bound,
         )
+    return table
+
+
+def stages_table(plan: MemoryPlan, cards: list[int]) -> Table:
+    """The batch of each stage on each card."""
+    from traiNNer.planning.planner import plan_card
+
+    table = Table(title="batches of the stages")
+    for name in ("stage", "lq_size", "until"):
+        table.add_column(name, justify="right")
+    for card in cards:
+        table.add_column(f"{card / GIB:g} GiB", justify="right")
+    for number, stage in enumerate(plan.stages, 1):
+        fitted = [plan_card(plan, card, lq_size=stage.size).shape for card in cards]
+        batches = ["-" if shape is None else str(shape.batch_size) for shape in fitted]
+        table.add_row(str(number), str(stage.size), f"{stage.until:.0%}", *batches)
     return table
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.engine.test_recipes import Stop
 from tests.engine.witness import Witness, card
 from tests.support import make_pairs, run_training, small_options
 from traiNNer.utils.shape import Shape
@@ -66,3 +67,59 @@ def test_several_sizes_fill_a_card(options: dict[str, Any], consistency: float) 
     # The proportions stay while the patch grows.
     sides = sorted({shape.lq_size for shape in witness.entered[-5:]})
     assert sides == [round(largest.lq_size * share) for share in (0.5, 0.75, 1)]
+
+
+# -- one size after the other ----------------------------------------------------------------------
+
+STAGES = [{"size": 8, "until": 0.4}, {"size": 16, "until": 0.7}, {"size": 32}]
+
+
+def in_stages(options: dict[str, Any], *, fitted: bool) -> dict[str, Any]:
+    del options["datasets"]["train"]["scales"], options["train"]["scale_consistency"]
+    # What a worker has read ahead is used up before larger patches come.
+    options["datasets"]["train"]["num_worker_per_gpu"] = 0
+    automations: dict[str, Any] = {"enabled": True, "ProgressiveSizes": {"stages": STAGES}}
+    if fitted:
+        fit = {"adjustment_frequency": 1, "max_batch_size": 1024}
+        automations["DynamicBatchAndPatchSizeOptimizer"] = fit
+    options["training_automations"] = automations
+    return options
+
+
+def test_stages_alone_keep_the_batch_and_resume_inside_a_stage(options: dict[str, Any]) -> None:
+    options = in_stages(options, fitted=False)
+    options["train"]["total_iter"] = 10
+    witness = Witness(card(Shape(64, 16)))
+    assert run_training(options, memory=witness.memory, parts=[witness]) == 0
+    assert witness.entered == [Shape(8, 2)] * 4 + [Shape(16, 2)] * 3 + [Shape(32, 2)] * 3
+    half = options | {"name": "half"}
+    stop = Stop(5)
+    assert run_training(half, memory=Witness(card(Shape(64, 16))).memory, parts=[stop]) == 130
+    rest = Witness(card(Shape(64, 16)))
+    assert run_training(half, "--auto_resume", memory=rest.memory, parts=[rest]) == 0
+    assert rest.entered == witness.entered[5:]
+    files = [Path(f"experiments/{name}/models/net_g_10.safetensors") for name in ("small", "half")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_the_batch_of_each_stage_fills_the_card(options: dict[str, Any]) -> None:
+    options = in_stages(options, fitted=True)
+    options["train"]["total_iter"] = 150
+    witness = Witness(card(Shape(32, 40)))
+    assert run_training(options, memory=witness.memory, parts=[witness]) == 0
+    for size in (8, 16, 32):
+        entered = [shape for shape in witness.entered if shape.lq_size == size]
+        # Where it came to rest in the stage.
+        last = max(entered[-5:], key=Shape.pixels)
+        assert 0.82 <= witness.memory.share(last) <= 0.87, entered
+    assert witness.entered[-1].lq_size == 32
+
+
+def test_stages_beyond_the_pictures_are_refused(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = in_stages(options, fitted=False)
+    options["training_automations"]["ProgressiveSizes"] = {"stages": [{"size": 64}]}
+    assert run_training(options, memory=Witness(card(Shape(64, 16))).memory) == 2
+    assert "a size of 64 px is not possible" in capfd.readouterr().err

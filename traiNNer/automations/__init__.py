@@ -10,6 +10,7 @@ from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
     NothingSmallerError,
 )
 from traiNNer.automations.memory_model import MemoryModel, Prediction
+from traiNNer.automations.progressive_sizes import ProgressiveSizes
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.simulated_memory import (
     CardModel,
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryReading",
     "NothingSmallerError",
     "Prediction",
+    "ProgressiveSizes",
     "Shape",
     "ShapeBounds",
     "SimulatedMemory",

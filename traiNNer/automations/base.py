@@ -23,12 +23,14 @@ class AutomationContext:
         total: bytes of the device, or the limit.
         step_seconds: what a step should take at most where the options of the automation say
             nothing; None is as long as it likes.
+        run_length: of the run, in its own measure.
     """
 
     bounds: ShapeBounds
     start: Shape
     total: int
     step_seconds: float | None = None
+    run_length: float = 1.0
 
 
 @dataclass(frozen=True)

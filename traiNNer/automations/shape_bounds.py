@@ -77,7 +77,7 @@ class ShapeBounds:
         if self.largest_batch(self.ladder[0]) < self.min_batch_size:
             raise OptionsError(
                 f"even lq_size {self.ladder[0]} with batch {self.min_batch_size} has more than "
-                f"{self._whole_batch(self.ladder[0])}; lower min_lq_size or the number of frames"
+                f"{self.whole_batch(self.ladder[0])}; lower min_lq_size or the number of frames"
             )
 
     @property
@@ -141,7 +141,7 @@ class ShapeBounds:
         if lq_open or shape.batch_size < self.largest_batch(shape.lq_size):
             return reasons
         ends_at_elements = shape.lq_size != self.ladder[-1]
-        whole = self._whole_batch(shape.lq_size)
+        whole = self.whole_batch(shape.lq_size)
         reasons.append(
             whole if ends_at_elements else f"lq_size {shape.lq_size}: {self.max_lq_due_to}"
         )
@@ -151,7 +151,7 @@ class ShapeBounds:
             reasons.append(whole)
         return reasons
 
-    def _whole_batch(self, lq_size: int) -> str:
+    def whole_batch(self, lq_size: int) -> str:
         """What bounds patch and batch together."""
         pixels = Shape(lq_size, 1).pixels(self.frames)
         if self.max_pixels // pixels < self.max_elements // (pixels * self.elements_per_pixel):

@@ -78,7 +78,8 @@ class Automations:
             resumed: the run goes on in another process than that of the state.
         """
         self._begin(resumed=resumed)
-        has_wish = bool(self._wishes) or self._shape != self._context.start
+        # Bounds that hold one lq_size alone are a wish without a word.
+        has_wish = bool(self._wishes) or self._bounds != self._context.bounds
         return self._shape if has_wish else None
 
     def after_step(self, report: StepReport) -> Decision | None:

@@ -28,7 +28,7 @@ from traiNNer.engine.vram_picture import save_vram_picture
 from traiNNer.models import BaseModel, StepResult
 from traiNNer.models.base_model import learning_rate_scale
 from traiNNer.options.schema import TrainingOptions
-from traiNNer.planning.bounds import elements_per_pixel, probe_size, shape_bounds
+from traiNNer.planning.bounds import elements_per_pixel, first_shape, probe_size, shape_bounds
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import DiskError
@@ -95,11 +95,11 @@ def build_memory_fit(
     probe = torch.zeros(probe_size(options), device=runtime.device)
     elements = elements_per_pixel(recipe.main.module, probe)
     bounds = shape_bounds(options, dataset.largest_lq_size, elements)
-    train = options.datasets.train
-    start = Shape(train.lq_size, train.batch_size_per_gpu)
+    start = first_shape(options)
     step_seconds = CPU_STEP_SECONDS if runtime.device.type == "cpu" else None
     automations = Automations.build(
-        active, AutomationContext(bounds, start, memory.total, step_seconds)
+        active,
+        AutomationContext(bounds, start, memory.total, step_seconds, options.length.amount),
     )
     log.info("%s\n%s", automations.describe(), memory.describe())
     return MemoryFit(automations, memory)

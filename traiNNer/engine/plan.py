@@ -130,6 +130,13 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
     active = options.training_automations.active
     if not active:
         return "OFF: lq_size and batch stay as they are (training_automations)"
+    # Not for every --check: the automations take a moment to import.
+    from traiNNer.automations.progressive_sizes import describe_stages
+    from traiNNer.planning.bounds import stages_of
+
+    stages = describe_stages(stages_of(options))
+    if stages and len(active) == 1:
+        return f"in stages: {stages}"
     data = options.datasets.train
     length = options.length
     pace = "ramp" if any(part.get("pace") == "ramp" for part in active.values()) else "at_once"
@@ -151,6 +158,9 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
             f"; a batch of more than {plural(pictures, 'picture')} holds some twice, cropped "
         )
         repeated += "elsewhere"
+    if stages:
+        grown = f"the batch from {data.batch_size_per_gpu} up to what fills the memory"
+        begins = f"in stages: {stages}; {grown}"
     return f"{begins}, {when}; {meaning}{repeated}"
 
 

@@ -91,6 +91,11 @@ class RunLength:
         """What it is counted in."""
         return MEASURES[self.key]
 
+    @property
+    def amount(self) -> float:
+        """The total in its measure, as the options give it."""
+        return self.total / self.measure.units
+
     @cached_property
     def steps(self) -> int:
         """Steps of the schedule in the whole run."""

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from traiNNer.automations import ShapeBounds
+from traiNNer.automations.progressive_sizes import Stage, read_stages
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.arithmetic import ceil_div, round_down, round_up
 from traiNNer.utils.shape import Shape
@@ -67,6 +68,25 @@ def shape_bounds(
     if samples is not None:
         bounds = replace(bounds, max_batch_size=samples, max_batch_due_to="effective_batch_size")
     return _bounded_by_length(bounds, options)
+
+
+def stages_of(options: TrainingOptions) -> tuple[Stage, ...]:
+    """The stages of a run whose patches grow by a plan; empty for any other.
+
+    Raises:
+        OptionsError: for stages that make no sense.
+    """
+    given = options.training_automations.active.get("ProgressiveSizes")
+    return () if given is None else read_stages(given["stages"], options.length.amount)
+
+
+def first_shape(options: TrainingOptions) -> Shape:
+    """What the automations begin to think from: the shape of the options, with the smallest patch
+    of the stages where the run has such.
+    """
+    train = options.datasets.train
+    sides = [stage.size for stage in stages_of(options)]
+    return Shape(min([train.lq_size, *sides]), train.batch_size_per_gpu)
 
 
 def _bounded_by_length(bounds: ShapeBounds, options: TrainingOptions) -> ShapeBounds:

@@ -21,11 +21,12 @@ from traiNNer.automations import (
 )
 from traiNNer.automations.cuda_memory import ASSUMED_CONTEXT_BYTES
 from traiNNer.automations.least_squares import weighted_least_squares
+from traiNNer.automations.progressive_sizes import Stage
 from traiNNer.automations.shape_search import Estimate, Goal, ShapeSearch
 from traiNNer.data import DynamicDatasetWrapper
 from traiNNer.data.roots import data_roots
 from traiNNer.options.schema import TrainingOptions
-from traiNNer.planning.bounds import shape_bounds
+from traiNNer.planning.bounds import first_shape, shape_bounds, stages_of
 from traiNNer.planning.step_memory import FixedBytes, StepMemory, StepTracker
 from traiNNer.utils.errors import OptionsError
 
@@ -126,9 +127,16 @@ class MemoryPlan:
         train = self.options.datasets.train
         return Shape(train.lq_size, train.batch_size_per_gpu)
 
-    def automation(self, total: int = 0) -> DynamicBatchAndPatchSizeOptimizer:
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Of a run whose patches grow by a plan; empty for any other."""
+        return stages_of(self.options)
+
+    def automation(
+        self, total: int = 0, lq_size: int | None = None
+    ) -> DynamicBatchAndPatchSizeOptimizer:
         """The automation on a card of `total` bytes, with the options' parameters whether it is
-        switched on or not.
+        switched on or not; at the patches of `lq_size` alone where that is given.
 
         Raises:
             OptionsError: for parameters that network or images cannot serve.
@@ -136,7 +144,9 @@ class MemoryPlan:
         parameters: dict[str, Any] = (self.options.training_automations.model_extra or {}).get(
             AUTOMATION, {}
         )
-        context = AutomationContext(self.network, self.start, total)
+        if lq_size is not None:
+            parameters = parameters | {"min_lq_size": lq_size, "max_lq_size": lq_size}
+        context = AutomationContext(self.network, first_shape(self.options), total)
         return DynamicBatchAndPatchSizeOptimizer(context, **parameters)
 
     def track(self, shape: Shape) -> StepMemory:
@@ -209,7 +219,10 @@ def plan_memory(options: TrainingOptions, images: Images) -> MemoryPlan:
 
 
 def plan_card(
-    plan: MemoryPlan, card_bytes: int, context_bytes: int = ASSUMED_CONTEXT_BYTES
+    plan: MemoryPlan,
+    card_bytes: int,
+    context_bytes: int = ASSUMED_CONTEXT_BYTES,
+    lq_size: int | None = None,
 ) -> CardPlan:
     """The shape that the automation should arrive at on a card, tracked.
 
@@ -217,6 +230,7 @@ def plan_card(
         plan: of the run.
         card_bytes: memory of the card.
         context_bytes: what of it is taken before any tensor is.
+        lq_size: the only patch that is thought of, in a stage of the run; None is any.
 
     Raises:
         OptionsError: for a card of no memory.
@@ -225,7 +239,7 @@ def plan_card(
         raise OptionsError(
             f"a card of {card_bytes} bytes cannot be planned for; expected more than 0"
         )
-    automation = plan.automation(card_bytes)
+    automation = plan.automation(card_bytes, lq_size)
     bounds = automation.bounds
     goal = automation.target.goal()
     smallest = plan.track(bounds.smallest).peak
@@ -305,5 +319,5 @@ def _bound(bounds: ShapeBounds, shape: Shape, *, filled: bool) -> str:
         not reasons
         and shape.batch_size == bounds.largest_batch(shape.lq_size) < bounds.max_batch_size
     ):
-        reasons = ["2^31 elements in a tensor"]
+        reasons = [bounds.whole_batch(shape.lq_size)]
     return ", ".join(reasons) or "the memory: the next larger shape is above the target"
