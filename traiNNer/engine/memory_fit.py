@@ -27,6 +27,7 @@ from traiNNer.engine.run import Run
 from traiNNer.engine.vram_picture import save_vram_picture
 from traiNNer.models import BaseModel, StepResult
 from traiNNer.models.base_model import learning_rate_scale
+from traiNNer.options.length import whole_amount
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.planning.bounds import elements_per_pixel, first_shape, probe_size, shape_bounds
 from traiNNer.utils.arithmetic import ceil_div
@@ -99,7 +100,7 @@ def build_memory_fit(
     step_seconds = CPU_STEP_SECONDS if runtime.device.type == "cpu" else None
     automations = Automations.build(
         active,
-        AutomationContext(bounds, start, memory.total, step_seconds, options.length.amount),
+        AutomationContext(bounds, start, memory.total, step_seconds, whole_amount(options.length)),
     )
     log.info("%s\n%s", automations.describe(), memory.describe())
     return MemoryFit(automations, memory)

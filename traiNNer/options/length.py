@@ -91,11 +91,6 @@ class RunLength:
         """What it is counted in."""
         return MEASURES[self.key]
 
-    @property
-    def amount(self) -> float:
-        """The total in its measure, as the options give it."""
-        return self.total / self.measure.units
-
     @cached_property
     def steps(self) -> int:
         """Steps of the schedule in the whole run."""
@@ -170,6 +165,11 @@ class RunLength:
 
     def _in_steps(self, value: float) -> int:
         return max(1, round(self.units(value) / self.step)) if value else 0
+
+
+def whole_amount(length: RunLength) -> float:
+    """The total in its measure, as the options give it."""
+    return length.total / length.measure.units
 
 
 def expected_seconds(length: RunLength, rate: Work) -> float | None:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from traiNNer.automations import ShapeBounds
 from traiNNer.automations.progressive_sizes import Stage, read_stages
+from traiNNer.options.length import whole_amount
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.arithmetic import ceil_div, round_down, round_up
 from traiNNer.utils.shape import Shape
@@ -77,7 +78,7 @@ def stages_of(options: TrainingOptions) -> tuple[Stage, ...]:
         OptionsError: for stages that make no sense.
     """
     given = options.training_automations.active.get("ProgressiveSizes")
-    return () if given is None else read_stages(given["stages"], options.length.amount)
+    return () if given is None else read_stages(given["stages"], whole_amount(options.length))
 
 
 def first_shape(options: TrainingOptions) -> Shape:
