@@ -41,9 +41,9 @@ def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.setup import open_dataset
+    from traiNNer.inference.ensemble import open_enlarger
     from traiNNer.inference.failures import Failures
     from traiNNer.inference.images import upscale_images
-    from traiNNer.inference.network import RunningNetwork, open_network
     from traiNNer.inference.scenes import VideoDataset, check_datasets, upscale_scenes
     from traiNNer.options.loading import load_options
     from traiNNer.options.schema import TestOptions
@@ -59,7 +59,7 @@ def test(arguments: argparse.Namespace) -> int:
         fast_matmul=options.fast_matmul,
     )
     with timed("loaded the network"):
-        network = RunningNetwork.start(open_network(options), options, runtime)
+        network = open_enlarger(options, runtime)
     unusable = Problems()
     datasets = {
         section.name or key: open_dataset(section, network.facts.scale, unusable)

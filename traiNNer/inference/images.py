@@ -23,8 +23,9 @@ from traiNNer.engine.scoring import (
     picture_names,
 )
 from traiNNer.inference.colors import LostColors
+from traiNNer.inference.ensemble import Agreement, Enlarger, Ensemble
 from traiNNer.inference.failures import Failures
-from traiNNer.inference.network import RunningNetwork, describe_flaw, is_finite
+from traiNNer.inference.network import describe_flaw, is_finite
 from traiNNer.inference.outputs import prepare_folder, say_new_names
 from traiNNer.inference.tables import image_table, say_lost
 from traiNNer.ops.color import to_float, to_uint8
@@ -35,12 +36,15 @@ from traiNNer.utils.images import Pixels, image_to_tensor, write_image
 from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
+# Standard deviation, in levels of 255, that is white in a map of the agreement: networks that were
+# trained alike mostly differ by one or two.
+WHITE_LEVELS = 10
 
 
 def upscale_images(
     name: str,
     dataset: EvalSet,
-    network: RunningNetwork,
+    network: Enlarger,
     options: TestOptions,
     folder: Path,
     failures: Failures,
@@ -63,7 +67,10 @@ def upscale_images(
     work = _Work(name, dataset, network, options, folder, failures)
     if options.val.save_img:
         say_new_names(name, work.paths, [f"{stem}.png" for stem in work.names])
-        prepare_folder(folder, {f"{stem}.png" for stem in work.names})
+        written = {f"{stem}.png" for stem in work.names}
+        prepare_folder(folder, written)
+        if options.val.agreement_map:
+            prepare_folder(maps_of(folder), written)
     start = time.perf_counter()
     bar = ProgressBar(len(dataset), 0)
     done = 0
@@ -109,7 +116,7 @@ class _Work:
         self,
         name: str,
         dataset: EvalSet,
-        network: RunningNetwork,
+        network: Enlarger,
         options: TestOptions,
         folder: Path,
         failures: Failures,
@@ -118,6 +125,7 @@ class _Work:
         self._network = network
         self._save_to = folder if options.val.save_img else None
         self._failures = failures
+        self._maps_agreement = options.val.agreement_map
         self.paths = list(map(Path, dataset.lq_paths))
         self.names = picture_names(dataset)
         self.labels = picture_labels(self.names)
@@ -137,7 +145,7 @@ class _Work:
         # Without reading processes: decoding an image is short beside upscaling it.
         batch = collate([self._dataset[SampleRequest(index, None, 0)]]).to("cpu")
         assert batch.lq is not None, "what is tested has LQ"
-        sr = self._network(batch.lq)
+        sr, agreement = self._enlarge(batch.lq)
         if not is_finite(sr):
             raise NotFiniteError(f"{describe_flaw(sr)}; it is not written")
         sr = sr.clamp(0, 1)
@@ -148,9 +156,21 @@ class _Work:
             alpha = _upscale_alpha(self._dataset, index, sr)
             rgb = to_uint8(sr[0]).permute(1, 2, 0).numpy()
             write_image(path, rgb, alpha=alpha, colors=colors)
+            if agreement is not None:
+                write_image(maps_of(self._save_to) / path.name, agreement_map(agreement))
+        if agreement is not None:
+            levels = 255 * agreement.deviation.mean().item()
+            log.info("%s: results differ by %.2f levels", self.labels[index], levels)
         if batch.gt is not None:
             scores = self._judge(self.paths[index], sr, batch.gt)
             self.scores.append(ImageScore(self.labels[index], scores))
+
+    def _enlarge(self, lq: Tensor) -> tuple[Tensor, Agreement | None]:
+        if not self._maps_agreement:
+            return self._network(lq), None
+        assert isinstance(self._network, Ensemble), "the options ask for several results"
+        agreement = self._network.judge(lq)
+        return agreement.mean, agreement
 
     def _judge(self, path: Path, sr: Tensor, gt: Tensor) -> dict[str, float]:
         fitting: dict[str, Metric] = {}
@@ -165,6 +185,22 @@ class _Work:
                 f"pixels that val.metrics.{label} (its window and the cropped border) needs"
             )
         return Judge(fitting, self.mishaps)(sr, gt, str(path), frame=False)
+
+
+def maps_of(folder: Path) -> Path:
+    """The folder of the maps beside that of a set's results."""
+    return folder.with_name(f"{folder.name}_agreement")
+
+
+def agreement_map(agreement: Agreement) -> Pixels:
+    """(H, W, 3) uint8: black where results agree, white from `WHITE_LEVELS` on."""
+    deviation = agreement.deviation[0].mean(0, keepdim=True)
+    return (
+        to_uint8((deviation * (255 / WHITE_LEVELS)).clamp(0, 1))
+        .expand(3, -1, -1)
+        .permute(1, 2, 0)
+        .numpy()
+    )
 
 
 def _upscale_alpha(dataset: EvalSet, index: int, sr: Tensor) -> Pixels | None:

@@ -22,8 +22,9 @@ from traiNNer.engine.logs import print_table
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.scoring import Judge, Metric, build_metrics, picture_labels, require_sizes
 from traiNNer.inference.background import Behind, read_ahead
+from traiNNer.inference.ensemble import Enlarger
 from traiNNer.inference.failures import Failures
-from traiNNer.inference.network import RunningNetwork, is_finite
+from traiNNer.inference.network import is_finite
 from traiNNer.inference.outputs import (
     Put,
     becomes_video,
@@ -51,7 +52,7 @@ VideoDataset = SingleVideoDataset | PairedVideoDataset
 
 
 def check_datasets(
-    datasets: Mapping[str, EvalSet], network: RunningNetwork, options: TestOptions
+    datasets: Mapping[str, EvalSet], network: Enlarger, options: TestOptions
 ) -> None:
     """Refuse what cannot be done, before anything is.
 
@@ -78,7 +79,7 @@ def _makes_videos(dataset: VideoDataset, options: TestOptions) -> bool:
 def upscale_scenes(
     name: str,
     dataset: VideoDataset,
-    network: RunningNetwork,
+    network: Enlarger,
     options: TestOptions,
     folder: Path,
     failures: Failures,
@@ -213,9 +214,7 @@ def _stream(scene: Scene) -> SceneStream:
     return SceneStream(scene, scene.name or scene.own_name)
 
 
-def _log_windows(
-    name: str, dataset: VideoDataset, network: RunningNetwork, windows: Windows
-) -> None:
+def _log_windows(name: str, dataset: VideoDataset, network: Enlarger, windows: Windows) -> None:
     model = network.facts.name
     if not network.facts.temporal:
         log.info("%s: %s takes single images, so the frames go through it one by one", name, model)
@@ -230,7 +229,7 @@ def _log_windows(
 
 
 def _run(
-    network: RunningNetwork,
+    network: Enlarger,
     lq: SceneStream,
     windows: Windows,
     put: Put | None,

@@ -11,7 +11,7 @@ from torch import Tensor
 from traiNNer.archs.facts import NetworkFacts
 from traiNNer.data import PairedVideoDataset, SingleVideoDataset
 from traiNNer.data.sample import stack
-from traiNNer.inference.network import RunningNetwork
+from traiNNer.inference.ensemble import Enlarger
 from traiNNer.ops.color import to_float
 from traiNNer.video.scenes import mirrored
 
@@ -66,7 +66,7 @@ class Windows:
 
 
 def upscale_frames(
-    network: RunningNetwork, frames: Iterator[Tensor], length: int, windows: Windows
+    network: Enlarger, frames: Iterator[Tensor], length: int, windows: Windows
 ) -> Iterator[Tensor]:
     """The results of all frames of a scene in order, `(1, 3, H, W)` float32 each.
 

@@ -476,6 +476,12 @@ class TestValOptions(ValOptions):
     says."""
     save_as: Literal["auto", "frames", "video"] = "auto"
     """What a scene becomes: a folder of PNG files, or a video file. auto: what it was."""
+    self_ensemble: Literal["none", "x8"] = "none"
+    """x8: the mean of what the network makes of a picture in all eight positions, turned and
+    mirrored. It takes eight times as long."""
+    agreement_map: bool = False
+    """Beside each picture, write how far the results of an ensemble are from each other: white is a
+    standard deviation of 10 levels and more. Needs ensemble or self_ensemble."""
     video_codec: Literal["h264", "h265"] = "h264"
     """Codec of video files. h265 makes smaller ones, several times slower, and older players do not
     take it."""
@@ -789,6 +795,15 @@ class TrainingOptions(_Runtime):
         return {label: loss for label, loss in result.items() if loss.loss_weight > 0}
 
 
+class MemberOptions(Section):
+    """A network of an ensemble."""
+
+    checkpoint: UserPath
+    """Its weights (.safetensors or .pth), ours or any that spandrel reads."""
+    weight: float = Field(default=1.0, gt=0)
+    """How much its result counts beside the others'."""
+
+
 class TestOptions(_Runtime):
     """Everything that `test.py -opt FILE` reads. Network and scale are found in the checkpoint
     where possible.
@@ -802,15 +817,22 @@ class TestOptions(_Runtime):
     """Images and videos to process."""
     val: TestValOptions = Field(default_factory=TestValOptions)
     """Tiling, metrics, what is written."""
+    ensemble: Annotated[list[MemberOptions], Field(min_length=1)] | None = None
+    """Checkpoints whose results are averaged, in place of path.pretrain_network_g; of any
+    architectures with one scale."""
     network_g: NetworkOptions | None = None
     """The network, for a checkpoint that does not tell its architecture. Left out: found in the
     checkpoint."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> TestOptions:
-        if self.path.pretrain_network_g is None:
+        if self.path.pretrain_network_g is None and self.ensemble is None:
             place = ("path", "pretrain_network_g")
             raise_at([place], "required: the checkpoint to test", kind="missing")
+        results = len(self.ensemble or [""]) * (8 if self.val.self_ensemble == "x8" else 1)
+        if self.val.agreement_map and results == 1:
+            message = "there is one result only; needs ensemble, or self_ensemble: x8"
+            raise_at([("val", "agreement_map")], message, value=True)
         if self.network_g is not None and self.scale is None:
             raise_at([("scale",)], "required when network_g is given", kind="missing")
         return self
