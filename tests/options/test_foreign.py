@@ -28,7 +28,7 @@ from traiNNer.utils.registry import (
 )
 
 REGISTRIES = (DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, AUTOMATIONS, RECIPES)
-GAN = "GANs are not part of this version yet"
+GAN = "adversarial training is network_d, train.optim_d and a loss {type: gan}"
 OTF = "degradations made while training are not part of this version yet"
 
 # As the files of traiNNer-redux, neosr, BasicSR and their forerunners have them.
@@ -47,20 +47,15 @@ CONFIGS = {
         logger: {save_checkpoint_format: safetensors, wandb: {project: x}}
         """,
         {
-            "network_d": GAN,
             "high_order_degradation": OTF,
-            "path.pretrain_network_d": GAN,
-            "path.strict_load_d": GAN,
             "path.ignore_resume_networks": "not part of this version",
             "datasets.train.gt_size": "the GT side is lq_size * scale",
             "datasets.train.io_backend": "images are read from the files",
             "datasets.train.lq_usm": OTF,
-            "train.optim_d": GAN,
             "train.ema_power": "train.ema_decay gives its decay",
             "train.use_moa": "augmentations that mix images are not part of this version yet",
             "train.moa_augs": "augmentations that mix images",
             "train.losses.0.type": "mixes are written as two losses",
-            "train.losses.1.type": GAN,
             "val.metrics_enabled": "it is called val.val_enabled here",
             "val.pbar": "not part of this version",
             "val.metrics.d.type": "this metric is not part of this version yet",
@@ -133,8 +128,6 @@ CONFIGS = {
             "path.param_key_g": "found without it",
             "path.root": "path.experiments_root",
             "train.pixel_opt": "losses are a list here",
-            "train.net_d_iters": GAN,
-            "train.net_d_init_iters": GAN,
             "train.scheduler.type": "it is called CosineAnnealingWarmRestarts here",
             "train.losses.0.reduction": "losses are means",
             "val.suffix": "not part of this version",
@@ -228,7 +221,7 @@ def test_what_sentences_name_is_there() -> None:
     simple = {s.split()[3] for s in sentences if s.startswith("it is called")}
     leaves = {key.rpartition(".")[2] for key in keys}
     parameters = {p for d in ("PairedImageDataset", "PairedVideoDataset") for p in parameters_of(d)}
-    parameters |= {"test_y_channel", "crop_border", *SCHEDULERS}
+    parameters |= {"test_y_channel", "crop_border", "real_label", "fake_label", *SCHEDULERS}
     assert not {name for name in simple if "." not in name} - leaves - parameters
 
 

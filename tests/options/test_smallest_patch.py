@@ -55,13 +55,13 @@ def test_a_patch_that_is_too_small_for_a_loss_is_refused_with_its_line(tmp_path:
     words = r"o\.yml:\d+: datasets\.train\.lq_size = 5: the loss ms_ssim needs at least 6"
     with pytest.raises(OptionsError, match=words):
         load(tmp_path, {"type": "l1"}, {"type": "ms_ssim"}, lq_size=5)
-    assert load(tmp_path, {"type": "ms_ssim"}, lq_size=6).smallest_patch == (6, "ms_ssim")
+    assert load(tmp_path, {"type": "ms_ssim"}, lq_size=6).smallest_patch == (6, "the loss ms_ssim")
 
 
 def test_arguments_decide(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="the loss far needs at least 11 at scale 2"):
         load(tmp_path, {"type": "far", "distance": 20}, lq_size=10)
-    assert load(tmp_path, {"type": "far"}, lq_size=10).smallest_patch == (3, "far")
+    assert load(tmp_path, {"type": "far"}, lq_size=10).smallest_patch == (3, "the loss far")
 
 
 def test_a_loss_that_refuses_its_arguments_is_a_problem_with_its_line(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from traiNNer.engine.run import Run
 from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes, weights_of
 from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
+from traiNNer.options.components import Component
 from traiNNer.options.length import RunLength
 from traiNNer.options.loading import options_hash
 from traiNNer.options.schema import NetworkOptions, TrainingOptions
@@ -295,10 +296,12 @@ def _prune(folders: RunFolders, keep: int) -> int:
 def _metadata(network: Network, options: TrainingOptions, iteration: int) -> dict[str, str]:
     """What a weights file says about itself; all values are text, as safetensors wants."""
     # A recipe may build a network that no section of the options describes.
-    described: NetworkOptions | None = getattr(options, network.section, None)
+    described: Component | None = getattr(options, network.section, None)
     architecture: dict[str, str] = {}
     if described is not None:
-        architecture["arch"] = described.type
+        # What reads a network to upscale with looks for "arch".
+        kind = "arch" if isinstance(described, NetworkOptions) else "discriminator"
+        architecture[kind] = described.type
         architecture["parameters"] = json.dumps(described.params)
     return architecture | {
         "scale": str(options.scale),

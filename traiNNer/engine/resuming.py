@@ -83,8 +83,8 @@ def _load_parts(path: Path, run: Run, states: Mapping[str, Any]) -> None:
 def _refuse_other_types(path: Path, before: Mapping[str, Any], options: TrainingOptions) -> None:
     """Another class could not use the saved state, and would not always say so."""
     now = options.train.model_dump(mode="json")
-    for key in ("optim_g", "scheduler"):
-        former, present = ((section[key] or {}).get("type") for section in (before, now))
+    for key in ("optim_g", "optim_d", "scheduler"):
+        former, present = ((section.get(key) or {}).get("type") for section in (before, now))
         if former != present:
             raise CheckpointError(
                 f"{path} was saved with train.{key}.type: {former}, and now it is {present}: its "

@@ -182,7 +182,8 @@ class BaseModel:
         after.add(sum(map(len, batches)), sum(batch.pixels for batch in batches))
         factor = learning_rate_factor(self.options, self.work, after)
         context = StepContext(after.iterations, factor, per_sample)
-        results = {phase.name: self.runner.run(phase, batches, context) for phase in self.phases}
+        due = [phase for phase in self.phases if phase.is_due(after.iterations)]
+        results = {phase.name: self.runner.run(phase, batches, context) for phase in due}
         samples = after.samples - self.work.samples
         indices = tuple(index for batch in batches for index in batch.indices)
         result = StepResult(after.iterations, samples, results, indices)
@@ -293,7 +294,10 @@ def _follow(
         weights = set(average.source.module.parameters())
         changing = [phase for phase in phases if not weights.isdisjoint(phase.parameters)]
         average.changed_by = [phase.name for phase in changing]
-    flags = [result.phases[name].skipped for name in average.changed_by]
+    present = [name for name in average.changed_by if name in result.phases]
+    if average.changed_by and not present:
+        return  # none of its phases took part in this step
+    flags = [result.phases[name].skipped for name in present]
     # Of a network that no phase changes nothing can be skipped.
     skipped = torch.stack(flags).all() if flags else None
     average.update(done, skipped, result.iteration)

@@ -29,6 +29,8 @@ class Phase:
         guard: leaves out steps that are not finite.
         scaler: loss scale of fp16; switched off otherwise.
         scheduler: of the learning rate; None for a constant one.
+        every: iterations from one of its steps to the next.
+        begins_after: iterations that it leaves out at the beginning.
         parameters: the weights that it changes.
     """
 
@@ -38,10 +40,16 @@ class Phase:
     guard: NonFiniteGuard
     scaler: torch.amp.GradScaler
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    every: int = 1
+    begins_after: int = 0
     parameters: list[nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether it takes part in an iteration, counted from 1."""
+        return iteration > self.begins_after and iteration % self.every == 0
 
     def drop_gradients(self) -> None:
         """None is left. torch's own zero_grad asks the profiler, which needs memory."""

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 # Side in LQ pixels below which a sample that does not fit into memory is not cropped; losses need
 # some room.
 SMALLEST_RETRY = 16
+# In place of a number of errors that may have been something else than a lack of memory: memory was
+# short for certain, so it is taken for that again.
+KNOWN = -1
 # Seconds before each of the last tries at what cannot be made smaller.
 PAUSES = (0.0, 0.5, 1.0)
 
@@ -95,6 +98,7 @@ class PhaseRunner:
         self._phases = phases
         self._prepare = prepare
         self._rewinds: dict[str, Rewind] = {}
+        self._was_short = False
 
     def run(self, phase: Phase, batches: Sequence[Batch], step: StepContext) -> PhaseResult:
         """Change the phase's weights by the samples of `batches`, whatever it takes.
@@ -106,7 +110,7 @@ class PhaseRunner:
         rewind = with_second_try(lambda: self._rewind(phase), self._device, "copying statistics")
         chunks = list(batches)
         failures = 0
-        guesses = 0
+        guesses = KNOWN if self._was_short else 0
         pauses = iter(PAUSES)
         while True:
             with_second_try(rewind.mark, self._device, "copying statistics")
@@ -231,8 +235,7 @@ class PhaseRunner:
                 group["lr"] = rate
         return scheduled[0] * step.rate_factor, failures
 
-    @staticmethod
-    def _guesses(error: Exception, guesses: int) -> int:
+    def _guesses(self, error: Exception, guesses: int) -> int:
         """How many errors of this step may have been something else than a lack of memory; below 0
         once one was nothing else.
 
@@ -241,7 +244,8 @@ class PhaseRunner:
             Exception: the error itself, where it is none of memory.
         """
         if is_out_of_memory(error):
-            return -1
+            self._was_short = True
+            return KNOWN
         if not may_be_out_of_memory(error):
             raise error
         if guesses > 0:

@@ -1,4 +1,4 @@
-"""The plain recipe: one network, pixel losses."""
+"""The plain recipe: one network, pixel losses, and a discriminator if the options name one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from traiNNer.losses.gan import GANLoss
+from traiNNer.models.adversary import OUTPUT, Adversary
 from traiNNer.models.chunks import Chunk
+from traiNNer.models.objectives import Objective
 from traiNNer.models.restoration_model import RestorationModel
 from traiNNer.models.several_sizes import NetworkLosses, objectives_of
 from traiNNer.models.step import Losses
@@ -18,7 +21,8 @@ from traiNNer.utils.registry import RECIPES
 
 @RECIPES.register("SRModel")
 class SRModel(RestorationModel):
-    """Trains `network_g` on pairs of LQ and GT images, or of clips.
+    """Trains `network_g` on pairs of LQ and GT images, or of clips; with `network_d` against a
+    discriminator, in a second phase.
 
     A clip is `(B, T, 3, h, w)`; GT is that of its middle frame or of all its frames, as the network
     makes them. To the losses every frame is an image.
@@ -36,23 +40,46 @@ class SRModel(RestorationModel):
         if runtime.compile:
             self._forward_g = torch.compile(module)
         self._weighted_criteria: list[tuple[str, float, nn.Module]] = []
+        adversarial: list[tuple[str, float, GANLoss]] = []
         for label, loss in options.labelled_losses.items():
             criterion = loss.entry(**loss.params).to(runtime.device)
             self.criteria.append(criterion)
-            self._weighted_criteria.append((label, loss.loss_weight, criterion))
-        self.add_phase(
+            if isinstance(criterion, GANLoss):
+                adversarial.append((label, loss.loss_weight, criterion))
+            else:
+                self._weighted_criteria.append((label, loss.loss_weight, criterion))
+        self._adversary = self._add_adversary(adversarial)
+        generator = self.add_phase(
             "generator",
             module.parameters(),
-            objectives_of(options, NetworkLosses(module, self._output, self._pixel_losses)),
+            objectives_of(options, NetworkLosses(module, self._output, self._losses)),
             options.train.optim_g,
         )
+        if self._adversary is not None and options.train.optim_d is not None:
+            generator.every = options.train.net_d_iters
+            generator.begins_after = options.train.net_d_init_iters
+            self.add_phase(
+                "discriminator",
+                self._adversary.network.module.parameters(),
+                [Objective(self._adversary.told)],
+                options.train.optim_d,
+                "train.optim_d",
+            )
+
+    def _add_adversary(self, losses: list[tuple[str, float, GANLoss]]) -> Adversary | None:
+        described = self.options.network_d
+        if described is None:
+            return None
+        module = described.entry(**described.params)
+        network = self.add_network("net_d", module, section="network_d")
+        return Adversary(network, losses, self.runtime, self._output)
 
     def _output(self, chunk: Chunk) -> Tensor:
         lq, _ = chunk.batch.pair
         with self.runtime.autocast():
             return self._forward_g(chunk.enter(lq)).float()
 
-    def _pixel_losses(self, chunk: Chunk, sr: Tensor) -> Losses:
+    def _losses(self, chunk: Chunk, sr: Tensor) -> Losses:
         _, gt = chunk.batch.pair
         # To the losses, which are computed in float32, every frame is an image.
         frames = sr.flatten(0, -4)
@@ -60,6 +87,9 @@ class SRModel(RestorationModel):
         losses = self._weighted_losses(frames, targets)
         if chunk.wants_per_sample:
             chunk.per_sample = self._losses_of_each(frames.detach(), targets, len(chunk.batch))
+        if self._adversary is not None:
+            chunk.remember(OUTPUT, sr)
+            losses |= self._adversary.deceived(frames)
         return losses
 
     def _weighted_losses(self, sr: Tensor, gt: Tensor) -> Losses:

@@ -13,8 +13,8 @@ from traiNNer.options.yaml_parser import KeyPath
 from traiNNer.utils.registry import normalize
 
 GAN = (
-    "GANs are not part of this version yet: there is no discriminator, and one network is trained "
-    "with train.losses"
+    "adversarial training is network_d, train.optim_d and a loss {type: gan} in train.losses here; "
+    "what goes beyond it is not part of this version yet"
 )
 OTF = (
     "degradations made while training are not part of this version yet: LQ has to exist on the "
@@ -65,11 +65,10 @@ def called(name: str, more: str = "") -> str:
 _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "": {
         GAN: (
-            "network_d", "net_d", "optim_d", "scheduler_d", "gan_opt", "cls_opt", "net_d_iters",
-            "net_d_init_iters", "d_update_ratio", "d_init_iters", "d_reg_every", "gan_type",
-            "gan_weight", "gan_loss", "ganloss", "pretrain_network_d", "pretrain_model_d",
-            "pretrained_net_d", "strict_load_d", "param_key_d", "which_model_d", "lr_d",
-            "gan_gt_usm", "ldl_opt", "net_d_reg_every", "wavelet_guided", "wavelet_init",
+            "net_d", "scheduler_d", "gan_opt", "cls_opt", "d_update_ratio", "d_init_iters",
+            "d_reg_every", "gan_weight", "gan_loss", "ganloss", "pretrain_model_d",
+            "pretrained_net_d", "param_key_d", "which_model_d", "lr_d", "gan_gt_usm",
+            "ldl_opt", "net_d_reg_every", "wavelet_guided", "wavelet_init",
         ),
         OTF: (
             "degradations", "degradation", "high_order_degradation",
@@ -252,7 +251,8 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         called("label"): ("name",),
         "losses are means over all pixels; leave it out": ("reduction",),
         "mixes are written as two losses, each with its loss_weight": ("alpha",),
-        GAN: ("real_label_val", "fake_label_val", "gan_type"),
+        called("real_label"): ("real_label_val",),
+        called("fake_label"): ("fake_label_val",),
     },
     "metrics": {
         "each metric knows itself whether higher or lower is better; leave it out": ("better",),

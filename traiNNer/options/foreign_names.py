@@ -7,7 +7,7 @@ from traiNNer.utils.registry import normalize
 
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
-        GAN: ("gan", "multiscale_gan", "gan_feat", "ldl", "r1", "wgan"),
+        GAN: ("multiscale_gan", "gan_feat", "ldl", "r1", "wgan"),
         PERCEPTUAL: (
             "perceptual", "vgg", "vgg_perceptual", "perceptual_vgg", "lpips", "dists", "contextual",
             "cx", "style", "msswd", "fdl", "adists", "perceptual_fp16", "pieapp", "clip",

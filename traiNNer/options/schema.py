@@ -30,6 +30,7 @@ from traiNNer.utils.patch_scales import PatchScales
 from traiNNer.utils.registry import (
     ARCHS,
     DATASETS,
+    DISCRIMINATORS,
     LOSSES,
     METRICS,
     OPTIMIZERS,
@@ -106,6 +107,20 @@ class NetworkOptions(Component):
         raise ValidationError.from_exception_data(cls.__name__, [wrong])
 
 
+class DiscriminatorOptions(Component):
+    """A discriminator and its parameters."""
+
+    registry = DISCRIMINATORS
+
+    type: str
+    """Name of the discriminator: unet_sn or patchgan."""
+
+    @property
+    def min_side(self) -> int:
+        """Pixels of GT that each side of a patch must have at least."""
+        return int(getattr(self.entry, "min_side", 1))
+
+
 class LossOptions(Component):
     """A loss and its weight in the sum."""
 
@@ -118,6 +133,11 @@ class LossOptions(Component):
     label: str | None = None
     """Name in the log and in TensorBoard. Left out: the type, numbered where a type
     appears twice."""
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether it judges what a discriminator says."""
+        return bool(getattr(self.entry, "adversarial", False))
 
     @cached_property
     def min_side(self) -> int:
@@ -327,6 +347,10 @@ class PathOptions(Section):
     """Weights to start from (.safetensors or .pth), ours or any that spandrel reads."""
     strict_load_g: bool = True
     """Every weight must fit. false takes what fits and reports the rest."""
+    pretrain_network_d: UserPath | None = None
+    """Weights of the discriminator to start from."""
+    strict_load_d: bool = True
+    """The same for the discriminator."""
     resume_state: UserPath | None = None
     """A .state file in training_states to go on from. --auto_resume finds the newest one itself."""
     experiments_root: UserPath = "experiments"
@@ -369,6 +393,12 @@ class TrainOptions(Section):
     """The same in the measure of the run's length, in place of warmup_iter."""
     optim_g: OptimizerOptions
     """Optimizer of the network."""
+    optim_d: OptimizerOptions | None = None
+    """Optimizer of the discriminator. It follows the same schedule."""
+    net_d_iters: Positive = 1
+    """The network is changed every so many iterations, the discriminator at each."""
+    net_d_init_iters: Count = 0
+    """Iterations at the beginning that change the discriminator alone."""
     scheduler: SchedulerOptions | None = None
     """Learning-rate schedule. Left out: constant."""
     restart_scheduler: bool = False
@@ -558,6 +588,8 @@ class TrainingOptions(_Runtime):
     """Datasets to train and validate on."""
     network_g: NetworkOptions
     """The network to train."""
+    network_d: DiscriminatorOptions | None = None
+    """A discriminator to train it against, by a loss {type: gan}. Left out: none."""
     train: TrainOptions
     """Optimization."""
     vram_limit_gib: float | None = Field(default=None, gt=0)
@@ -584,6 +616,7 @@ class TrainingOptions(_Runtime):
         self._check_lengths(problems)
         self._check_labels(problems)
         self._check_scales(problems)
+        self._check_adversary(problems)
         problems.raise_if_any("TrainingOptions")
         return self
 
@@ -643,12 +676,12 @@ class TrainingOptions(_Runtime):
         # Without a loss there is a problem of its own.
         if refused or not self.labelled_losses:
             return
-        side, label = self.smallest_patch
+        side, what = self.smallest_patch
         if data.lq_size < side:
             least = round_up(side, self.network_g.entry.size_multiple)
             message = (
-                f"the loss {label} needs at least {least} at scale {self.scale}, because it takes "
-                f"GT of {self.labelled_losses[label].min_side} pixels a side and more"
+                f"{what} needs at least {least} at scale {self.scale}, because it takes GT of "
+                f"{self.gt_needs[what]} pixels a side and more"
             )
             problems.add(("datasets", "train", "lq_size"), message, data.lq_size)
 
@@ -671,6 +704,30 @@ class TrainingOptions(_Runtime):
                 "one of them out"
             )
             problems.add(("train", "lr_scaling"), message, train.lr_scaling)
+
+    def _check_adversary(self, problems: OptionProblems) -> None:
+        """A discriminator, its optimizer and its loss: all of them, or none."""
+        train = self.train
+        if self.model_type != DEFAULT_RECIPE:
+            return
+        adversarial = [loss for loss in self.labelled_losses.values() if loss.is_adversarial]
+        if adversarial and self.network_d is None:
+            message = f"the loss {adversarial[0].type} needs a discriminator; set network_d"
+            problems.add(("network_d",), message, None, kind="missing")
+        if self.network_d is None:
+            if train.optim_d is not None:
+                message = "there is no network_d that it could change; leave it out"
+                problems.add(("train", "optim_d"), message, train.optim_d.type)
+            return
+        if not adversarial:
+            message = "no loss asks it; add {type: gan, loss_weight: 0.1} to train.losses"
+            problems.add(("network_d",), message, self.network_d.type)
+        if train.optim_d is None:
+            message = "required with network_d: the discriminator's optimizer"
+            problems.add(("train", "optim_d"), message, None, kind="missing")
+        if len(adversarial) == len(self.labelled_losses) and adversarial:
+            message = "a loss that compares with GT is needed beside the adversarial one"
+            problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
 
     def _check_scales(self, problems: OptionProblems) -> None:
         """The sizes of a patch against the patch, the network and the losses."""
@@ -767,14 +824,22 @@ class TrainingOptions(_Runtime):
 
     @property
     def smallest_patch(self) -> tuple[int, str]:
-        """The smallest side in LQ pixels that every loss can take, and the label of the loss that
+        """The smallest side in LQ pixels that losses and discriminator can take, and which of them
         needs most.
         """
-        needs = {label: loss.min_side for label, loss in self.labelled_losses.items()}
+        needs = self.gt_needs
         if not needs:
             return 1, ""
-        label = max(needs, key=lambda name: needs[name])
-        return ceil_div(needs[label], self.scale), label
+        what = max(needs, key=lambda name: needs[name])
+        return ceil_div(needs[what], self.scale), what
+
+    @property
+    def gt_needs(self) -> dict[str, int]:
+        """Pixels of GT that each side of a patch must have at least, by what asks for them."""
+        needs = {f"the loss {name}": loss.min_side for name, loss in self.labelled_losses.items()}
+        if self.network_d is not None:
+            needs[f"the discriminator {self.network_d.type}"] = self.network_d.min_side
+        return needs
 
     @property
     def labelled_losses(self) -> dict[str, LossOptions]:

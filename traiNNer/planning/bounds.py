@@ -49,10 +49,10 @@ def shape_bounds(
     train = options.datasets.train
     multiple = spec.size_multiple
     samples = options.train.effective_batch_size
-    smallest_patch, loss = options.smallest_patch
+    smallest_patch, what = options.smallest_patch
     least = max(spec.min_size, multiple)
     smallest = round_up(max(least, smallest_patch), multiple)
-    due_to_least = f"the loss {loss}" if smallest_patch > least else "the network"
+    due_to_least = what if smallest_patch > least else "the network"
     if options.patch_scales is not None:
         smallest = options.patch_scales.smallest_patch(smallest)
         due_to_least = f"the smallest of scales and {due_to_least}"

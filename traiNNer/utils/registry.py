@@ -165,6 +165,7 @@ class Registry(Generic[T]):
 # An entry is a class, a function or a spec, whose keyword arguments are the options of the section
 # that names it.
 NetworkSpec: TypeAlias = "ArchSpec"
+DiscriminatorFactory: TypeAlias = "Callable[..., nn.Module]"
 DatasetFactory: TypeAlias = "Callable[..., EvalSet]"
 LossFactory: TypeAlias = "Callable[..., nn.Module]"
 MetricFactory: TypeAlias = "Callable[..., Metric]"
@@ -177,6 +178,9 @@ OrderFactory: TypeAlias = "Callable[..., Order]"
 SourceFactory: TypeAlias = "Callable[..., PixelSource]"
 
 ARCHS: Registry[NetworkSpec] = Registry("network", "traiNNer.archs")
+DISCRIMINATORS: Registry[DiscriminatorFactory] = Registry(
+    "discriminator", "traiNNer.archs.discriminators"
+)
 DATASETS: Registry[DatasetFactory] = Registry("dataset", "traiNNer.data")
 LOSSES: Registry[LossFactory] = Registry("loss", "traiNNer.losses")
 METRICS: Registry[MetricFactory] = Registry("metric", "traiNNer.metrics")
