@@ -19,7 +19,7 @@ from tests.support import ROOT, make_pairs, run_training
 from traiNNer.archs import build_network
 from traiNNer.utils.shape import Shape
 
-PRESETS = ("realtime", "stream", "photo", "anime", "finetune", "video", "denoise")
+PRESETS = ("realtime", "stream", "photo", "photo_gan", "anime", "finetune", "video", "denoise")
 
 
 def test_every_preset_is_tested() -> None:
