@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +16,34 @@ from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     structural_similarity_index_measure,
 )
+from torchvision import models
 
 from traiNNer.losses.ms_ssim import MSSSIMLoss
 from traiNNer.losses.pixel import CharbonnierLoss
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.registry import LOSSES
 
-# Arguments without a default, of entries that have such.
-ARGUMENTS: dict[str, dict[str, Any]] = {}
+
+@cache
+def weights_of(backbone: str) -> str:
+    """A file of random weights, as torchvision would have it."""
+    torch.manual_seed(0)
+    network = models.get_model(backbone, weights=None)
+    path = Path(tempfile.mkdtemp()) / f"{backbone}.pth"
+    torch.save(network.state_dict(), path)
+    return str(path)
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+    """What an entry is built with where its defaults need something that is not there."""
+    if name != "perceptual":
+        return {}
+    layers = {"features.0": 1.0, "features.3": 0.5}
+    return {"backbone": SMALL, "layers": layers, "weights": weights_of(SMALL)}
+
+
+# The smallest network of torchvision that has convolutions alone at its beginning.
+SMALL = "squeezenet1_1"
 
 
 def takes_a_pair(name: str) -> bool:
@@ -32,7 +55,7 @@ PAIR_LOSSES = [name for name in LOSSES if takes_a_pair(name)]
 
 
 def build(name: str) -> torch.nn.Module:
-    return LOSSES[name](**ARGUMENTS.get(name, {}))
+    return LOSSES[name](**arguments_of(name))
 
 
 def photo(size: int = 64) -> Tensor:

@@ -92,7 +92,7 @@ CONFIGS = {
             "train.sam": "not part of this version",
             "train.wavelet_guided": GAN,
             "train.mssim_opt": "losses are a list here, train.losses",
-            "train.perceptual_opt": "perceptual losses are not part of this version yet",
+            "train.perceptual_opt": "a loss of features is {type: perceptual}",
             "train.gan_opt": GAN,
             "train.optim_g.type": "those of torch alone",
             "val.tile": "it is called val.tile_size here",
@@ -167,7 +167,7 @@ CONFIGS = {
             "train.lr_steps": "the schedule is train.scheduler",
             "train.pixel_criterion": "losses are a list here",
             "train.niter": "it is called train.total_iter here",
-            "train.feature_weight": "perceptual losses are not part",
+            "train.feature_weight": "a loss of features is {type: perceptual}",
             "train.gan_weight": GAN,
             "train.D_update_ratio": GAN,
             "train.optimizers": "arguments of the optimizer stand in train.optim_g",
@@ -221,7 +221,15 @@ def test_what_sentences_name_is_there() -> None:
     simple = {s.split()[3] for s in sentences if s.startswith("it is called")}
     leaves = {key.rpartition(".")[2] for key in keys}
     parameters = {p for d in ("PairedImageDataset", "PairedVideoDataset") for p in parameters_of(d)}
-    parameters |= {"test_y_channel", "crop_border", "real_label", "fake_label", *SCHEDULERS}
+    parameters |= {
+        "test_y_channel",
+        "crop_border",
+        "real_label",
+        "fake_label",
+        "layers",
+        "backbone",
+        *SCHEDULERS,
+    }
     assert not {name for name in simple if "." not in name} - leaves - parameters
 
 

@@ -25,8 +25,8 @@ _MIXING = (
     "use_rot"
 )
 PERCEPTUAL = (
-    "perceptual losses are not part of this version yet; --explain train.losses lists those there "
-    "are"
+    "a loss of features is {type: perceptual} in train.losses here; others are not part of this "
+    "version yet"
 )
 _LOSS = (
     "losses are a list here, train.losses, each with a type and a loss_weight; --explain "
@@ -92,8 +92,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         PERCEPTUAL: (
             "perceptual_opt", "perceptual", "perceptual_weight", "style_weight", "feature_weight",
             "feature_criterion", "vgg_opt", "dists_opt", "lpips_opt", "lpips_weight", "cx_type",
-            "cx_weight", "contextual_opt", "percep_opt", "layer_weights", "vgg_type",
-            "use_input_norm", "range_norm",
+            "cx_weight", "contextual_opt", "percep_opt", "use_input_norm", "range_norm",
         ),
         _LOSS: (
             "pixel_opt", "pix_opt", "l1_opt", "mssim_opt", "ms_ssim_opt", "ssim_opt", "fft_opt",
@@ -252,6 +251,8 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         "losses are means over all pixels; leave it out": ("reduction",),
         "mixes are written as two losses, each with its loss_weight": ("alpha",),
         called("real_label"): ("real_label_val",),
+        called("layers"): ("layer_weights",),
+        called("backbone"): ("vgg_type",),
         called("fake_label"): ("fake_label_val",),
     },
     "metrics": {

@@ -9,8 +9,8 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
         GAN: ("multiscale_gan", "gan_feat", "ldl", "r1", "wgan"),
         PERCEPTUAL: (
-            "perceptual", "vgg", "vgg_perceptual", "perceptual_vgg", "lpips", "dists", "contextual",
-            "cx", "style", "msswd", "fdl", "adists", "perceptual_fp16", "pieapp", "clip",
+            "vgg", "lpips", "dists", "contextual", "cx", "style", "msswd", "fdl", "adists",
+            "perceptual_fp16", "pieapp", "clip",
         ),
         "mixes are written as two losses, {type: l1} and {type: ms_ssim}, each with its "
         "loss_weight": ("mssim_l1", "ms_ssim_l1", "mssiml1"),

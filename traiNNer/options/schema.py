@@ -147,6 +147,10 @@ class LossOptions(Component):
         Raises:
             OptionsError: if the loss refuses its arguments.
         """
+        # One that holds a network says it without building that.
+        least_side = getattr(self.entry, "least_side", None)
+        if least_side is not None:
+            return int(least_side(**self.params))
         # Asked of the loss and not of its class: its arguments may decide.
         return int(getattr(self.entry(**self.params), "min_side", 1))
 
