@@ -31,17 +31,17 @@ import torch
 
 from traiNNer.data.header_cache import FileStamp
 from traiNNer.data.scan import ScannedImage, scan_into
+from traiNNer.data.shrinking import shrink
 from traiNNer.data.walk import SYSTEM_NAMES, LeftOut
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.logs import console, setup_logging
 from traiNNer.engine.progress import ProgressBar
 from traiNNer.inference.failures import Failures
-from traiNNer.ops.color import to_uint8
-from traiNNer.ops.resize import ResizeMode, resize
+from traiNNer.ops.resize import ResizeMode
 from traiNNer.utils.device import usable_cores
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 from traiNNer.utils.files import write_atomic
-from traiNNer.utils.images import Pixels, image_to_tensor, read_header, read_image, write_image
+from traiNNer.utils.images import read_header, read_image, write_image
 from traiNNer.utils.names import file_key, same_everywhere, visible
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.text import plural
@@ -51,7 +51,6 @@ log = logging.getLogger("traiNNer.make_lq")
 LEDGER = ".make_lq.jsonl"
 # Where there is no terminal, the log of a large set should stay readable.
 LOG_EVERY_S = 60
-WHITE_16 = 65535
 
 
 class Ledger:
@@ -172,19 +171,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--jobs", type=int, default=usable_cores(), help="pictures at once (default: all cores)"
     )
     return parser.parse_args(argv)
-
-
-def shrink(gt: Pixels, scale: int, mode: ResizeMode, *, antialias: bool) -> Pixels:
-    """(H, W, 3) to (H / scale, W / scale, 3), of the same type: uint8 or uint16."""
-    height = gt.shape[0] // scale
-    width = gt.shape[1] // scale
-    image = image_to_tensor(gt)
-    if gt.dtype == np.uint8:
-        image = image.float() / 255
-    lq = resize(image, (height, width), mode, antialias=antialias).permute(1, 2, 0)
-    if gt.dtype == np.uint8:
-        return to_uint8(lq).numpy()
-    return (lq.clamp(0, 1) * WHITE_16).round().numpy().astype(np.uint16)
 
 
 class Maker:

@@ -97,12 +97,17 @@ def cut(pixels: Pixels, placement: Placement, lq_size: int, factor: int) -> Pixe
     """
     top, left = (place * factor for place in placement.corner(lq_size))
     view = pixels[top : top + lq_size * factor, left : left + lq_size * factor]
+    return oriented(view, placement.plan)
+
+
+def oriented(view: Pixels, plan: CropPlan) -> Pixels:
+    """A crop (h, w, 3) flipped as the plan says, as a view."""
     # Views with negative strides; the one copy is made when it becomes a tensor.
-    if placement.plan.hflip:
+    if plan.hflip:
         view = view[:, ::-1]
-    if placement.plan.vflip:
+    if plan.vflip:
         view = view[::-1]
-    return view.swapaxes(0, 1) if placement.plan.transpose else view
+    return view.swapaxes(0, 1) if plan.transpose else view
 
 
 def pad_to(pixels: Pixels, side: int) -> Pixels:

@@ -190,13 +190,15 @@ class _PairedDynamicMixin(_SizedElements[Element]):
             scale=self.scale,
         )
 
-    def _place(self, element: Element, lq: Pixels, request: SampleRequest) -> Placement:
+    def _place(
+        self, element: Element, extent: tuple[int, int], request: SampleRequest
+    ) -> Placement:
         """Draw where the crop lies.
 
         Raises:
             DataError: if the image is smaller than the crop and is not to be padded.
         """
-        height, width = lq.shape[:2]
+        height, width = extent
         if (
             request.lq_size is not None
             and min(height, width) < request.lq_size
@@ -255,7 +257,7 @@ class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
     def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
         pair = self.read_pair(element)
         self._check_pair(element, pair)
-        placement = self._place(element, pair[0], request)
+        placement = self._place(element, pair[0].shape[:2], request)
         return *self._cut_pair(pair, request, placement), placement
 
 
@@ -293,7 +295,7 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
         lqs: list[Tensor] = []
         gts: list[Tensor] = []
         for lq, gt in self.read_frames(element):
-            placement = placement or self._place(element, lq, request)
+            placement = placement or self._place(element, lq.shape[:2], request)
             if lq.shape[:2] != (placement.height, placement.width):
                 height, width = lq.shape[:2]
                 raise DataError(
