@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 
 from traiNNer.losses.pixel import CharbonnierLoss, PairLoss
-from traiNNer.utils.errors import DataError, OptionsError
+from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.files import at_home
 from traiNNer.utils.registry import LOSSES
 
@@ -100,12 +100,7 @@ class PerceptualLoss(PairLoss):
 
     def compare(self, sr: Tensor, gt: Tensor) -> Tensor:
         """The weighted sum over the layers of what `criterion` says of their features."""
-        height, width = sr.shape[-2:]
-        if min(height, width) < self.min_side:
-            raise DataError(
-                f"perceptual needs images of at least {self.min_side}x{self.min_side} pixels, got "
-                f"{height}x{width}; use a larger lq_size, or layers that are less deep"
-            )
+        self.require_side(sr)
         made = self.features(self._normalized(sr))
         with torch.no_grad():
             wanted = self.features(self._normalized(gt))

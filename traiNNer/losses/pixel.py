@@ -24,6 +24,20 @@ class PairLoss(nn.Module):
         """Pixels that each side of an output must have at least."""
         return 1
 
+    def require_side(self, image: Tensor) -> None:
+        """Refuse what is smaller than `min_side`.
+
+        Raises:
+            DataError: saying how large it is.
+        """
+        height, width = image.shape[-2:]
+        side = self.min_side
+        if min(height, width) < side:
+            raise DataError(
+                f"{type(self).__name__} needs images of at least {side}x{side} pixels, got "
+                f"{height}x{width}; use a larger lq_size or drop this loss"
+            )
+
     def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
         """The loss as a float32 scalar.
 

@@ -60,9 +60,8 @@ _TORCHS = "optimizers and schedulers are those of torch alone, and this is none 
 # Names that other trainers have and this version has not, under no other name either.
 _MISSING = {
     "loss": (
-        "huber pseudohuber smoothl1 ssim fft ff focalfrequency tv hfen edge sobel "
-        "gradientvariance color colorconsistency luma hsluv consistency gradient kl "
-        "wavelet cosim overflow bicubic frequency averagebceloss elastic relativel1 "
+        "pseudohuber smoothl1 ssim tv hfen edge gradientvariance color colorconsistency "
+        "hsluv consistency kl wavelet overflow bicubic averagebceloss elastic relativel1 "
         "l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
     "metric": (
