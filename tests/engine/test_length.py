@@ -282,6 +282,22 @@ def test_an_average_by_decay_is_that_of_torch_and_one_by_half_life_counts_work()
         torch.testing.assert_close(states[1][name], states[2][name])
 
 
+def test_the_warm_up_of_an_average_forgets_the_beginning() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    average = MovingAverage(Network("net", network), 0.6, power=0.75)
+    (weight,), (followed,) = network.parameters(), average.network.module.parameters()
+    expected = 0.0
+    for iteration in range(1, 6):
+        with torch.no_grad():
+            weight.fill_(float(iteration))
+        average.update(iteration, iteration=iteration)
+        decay = min(0.6, 1 - iteration**-0.75)
+        expected = decay * expected + (1 - decay) * iteration
+        assert followed.item() == pytest.approx(expected, rel=1e-6)
+    # From here on the decay is the one of the options.
+    assert 1 - 5**-0.75 > 0.6
+
+
 def test_the_climb_is_on_the_curves_and_in_the_log_whatever_print_freq_is(tmp_path: Path) -> None:
     witness = Witness(card(Shape(32, 6)))
     settings = growing(make_pairs(tmp_path / "data"), total_iter=60)

@@ -41,7 +41,7 @@ CONFIGS = {
         datasets:
           train: {gt_size: 256, use_hflip: true, use_rot: true,
                   io_backend: {type: disk}, lq_usm: true}
-        train: {optim_d: {type: AdamW}, ema_power: 0.75, use_moa: true, moa_augs: [mixup],
+        train: {optim_d: {type: AdamW}, ema_update_after_step: 3, use_moa: true, moa_augs: [mixup],
                 losses: [{type: mssiml1loss, alpha: 0.1}, {type: ganloss, gan_type: vanilla}]}
         val: {metrics_enabled: true, pbar: true, metrics: {d: {type: calculate_dists}}}
         logger: {save_checkpoint_format: safetensors, wandb: {project: x}}
@@ -52,7 +52,6 @@ CONFIGS = {
             "datasets.train.gt_size": "the GT side is lq_size * scale",
             "datasets.train.io_backend": "images are read from the files",
             "datasets.train.lq_usm": OTF,
-            "train.ema_power": "train.ema_decay gives its decay",
             "train.use_moa": "augmentations that mix images are not part of this version yet",
             "train.moa_augs": "augmentations that mix images",
             "train.losses.0.type": "mixes are written as two losses",

@@ -120,7 +120,7 @@ class BaseModel:
             half_life = None
             if train.ema_half_life is not None:
                 half_life = self.length.units(train.ema_half_life)
-            average = MovingAverage(source, train.ema_decay, half_life)
+            average = MovingAverage(source, train.ema_decay, half_life, train.ema_power)
             self.networks.add(average.network)
             self.averages.append(average)
 

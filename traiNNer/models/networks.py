@@ -110,6 +110,8 @@ class MovingAverage:
         source: the network that is followed.
         decay: share of the former average that is kept at each update.
         half_life: work of the run after which half of it is left, in place of the decay.
+        power: of the warm-up: in iteration n the decay is at most 1 - n^-power, so that the average
+            soon forgets what the network was at the beginning; 0 is none.
 
     Attributes:
         source: the network that is followed.
@@ -119,12 +121,19 @@ class MovingAverage:
         done: work of the run at that time.
     """
 
-    def __init__(self, source: Network, decay: float, half_life: float | None = None) -> None:
+    def __init__(
+        self,
+        source: Network,
+        decay: float,
+        half_life: float | None = None,
+        power: float = 0.0,
+    ) -> None:
         self.changed_by: list[str] = []
         self.iteration: int | None = None
         self.done = 0.0
         self._decay = decay
         self._half_life = half_life
+        self._power = power
         self.source = source
         self._begun: bool | Tensor = False
         average = copy.deepcopy(source.module).requires_grad_(requires_grad=False).eval()
@@ -168,6 +177,8 @@ class MovingAverage:
         if self._half_life is not None:
             # So that two steps of half the work keep as much as one of all of it.
             decay = 0.5 ** ((done - self.done) / self._half_life)
+        if self._power and iteration is not None:
+            decay = min(decay, 1 - iteration**-self._power)
         for average, buffer in self._buffers:
             average.copy_(buffer)
         if skipped is not None and skipped.device.type != "cpu":

@@ -130,7 +130,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         _AVERAGE: (
             "net_g_ema", "network_g_ema", "ema", "e_decay", "ema_g", "use_ema", "model_ema",
-            "pretrain_network_g_ema", "strict_load_g_ema", "ema_power", "ema_update_every",
+            "pretrain_network_g_ema", "strict_load_g_ema", "ema_update_every",
             "ema_update_after_step", "ema_switch_iter", "net_g_ema_decay",
         ),
         _CURVES: ("wandb", "wandb_project", "use_wandb", "resume_id", "mlflow", "clearml", "comet"),

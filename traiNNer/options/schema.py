@@ -430,6 +430,9 @@ class TrainOptions(Section):
     ema_half_life: Amount | None = None
     """In place of ema_decay: after so much of the run, in the measure of its length, former weights
     count half in the moving average, however large the steps are."""
+    ema_power: float = Field(default=0, ge=0, le=10)
+    """Warm-up of the moving average: in iteration n its decay is at most 1 - n^-ema_power, so that
+    it soon forgets the beginning. 0: none; 0.75 is usual."""
     grad_clip: bool = False
     """Clip the gradients' global norm."""
     grad_clip_max_norm: float = Field(default=1.0, gt=0)
