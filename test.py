@@ -53,14 +53,7 @@ def test(arguments: argparse.Namespace) -> int:
     from traiNNer.utils.problems import Problems
 
     options = load_options(TestOptions, arguments.opt, arguments.overrides, name=arguments.name)
-    runtime = make_runtime(
-        num_gpu=options.num_gpu,
-        use_amp=options.use_amp,
-        amp_bf16=options.amp_bf16,
-        use_channels_last=options.use_channels_last,
-        use_compile=options.use_compile,
-        fast_matmul=options.fast_matmul,
-    )
+    runtime = make_runtime(options)
     with timed("loaded the network"):
         network = open_enlarger(options, runtime)
     unusable = Problems()

@@ -115,14 +115,7 @@ def trial(options: TrainingOptions) -> str:
     from traiNNer.options.length import expected_seconds
     from traiNNer.planning.trial import trial_work
 
-    runtime = make_runtime(
-        num_gpu=options.num_gpu,
-        use_amp=options.use_amp,
-        amp_bf16=options.amp_bf16,
-        use_channels_last=options.use_channels_last,
-        use_compile=options.use_compile,
-        fast_matmul=options.fast_matmul,
-    )
+    runtime = make_runtime(options)
     work = trial_work(options, runtime)
     rate = (
         f"{plural(work.iterations, 'step')} on this machine ({runtime}) at the sizes of the "

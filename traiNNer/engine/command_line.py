@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from traiNNer.engine.interrupts import EXIT_INTERRUPTED
 from traiNNer.options.extensions import origin
@@ -26,6 +27,9 @@ from traiNNer.utils.device import (
 from traiNNer.utils.errors import OptionsError, TraiNNerError
 from traiNNer.utils.names import visible
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
+
+if TYPE_CHECKING:
+    from traiNNer.options.schema import TestOptions, TrainingOptions
 
 log = logging.getLogger(__name__)
 STDOUT = 1
@@ -124,27 +128,22 @@ def timed(what: str) -> Iterator[None]:
     log.info("%s (%.1f s)", what, time.perf_counter() - start)
 
 
-def make_runtime(
-    *,
-    num_gpu: object,
-    use_amp: bool,
-    amp_bf16: bool,
-    use_channels_last: bool,
-    use_compile: bool,
-    fast_matmul: bool,
-    deterministic: bool = False,
-) -> Runtime:
+def make_runtime(options: TrainingOptions | TestOptions) -> Runtime:
     """Device and precision as the options ask for.
 
     Raises:
         OptionsError: if a GPU is asked for and there is none.
     """
     try:
-        device = choose_device("auto" if num_gpu == "auto" else int(str(num_gpu)))
+        device = choose_device(options.num_gpu)
     except ValueError as error:
-        raise OptionsError(f"num_gpu = {num_gpu}: {error}; set num_gpu: auto or 0") from error
-    configure_backends(deterministic=deterministic, fast_matmul=fast_matmul)
-    amp_dtype = autocast_dtype(use_amp=use_amp, amp_bf16=amp_bf16)
+        raise OptionsError(
+            f"num_gpu = {options.num_gpu}: {error}; set num_gpu: auto or 0"
+        ) from error
+    # Only a training has to be the same twice.
+    deterministic = getattr(options, "deterministic", False)
+    configure_backends(deterministic=deterministic, fast_matmul=options.fast_matmul)
+    amp_dtype = autocast_dtype(use_amp=options.use_amp, amp_bf16=options.amp_bf16)
     if amp_dtype is not None and is_emulated(device, amp_dtype):
         log.warning(
             "use_amp: not on this CPU, which has no arithmetic in %s and would be about ten times "
@@ -152,4 +151,4 @@ def make_runtime(
             Runtime(device, amp_dtype).precision,
         )
         amp_dtype = None
-    return Runtime(device, amp_dtype, use_channels_last, use_compile)
+    return Runtime(device, amp_dtype, options.use_channels_last, options.use_compile)

@@ -105,15 +105,7 @@ def prepared(request: Request) -> Iterator[Job]:
     """
     options = load_options(TrainingOptions, request.opt, list(request.overrides), name=request.name)
     warn_of_frequencies(options)
-    runtime = make_runtime(
-        num_gpu=options.num_gpu,
-        use_amp=options.use_amp,
-        amp_bf16=options.amp_bf16,
-        use_channels_last=options.use_channels_last,
-        use_compile=options.use_compile,
-        fast_matmul=options.fast_matmul,
-        deterministic=options.deterministic,
-    )
+    runtime = make_runtime(options)
     folders = RunFolders.of(options.name, options.path)
     with ExitStack() as stack:
         if not request.check:

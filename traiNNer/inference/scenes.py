@@ -57,11 +57,17 @@ def check_datasets(
     """Refuse what cannot be done, before anything is.
 
     Raises:
-        OptionsError: if single images are to go through a network of clips.
+        OptionsError: if single images are to go through a network of clips, or scenes are asked for
+            a map of the agreement.
         DataError: if PyAV or its encoder are missing.
     """
     for name, dataset in datasets.items():
         if isinstance(dataset, VideoDataset):
+            if options.val.agreement_map:
+                raise OptionsError(
+                    f"val.agreement_map is for pictures, and datasets.{name} gives scenes; leave "
+                    "one of them out"
+                )
             if options.val.save_img and _makes_videos(dataset, options):
                 require_encoder(options.val.video_codec)
         elif network.facts.temporal:
