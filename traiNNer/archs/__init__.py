@@ -8,9 +8,10 @@ from torch import nn
 
 from traiNNer.archs import catalogue as _catalogue  # noqa: F401 - fills the registry
 from traiNNer.archs.spec import ArchSpec
+from traiNNer.archs.table_classifiers import list_available_models
 from traiNNer.utils.registry import ARCHS
 
-__all__ = ["ArchSpec", "build_network"]
+__all__ = ["ArchSpec", "build_network", "list_available_models"]
 
 
 def build_network(name: str, *, scale: int, **parameters: object) -> nn.Module:

@@ -1,6 +1,6 @@
 """Every network that `network_g.type` can name, registered under its name and its aliases.
 
-`SPECS` are those for images, `TEMPORAL` those for clips.
+`SPECS` are those for images, `TEMPORAL` those for clips, `CLASSIFIERS` those that tell classes.
 
 The figures come from the papers and their official configurations; sizes and precisions are what
 the classes were measured to take.
@@ -9,6 +9,7 @@ the classes were measured to take.
 from __future__ import annotations
 
 from traiNNer.archs.spec import ArchSpec
+from traiNNer.archs.table_classifiers import CLASSIFIERS
 from traiNNer.archs.table_convolutional import CONVOLUTIONAL
 from traiNNer.archs.table_restorers import RESTORERS
 from traiNNer.archs.table_temporal import TEMPORAL
@@ -28,5 +29,5 @@ LEFT_OUT: dict[str, str] = {
     "beside the image",
 }
 
-for _spec in (*SPECS, *TEMPORAL):
+for _spec in (*SPECS, *TEMPORAL, *CLASSIFIERS):
     ARCHS.add(_spec.name, _spec, _spec.aliases)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -317,7 +317,7 @@ def _from_descriptor(path: Path, descriptor: ImageModelDescriptor) -> LoadedMode
     if spec.adapted:
         # Adapters have the weights of their base, and do what the descriptor's call does around it.
         network = descriptor.model
-        network.__class__ = spec.network_class(descriptor.scale)
+        network.__class__ = cast("type[nn.Module]", spec.network_class(descriptor.scale))
     return LoadedModel(
         network=refuse_clips(network.eval()),
         scale=descriptor.scale,

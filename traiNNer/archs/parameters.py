@@ -21,12 +21,15 @@ _SCALARS = (int, float, bool, str, type(None))
 _COLLECTIONS = (list, tuple, Sequence, typing.Union, types.UnionType)
 
 
-def class_parameters(network_class: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """The class's parameters by name, with evaluated annotations."""
-    init = _constructor(network_class)
+def class_parameters(network_class: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+    """The parameters by name of a class, or of a function that builds one, with evaluated
+    annotations.
+    """
+    is_class = inspect.isclass(network_class)
+    init = _constructor(network_class) if is_class else network_class
     hints = _type_hints(init)
-    # The first one is `self`.
-    parameters = list(inspect.signature(init).parameters.values())[1:]
+    # The first one of a class is `self`.
+    parameters = list(inspect.signature(init).parameters.values())[is_class:]
     return {p.name: p.replace(annotation=hints.get(p.name, p.empty)) for p in parameters}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -65,6 +65,7 @@ class ArchSpec:
         adapted: the class is the one in `traiNNer.archs.adapters`, not spandrel's own.
         home: the module that holds the class, where it is ours from the ground up.
         annotations: types of parameters that say more than the class's own, for example bounds.
+        task: "restoration" makes pictures, "classification" logits `(B, classes)`.
         temporal: takes clips `(B, T, 3, H, W)` in place of images.
         target: what a temporal network makes: "center", `(B, 3, H * scale, W * scale)`, or "all" of
             the frames, `(B, T, 3, H * scale, W * scale)`. None for images.
@@ -100,6 +101,7 @@ class ArchSpec:
     adapted: bool = False
     home: str = ""
     annotations: Mapping[str, object] = field(default_factory=dict)
+    task: Literal["restoration", "classification"] = "restoration"
     temporal: bool = False
     target: Literal["center", "all"] | None = None
     stack: Literal["", "narrow", "wide"] = ""
@@ -174,8 +176,8 @@ class ArchSpec:
         frames = {**self.defaults, **parameters}.get("frames")
         return frames if isinstance(frames, int) else None
 
-    def network_class(self, scale: int) -> type[nn.Module]:
-        """The class for a scale. Imports it."""
+    def network_class(self, scale: int) -> Callable[..., nn.Module]:
+        """The class for a scale, or the function that builds one. Imports it."""
         return getattr(import_module(self.module), self.class_name.format(scale=scale))
 
     @cached_property
@@ -286,7 +288,11 @@ def _for_frames(channels: Any, frames: int) -> int:
 
 def _unsupported_scale(spec: ArchSpec, scale: int) -> str:
     # Who asks for a scale mostly has images; networks of clips would not help them.
-    others = [name for name, other in ARCHS.items() if scale in other.scales and not other.temporal]
+    others = [
+        name
+        for name, other in ARCHS.items()
+        if scale in other.scales and not other.temporal and other.task == spec.task
+    ]
     hint = " No network has that scale."
     if others:
         hint = f" Networks with scale {scale}: {', '.join(others)}."

@@ -6,6 +6,7 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
     PairedImageDatasetDynamicMixin,
     PairedVideoDatasetDynamicMixin,
 )
+from traiNNer.data.image_folder_dataset import ImageFolderDataset
 from traiNNer.data.loader import ReadErrors, RequestSampler, eval_batches
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
@@ -21,6 +22,7 @@ __all__ = [
     "Batch",
     "DynamicDataLoaderWrapper",
     "DynamicDatasetWrapper",
+    "ImageFolderDataset",
     "MultiScaleDataset",
     "PairedImageDataset",
     "PairedImageDatasetDynamicMixin",

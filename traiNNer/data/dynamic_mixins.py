@@ -27,7 +27,7 @@ ClipFrame = tuple[Pixels, Pixels | None]
 Target = Literal["all", "center"]
 
 
-class _SizedElements(ABC, Generic[Element]):
+class SizedElements(ABC, Generic[Element]):
     """The elements of a dataset, their sizes, and the policy for those that are too small.
 
     Attributes:
@@ -140,7 +140,7 @@ class _SizedElements(ABC, Generic[Element]):
         return problems.error()
 
 
-class _PairedDynamicMixin(_SizedElements[Element]):
+class _PairedDynamicMixin(SizedElements[Element]):
     """What images and clips share: the crop of a pair of frames.
 
     The size of the crop is nowhere but in the request. The class sets the attributes, then calls

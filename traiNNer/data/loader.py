@@ -99,15 +99,28 @@ class RequestSampler(Sampler[list[SampleRequest]]):
 
 
 def eval_batches(
-    dataset: RequestDataset, num_workers: int, pin_memory: bool = False
+    dataset: RequestDataset,
+    num_workers: int,
+    pin_memory: bool = False,
+    *,
+    lq_size: int | None = None,
+    size: int = 1,
 ) -> Iterator[Batch]:
-    """Whole images, one by one and in order, as batches of 1.
+    """All elements in order.
+
+    Args:
+        dataset: what is read.
+        num_workers: processes that read; 0 reads here.
+        pin_memory: in page-locked memory.
+        lq_size: side of the crops; None asks for whole images, which go one by one.
+        size: of the batches; the last one may be smaller.
 
     Raises:
         DataError: if an image cannot be read.
         WorkerError: if a worker process has ended.
     """
-    requests = [[SampleRequest(index, None, 0)] for index in range(len(dataset))]
+    single = [SampleRequest(index, lq_size, 0) for index in range(len(dataset))]
+    requests = [single[start : start + size] for start in range(0, len(single), size)]
     count = min(num_workers, len(requests))
     workers = Workers(open_loader(BatchReader(dataset), requests, count, pin_memory, 2))
     workers.start()

@@ -6,17 +6,23 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from traiNNer.demo.degradations import make_demo_degradations
 from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.demo.video import make_demo_video
 
-__all__ = ["DEMO_ROOT", "DEMO_VIDEO_ROOT", "demo_root", "prepare_demo"]
+__all__ = ["DEMO_DEGRADATIONS_ROOT", "DEMO_ROOT", "DEMO_VIDEO_ROOT", "demo_root", "prepare_demo"]
 
 log = logging.getLogger(__name__)
 
 # Where the demos' options look, relative to the working folder.
 DEMO_ROOT = Path("datasets/demo")
 DEMO_VIDEO_ROOT = Path("datasets/demo_video")
-_MAKERS = {DEMO_ROOT: make_demo_dataset, DEMO_VIDEO_ROOT: make_demo_video}
+DEMO_DEGRADATIONS_ROOT = Path("datasets/demo_degradations")
+_MAKERS = {
+    DEMO_ROOT: make_demo_dataset,
+    DEMO_VIDEO_ROOT: make_demo_video,
+    DEMO_DEGRADATIONS_ROOT: make_demo_degradations,
+}
 
 
 def demo_root(path: Path) -> Path | None:

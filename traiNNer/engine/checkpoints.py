@@ -57,6 +57,7 @@ class Checkpoints(Part):
     Args:
         folders: the run's folders.
         options: the run's options; their hash and the networks' parameters go into every file.
+        facts: what weights files say besides, of the recipe's own.
         write: puts a whole file in its place, or raises DiskError and leaves what was there.
     """
 
@@ -66,10 +67,12 @@ class Checkpoints(Part):
         self,
         folders: RunFolders,
         options: TrainingOptions,
+        facts: Mapping[str, str] | None = None,
         write: Callable[[Path, bytes], None] = write_atomic,
     ) -> None:
         self.folders = folders
         self.options = options
+        self.facts = facts or {}
         self.write = write
         self.best: Best | None = None
         self._began_at = 0
@@ -242,7 +245,7 @@ class Checkpoints(Part):
         self, network: Network, weights: dict[str, torch.Tensor], file: str, iteration: int
     ) -> str:
         """Put the weights into `file`; their checksum."""
-        metadata = _metadata(network, self.options, iteration) | {SEAL: BLANK}
+        metadata = _metadata(network, self.options, iteration) | {**self.facts, SEAL: BLANK}
         content, digest = sealed(to_safetensors(weights, metadata=metadata))
         self.write(self.folders.models / file, content)
         return digest

@@ -62,14 +62,18 @@ def training_plan(
     warmup = f", {train.warmup_iter:,} iterations of warm-up" if train.warmup_iter > 0 else ""
     if train.warmup is not None:
         warmup = f", {length.shown(length.units(train.warmup))} of warm-up"
+    scale = f" x{options.scale}"
+    patches = f"{data.lq_size} px LQ ({data.lq_size * options.scale} px GT)"
+    if options.task == "classification":
+        scale = ""
+        patches = f"{data.lq_size} px"
     return {
         "run": f"{options.name} in {folders.root}",
         "device": str(runtime),
-        "network": f"{options.network_g.type} x{options.scale}, {count_parameters(network):,} "
+        "network": f"{options.network_g.type}{scale}, {count_parameters(network):,} "
         "parameters" + (f", starting from {source}" if source else ""),
         "training": train_set.summary(),
-        "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {data.lq_size} px LQ "
-        f"({data.lq_size * options.scale} px GT), read "
+        "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {patches}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
         "length": _length_plan(options, samples, epochs),
         "growth": growth_plan(options, len(train_set)),

@@ -94,6 +94,14 @@ def build_metrics(options: Mapping[str, MetricOptions], scale: int) -> dict[str,
     return {label: metric.entry(scale=scale, **metric.params) for label, metric in options.items()}
 
 
+def describe_scores(scores: Mapping[str, float], metrics: Mapping[str, Metric]) -> str:
+    """For example `psnr 28.4312 dB, ssim 0.8123`."""
+    parts = (
+        f"{label} {value:.4f} {metrics[label].unit}".rstrip() for label, value in scores.items()
+    )
+    return ", ".join(parts)
+
+
 def require_sizes(dataset: EvalSet, metrics: Mapping[str, Metric]) -> None:
     """Refuse images that are too small for a metric now, and not at the first validation.
 

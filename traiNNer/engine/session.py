@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from traiNNer.data import DynamicDatasetWrapper
+from traiNNer.data import DynamicDatasetWrapper, ImageFolderDataset
 from traiNNer.data.roots import all_data_roots
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.folders import archive_old_run, set_aside_later_states, tidy
@@ -30,7 +30,7 @@ from traiNNer.engine.setup import build_loader, build_validator, in_scales
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Upscale, Validation
-from traiNNer.models import BaseModel, RestorationModel
+from traiNNer.models import BaseModel, ClassifierModel, RestorationModel
 from traiNNer.options.loading import options_text
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.files import write_atomic
@@ -97,7 +97,9 @@ def assemble(
     interrupts = interrupts or Interrupts()
     recipe.runner.giving_up = interrupts.giving_up
     tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
-    checkpoints = Checkpoints(job.folders, options)
+    if isinstance(job.train_set, ImageFolderDataset):
+        recipe.metadata |= job.train_set.facts
+    checkpoints = Checkpoints(job.folders, options, recipe.metadata)
     clock = Stopwatch()
     if runtime.device.type == "cuda":
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
@@ -148,11 +150,13 @@ def require_different_names(parts: Sequence[Part]) -> None:
 
 
 def upscaler_of(recipe: BaseModel) -> Upscale:
-    """Whole images through the recipe's network.
+    """Whole images through the recipe's network; what a classifier says of them.
 
     Raises:
         OptionsError: if the recipe makes no images.
     """
+    if isinstance(recipe, ClassifierModel):
+        return recipe.classify
     if not isinstance(recipe, RestorationModel):
         raise OptionsError(
             f"model_type: {type(recipe).__name__} makes no images that could be compared with GT; "

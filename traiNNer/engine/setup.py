@@ -12,14 +12,16 @@ import torch
 from traiNNer.data import (
     DynamicDataLoaderWrapper,
     DynamicDatasetWrapper,
+    ImageFolderDataset,
     MultiScaleDataset,
     SizedDataset,
 )
 from traiNNer.data.protocols import EvalSet, TrainingSet
+from traiNNer.engine.class_validation import ClassValidator
 from traiNNer.engine.folders import RunFolders
 from traiNNer.engine.scoring import build_metrics, require_sizes
 from traiNNer.engine.tracker import Tracker
-from traiNNer.engine.validation import Exhibition, Validator, ValSet
+from traiNNer.engine.validation import AnyValidator, Exhibition, Validator, ValSet
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
 from traiNNer.utils.errors import OptionsError
@@ -28,6 +30,8 @@ from traiNNer.utils.problems import Problems
 log = logging.getLogger(__name__)
 # Reading processes that a GPU is given at most: more have not made any of our loaders faster.
 MOST_WORKERS = 8
+# Names of classes in a message.
+MOST_NAMED = 8
 
 
 def open_dataset(section: DatasetOptions, scale: int, unusable: Problems | None = None) -> EvalSet:
@@ -63,12 +67,17 @@ def open_datasets(options: TrainingOptions) -> tuple[TrainingSet, dict[str, Eval
     # Sets without GT refuse to be trained on when they are asked for a patch size.
     train_set = cast("TrainingSet", opened)
     train_set.require_lq_size(section.lq_size)
+    require_classes(options, "train", opened)
     val_sets: dict[str, EvalSet] = {}
     if not options.val.val_enabled:
         return train_set, val_sets
+    held_out = opened.held_out() if isinstance(opened, ImageFolderDataset) else None
+    if held_out is not None:
+        val_sets["held_out"] = held_out
     for key, val_section in options.datasets.evaluated.items():
         val_set = open_dataset(val_section, options.scale)
         require_kind(options, key, val_set)
+        require_classes(options, key, val_set, opened)
         val_sets[val_section.name or key] = val_set.for_validation()
     metrics = build_metrics(options.val.metrics, options.scale)
     for val_set in val_sets.values():
@@ -132,6 +141,58 @@ def require_kind(options: TrainingOptions, key: str, dataset: EvalSet) -> None:
         )
 
 
+def require_classes(
+    options: TrainingOptions, key: str, dataset: EvalSet, trained: EvalSet | None = None
+) -> None:
+    """Refuse pictures without classes for a classifier and the reverse, and classes that do not fit
+    network, losses or the training set.
+
+    Raises:
+        OptionsError: naming the section and what to set.
+    """
+    where = f"datasets.{key}"
+    has_classes = isinstance(dataset, ImageFolderDataset)
+    if options.task != "classification":
+        if has_classes and options.task is not None:
+            raise OptionsError(
+                f"{where} gives pictures and their classes, and {options.model_type} learns from "
+                "pairs of pictures; set model_type: classifier, or another type of dataset"
+            )
+        return
+    if not has_classes:
+        kind = options.datasets.train.type if key == "train" else type(dataset).__name__
+        raise OptionsError(
+            f"{where} ({kind}) gives no classes, which a classifier learns; use type: "
+            "ImageFolderDataset"
+        )
+    count = len(dataset.classes)
+    if isinstance(trained, ImageFolderDataset) and dataset.classes != trained.classes:
+        raise OptionsError(
+            f"{where} has the classes {', '.join(dataset.classes)}, and datasets.train has "
+            f"{', '.join(trained.classes)}; give both the same, in classes"
+        )
+    wanted = options.network_g.params.get("num_classes", 1000)
+    if wanted != count:
+        raise OptionsError(
+            f"{where} has {count} classes ({', '.join(dataset.classes[:MOST_NAMED])}"
+            f"{', ...' if count > MOST_NAMED else ''}) and network_g {wanted}; set num_classes: "
+            f"{count} in network_g"
+        )
+    for label, loss in options.labelled_losses.items():
+        if dataset.multi_label and not loss.entry.several:
+            raise OptionsError(
+                f"{where} has multi_label: true, and the loss {label} is for pictures of one class "
+                "each; use {type: bce}"
+            )
+        weights = loss.params.get("class_weights")
+        if weights is not None and len(weights) != count:
+            raise OptionsError(
+                f"class_weights of the loss {label} has {len(weights)} numbers, and there are "
+                f"{count} classes"
+            )
+    dataset.require_lq_size(options.datasets.train.lq_size)
+
+
 def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
     """The number of reading processes; auto leaves a CPU that trains one core at least."""
     if options.num_worker_per_gpu != "auto":
@@ -182,7 +243,7 @@ def build_validator(
     val_sets: Mapping[str, EvalSet],
     tracker: Tracker,
     folders: RunFolders,
-) -> Validator | None:
+) -> AnyValidator | None:
     """The validator, None when there is nothing to validate on."""
     if not val_sets:
         return None
@@ -192,14 +253,13 @@ def build_validator(
         # keep their cores.
         number = section.num_worker_per_gpu
         workers[section.name or key] = 0 if number == "auto" else number
+    read = {name: ValSet(images, workers.get(name, 0)) for name, images in val_sets.items()}
+    metrics = build_metrics(options.val.metrics, options.scale)
+    if options.task == "classification":
+        return ClassValidator(read, metrics, options.datasets.train.lq_size, tracker)
     exhibition = Exhibition(
         tracker,
         tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,
         save_to=folders.visualization if options.val.save_img else None,
     )
-    return Validator(
-        {name: ValSet(images, workers[name]) for name, images in val_sets.items()},
-        build_metrics(options.val.metrics, options.scale),
-        runtime.device,
-        exhibition,
-    )
+    return Validator(read, metrics, runtime.device, exhibition)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from traiNNer.engine.scoring import (
     Judge,
     Metric,
     ValidationResult,
+    describe_scores,
     is_clip,
     middle_frame,
     picture_labels,
@@ -187,7 +188,7 @@ class Validator:
 
     def _describe_result(self, result: ValidationResult) -> str:
         """The means, and which of them are of fewer images than there are."""
-        text = self.describe(result.means)
+        text = describe_scores(result.means, self.metrics)
         lost = [
             f"{label} of {result.failed[label]}"
             for label in self.metrics
@@ -197,14 +198,6 @@ class Validator:
             missing = f"could not be computed: {', '.join(lost)}; no point on those curves"
             return f"{text} ({missing})" if text else missing
         return text or "no GT"
-
-    def describe(self, scores: Mapping[str, float]) -> str:
-        """For example `psnr 28.4312 dB, ssim 0.8123`."""
-        parts = (
-            f"{label} {value:.4f} {self.metrics[label].unit}".rstrip()
-            for label, value in scores.items()
-        )
-        return ", ".join(parts)
 
     def _new_judge(self) -> Judge:
         elsewhere = self._device != MAIN_MEMORY
@@ -268,12 +261,46 @@ class Validator:
         tracker.image(f"{task.dataset}/frames", torch.cat(self._strips, dim=-2), task.iteration)
 
 
+class Judged(Protocol):
+    """What a validation says of one dataset."""
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def complete_means(self) -> dict[str, float]:
+        """The scores by metric label that can be compared with those of another time."""
+        ...
+
+
+class AnyValidator(Protocol):
+    """What judges a network on a set of datasets."""
+
+    @property
+    def val_sets(self) -> Mapping[str, ValSet]:
+        """By name; the first one decides which weights are best."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """By label."""
+        ...
+
+    def run(
+        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool], /
+    ) -> Sequence[Judged] | None:
+        """Judge every dataset; None where it was to stop."""
+        ...
+
+
 class Validation(Part):
     """Validates when it is due, and has the best weights kept.
 
     Args:
         validator: judges the network.
-        upscale: whole images through the network that is validated.
+        upscale: whole images, or what a classifier sees, through the network that is validated.
         checkpoints: keep the best.
         metric: label of the metric that decides which weights are best; None for none.
     """
@@ -282,7 +309,7 @@ class Validation(Part):
 
     def __init__(
         self,
-        validator: Validator,
+        validator: AnyValidator,
         upscale: Upscale,
         checkpoints: Checkpoints,
         metric: str | None,
@@ -354,7 +381,7 @@ class Validation(Part):
         if not any(phase.guard.in_a_row for phase in run.recipe.phases):
             self._checkpoints.save(run)
 
-    def _keep_best(self, run: Run, result: ValidationResult) -> None:
+    def _keep_best(self, run: Run, result: Judged) -> None:
         """The first val set decides, and only if each of its images has a score."""
         label = self._metric
         means = result.complete_means

@@ -2,6 +2,6 @@
 each.
 """
 
-from traiNNer.losses import differences, frequency, gan, ms_ssim, perceptual, pixel
+from traiNNer.losses import classes, differences, frequency, gan, ms_ssim, perceptual, pixel
 
-__all__ = ["differences", "frequency", "gan", "ms_ssim", "perceptual", "pixel"]
+__all__ = ["classes", "differences", "frequency", "gan", "ms_ssim", "perceptual", "pixel"]

@@ -5,6 +5,7 @@ Importing this package registers the recipes in `RECIPES`.
 
 from traiNNer.models.base_model import BaseModel
 from traiNNer.models.chunks import Chunk
+from traiNNer.models.classifier_model import ClassifierModel
 from traiNNer.models.networks import Network, Networks, Role
 from traiNNer.models.objectives import CoupledObjective, Objective
 from traiNNer.models.phase import Phase
@@ -16,6 +17,7 @@ from traiNNer.models.upscaler import SmallestTileError, TileSettings, Upscaler
 __all__ = [
     "BaseModel",
     "Chunk",
+    "ClassifierModel",
     "CoupledObjective",
     "Losses",
     "Network",

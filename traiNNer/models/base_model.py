@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
 from traiNNer.models.step import StepResult
 from traiNNer.optim import build_optimizer, build_scheduler
+from traiNNer.options.recipes import Task
 from traiNNer.options.schema import OptimizerOptions, TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.work import Work
@@ -51,8 +52,13 @@ class BaseModel:
         averages: moving averages, updated after the phases.
         phases: of a step, in order.
         criteria: modules of the losses, which hold tensors too.
+        metadata: what weights files say besides.
         runner: runs the phases; its `memory` is measured around each attempt.
     """
+
+    task: ClassVar[Task | None] = None
+    """What its networks make, by which networks, losses and metrics are checked; None checks
+    nothing."""
 
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         self.options = options
@@ -65,6 +71,7 @@ class BaseModel:
         self.averages: list[MovingAverage] = []
         self.phases: list[Phase] = []
         self.criteria: list[nn.Module] = []
+        self.metadata: dict[str, str] = {}
         self._dataloader: DynamicDataLoaderWrapper | None = None
         self.runner = PhaseRunner(
             runtime.device,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from traiNNer.archs.facts import NetworkFacts
 from traiNNer.models.base_model import BaseModel
 from traiNNer.models.tiles import tile_settings
 from traiNNer.models.upscaler import Upscaler
+from traiNNer.options.recipes import Task
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 
@@ -20,6 +23,8 @@ class RestorationModel(BaseModel):
         runtime: device and precision.
         network: the main one.
     """
+
+    task: ClassVar[Task | None] = "restoration"
 
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         super().__init__(options, runtime, network)

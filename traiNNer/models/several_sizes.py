@@ -9,12 +9,20 @@ from functools import partial
 from torch import Tensor, nn
 
 from traiNNer.data import Batch, materialize_scale
-from traiNNer.losses.scale_consistency import ScaleConsistency
+from traiNNer.losses.scale_consistency import ConsistencyType, ScaleConsistency
 from traiNNer.models.chunks import Chunk
 from traiNNer.models.objectives import AnyObjective, CoupledObjective, Objective
 from traiNNer.models.step import Losses
+from traiNNer.options.recipes import Task
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.patch_scales import PatchScales
+
+# How outputs are compared where the options do not say.
+DEFAULTS: dict[Task | None, ConsistencyType] = {
+    "restoration": "charbonnier",
+    "classification": "kl_divergence",
+    None: "mse",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def objectives_of(options: TrainingOptions, parts: NetworkLosses) -> list[AnyObj
     if consistency is None or not consistency.weight:
         pairs = zip(views, weights, strict=True)
         return [Objective(parts.alone, view=view, weight=weight) for view, weight in pairs]
-    term = ScaleConsistency(consistency.weight, consistency.type)
+    term = ScaleConsistency(consistency.weight, consistency.type or DEFAULTS[options.task])
     joined = partial(_joined, parts, weights, term)
     return [CoupledObjective(views, parts.output, joined, parts.network, consistency.recompute)]
 
@@ -86,5 +94,6 @@ def _joined(
     for weight, chunk, output in zip(weights, chunks, outputs, strict=True):
         for label, loss in parts.losses(chunk, output).items():
             losses[label] = losses.get(label, 0) + weight * loss
-    frames = [output.flatten(0, -4) for output in outputs]
-    return losses | {"scale_consistency": consistency(frames)}
+    # Clips are compared frame by frame; logits have no frames.
+    compared = [out.flatten(0, -4) if out.ndim > 2 else out for out in outputs]
+    return losses | {"scale_consistency": consistency(compared)}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from traiNNer.losses.gan import GANLoss
 from traiNNer.models.adversary import OUTPUT, Adversary
 from traiNNer.models.chunks import Chunk
+from traiNNer.models.criteria import Criteria
 from traiNNer.models.objectives import Objective
 from traiNNer.models.restoration_model import RestorationModel
 from traiNNer.models.several_sizes import NetworkLosses, objectives_of
@@ -39,7 +40,7 @@ class SRModel(RestorationModel):
         self._forward_g: Callable[[Tensor], Tensor] = module
         if runtime.compile:
             self._forward_g = torch.compile(module)
-        self._weighted_criteria: list[tuple[str, float, nn.Module]] = []
+        compared: list[tuple[str, float, nn.Module]] = []
         adversarial: list[tuple[str, float, GANLoss]] = []
         for label, loss in options.labelled_losses.items():
             criterion = loss.entry(**loss.params).to(runtime.device)
@@ -47,7 +48,8 @@ class SRModel(RestorationModel):
             if isinstance(criterion, GANLoss):
                 adversarial.append((label, loss.loss_weight, criterion))
             else:
-                self._weighted_criteria.append((label, loss.loss_weight, criterion))
+                compared.append((label, loss.loss_weight, criterion))
+        self._criteria = Criteria(tuple(compared))
         self._adversary = self._add_adversary(adversarial)
         generator = self.add_phase(
             "generator",
@@ -84,23 +86,10 @@ class SRModel(RestorationModel):
         # To the losses, which are computed in float32, every frame is an image.
         frames = sr.flatten(0, -4)
         targets = gt.flatten(0, -4)
-        losses = self._weighted_losses(frames, targets)
+        losses = self._criteria(frames, targets)
         if chunk.wants_per_sample:
-            chunk.per_sample = self._losses_of_each(frames.detach(), targets, len(chunk.batch))
+            chunk.per_sample = self._criteria.of_each(frames.detach(), targets, len(chunk.batch))
         if self._adversary is not None:
             chunk.remember(OUTPUT, sr)
             losses |= self._adversary.deceived(frames)
         return losses
-
-    def _weighted_losses(self, sr: Tensor, gt: Tensor) -> Losses:
-        return {
-            label: weight * criterion(sr, gt)
-            for label, weight, criterion in self._weighted_criteria
-        }
-
-    @torch.no_grad()
-    def _losses_of_each(self, sr: Tensor, gt: Tensor, samples: int) -> Losses:
-        """`(samples,)` by label: the loss of each sample alone, over all of its frames."""
-        pairs = zip(sr.chunk(samples), gt.chunk(samples), strict=True)
-        losses = [self._weighted_losses(own_sr, own_gt) for own_sr, own_gt in pairs]
-        return {label: torch.stack([loss[label] for loss in losses]) for label in losses[0]}

@@ -20,9 +20,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from traiNNer.options.automations import TrainingAutomations
+from traiNNer.options.checks import problems_of
 from traiNNer.options.components import Component, Section
 from traiNNer.options.length import MEASURES, RunLength
 from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
+from traiNNer.options.recipes import DEFAULT_RECIPE, Task, known_recipe, task_of
 from traiNNer.utils.arithmetic import ceil_div, round_up
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.files import at_home
@@ -36,17 +38,13 @@ from traiNNer.utils.registry import (
     OPTIMIZERS,
     ORDERS,
     PARTS,
-    RECIPES,
     SCHEDULERS,
     SOURCES,
     UnknownNameError,
-    normalize,
 )
 
 if TYPE_CHECKING:
     from traiNNer.utils.registry import NetworkSpec
-
-DEFAULT_RECIPE = "SRModel"
 
 
 def _integral(value: Any) -> Any:
@@ -54,23 +52,13 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _known_recipe(name: str) -> str:
-    """The recipe's canonical name."""
-    # The plain recipe is known to be there. To ask the registry would import the models and torch's
-    # compiler with them, which reading options should not wait for.
-    if normalize(name) == normalize(DEFAULT_RECIPE):
-        return DEFAULT_RECIPE
-    try:
-        return RECIPES.canonical(name)
-    except UnknownNameError as error:
-        raise ValidationError.from_exception_data("Options", [unknown_name((), error)]) from None
-
-
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
 UserPath = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
 Amount = Annotated[float, AfterValidator(_integral), Field(gt=0)]
-RecipeName = Annotated[str, AfterValidator(_known_recipe)]
+RecipeName = Annotated[str, AfterValidator(known_recipe)]
+# Of a classifier whose options name none.
+CLASS_METRICS = {name: {"type": name} for name in ("accuracy", "balanced_accuracy")}
 # Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
 FOLDER_NAME = r"^[\w][\w .+-]*$"
 
@@ -370,8 +358,10 @@ class ScaleConsistencyOptions(Section):
 
     weight: float = Field(default=0.1, ge=0)
     """Factor of the term beside the losses. 0: none."""
-    type: Literal["charbonnier", "l1", "mse"] = "charbonnier"
-    """How outputs are compared: each with the largest one, shrunk to its size."""
+    type: Literal["charbonnier", "l1", "mse", "cosine", "kl_divergence"] | None = None
+    """How outputs are compared: each with that of the largest size. charbonnier, l1 or mse for
+    pictures, which are shrunk to the other's size; mse, cosine or kl_divergence for classes. Left
+    out: charbonnier, or kl_divergence."""
     recompute: bool = True
     """Run the smaller sizes twice, so that the step takes the memory of the largest one. false:
     once, with the memory of all of them."""
@@ -584,9 +574,9 @@ class TrainingOptions(_Runtime):
 
     model_type: RecipeName = DEFAULT_RECIPE
     """Training recipe: which networks there are, and what a step does with them. SRModel trains
-    one network on pairs of GT and LQ."""
+    one network on pairs of GT and LQ, classifier one on pictures and their classes."""
     scale: int = Field(ge=1, le=16)
-    """How many times larger GT is than LQ."""
+    """How many times larger GT is than LQ. Left out of a classifier's options: 1."""
     manual_seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Seed of the weights, of the data's order and of the crops."""
     deterministic: bool = False
@@ -612,199 +602,29 @@ class TrainingOptions(_Runtime):
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
     """Log, curves and checkpoints."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _for_classes(cls, data: Any) -> Any:
+        """What a classifier's options need not say: the scale, and other metrics."""
+        if not isinstance(data, dict) or not isinstance(data.get("model_type"), str):
+            return data
+        if task_of(data["model_type"]) != "classification":
+            return data
+        val = data.get("val")
+        if val is None or (isinstance(val, dict) and "metrics" not in val):
+            data = {**data, "val": {**(val or {}), "metrics": CLASS_METRICS}}
+        return {"scale": 1, **data}
+
+    @cached_property
+    def task(self) -> Task | None:
+        """What the recipe's networks make; None of a recipe that does not say."""
+        return task_of(self.model_type)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainingOptions:
         """What no section can know by itself: whether the parts fit each other."""
-        problems = OptionProblems()
-        self._check_sizes(problems)
-        self._check_precision(problems)
-        self._check_patches(problems)
-        self._check_batches(problems)
-        self._check_lengths(problems)
-        self._check_labels(problems)
-        self._check_scales(problems)
-        self._check_adversary(problems)
-        problems.raise_if_any("TrainingOptions")
+        problems_of(self).raise_if_any("TrainingOptions")
         return self
-
-    def _check_sizes(self, problems: OptionProblems) -> None:
-        """Scale, patch, batch and tiles against what the network takes."""
-        spec = self.network_g.entry
-        name = self.network_g.type
-        data = self.datasets.train
-        multiple = spec.size_multiple
-        if self.scale not in spec.scales:
-            problems.add(("scale",), f"{name} works at {_listed(spec.scales)}", self.scale)
-        if data.lq_size % multiple or data.lq_size < spec.min_size:
-            nearest = max(ceil_div(spec.min_size, multiple), round(data.lq_size / multiple))
-            message = (
-                f"{name} needs a multiple of {multiple}, at least {spec.min_size}; the nearest is "
-                f"{nearest * multiple}"
-            )
-            problems.add(("datasets", "train", "lq_size"), message, data.lq_size)
-        if data.batch_size_per_gpu < spec.min_batch:
-            message = f"{name} needs at least {spec.min_batch}"
-            place = ("datasets", "train", "batch_size_per_gpu")
-            problems.add(place, message, data.batch_size_per_gpu)
-        effective = self.train.effective_batch_size
-        if effective is not None and effective < spec.min_batch:
-            message = f"{name} needs at least {spec.min_batch}"
-            problems.add(("train", "effective_batch_size"), message, effective)
-        # Tiles begin at multiples, so one of them has to be left to go on by.
-        tile = round_up(max(self.val.tile_size, spec.min_size), multiple)
-        if self.val.tile_size and self.val.tile_overlap > tile - multiple:
-            message = f"{name} in tiles of {tile} needs {tile - multiple} or less"
-            problems.add(("val", "tile_overlap"), message, self.val.tile_overlap)
-
-    def _check_precision(self, problems: OptionProblems) -> None:
-        """Mixed precision against what the network computes safely in."""
-        spec = self.network_g.entry
-        chosen = "bf16" if self.amp_bf16 else "fp16"
-        other = "fp16" if self.amp_bf16 else "bf16"
-        safe = {"bf16": spec.bf16, "fp16": spec.fp16}
-        if not self.use_amp or safe[chosen]:
-            return
-        hint = "set use_amp: false"
-        if safe[other]:
-            hint = f"set amp_bf16: {str(not self.amp_bf16).lower()} ({other})"
-        message = f"{self.network_g.type} is not safe in {chosen}; {hint}"
-        problems.add(("use_amp",), message, True)
-
-    def _check_patches(self, problems: OptionProblems) -> None:
-        """The patch against what the losses need."""
-        data = self.datasets.train
-        refused = False
-        for index, loss in enumerate(self.train.losses):
-            try:
-                _ = loss.min_side
-            except OptionsError as error:
-                problems.add(("train", "losses", index), str(error), loss.type)
-                refused = True
-        # Without a loss there is a problem of its own.
-        if refused or not self.labelled_losses:
-            return
-        side, what = self.smallest_patch
-        if data.lq_size < side:
-            least = round_up(side, self.network_g.entry.size_multiple)
-            message = (
-                f"{what} needs at least {least} at scale {self.scale}, because it takes GT of "
-                f"{self.gt_needs[what]} pixels a side and more"
-            )
-            problems.add(("datasets", "train", "lq_size"), message, data.lq_size)
-
-    def _check_batches(self, problems: OptionProblems) -> None:
-        """`effective_batch_size` against what would say the same thing in another way."""
-        train = self.train
-        data = self.datasets.train
-        samples = train.effective_batch_size
-        if samples is None:
-            return
-        if data.accum_iter > 1:
-            message = "train.effective_batch_size accumulates by itself; leave one of them out"
-            problems.add(("datasets", "train", "accum_iter"), message, data.accum_iter)
-        if samples < data.batch_size_per_gpu:
-            message = f"expected at least batch_size_per_gpu ({data.batch_size_per_gpu})"
-            problems.add(("train", "effective_batch_size"), message, samples)
-        if train.lr_scaling != "none":
-            message = (
-                "the samples of an iteration never change with train.effective_batch_size; leave "
-                "one of them out"
-            )
-            problems.add(("train", "lr_scaling"), message, train.lr_scaling)
-
-    def _check_adversary(self, problems: OptionProblems) -> None:
-        """A discriminator, its optimizer and its loss: all of them, or none."""
-        train = self.train
-        if self.model_type != DEFAULT_RECIPE:
-            return
-        adversarial = [loss for loss in self.labelled_losses.values() if loss.is_adversarial]
-        if adversarial and self.network_d is None:
-            message = f"the loss {adversarial[0].type} needs a discriminator; set network_d"
-            problems.add(("network_d",), message, None, kind="missing")
-        if self.network_d is None:
-            if train.optim_d is not None:
-                message = "there is no network_d that it could change; leave it out"
-                problems.add(("train", "optim_d"), message, train.optim_d.type)
-            return
-        if not adversarial:
-            message = "no loss asks it; add {type: gan, loss_weight: 0.1} to train.losses"
-            problems.add(("network_d",), message, self.network_d.type)
-        if train.optim_d is None:
-            message = "required with network_d: the discriminator's optimizer"
-            problems.add(("train", "optim_d"), message, None, kind="missing")
-        if len(adversarial) == len(self.labelled_losses) and adversarial:
-            message = "a loss that compares with GT is needed beside the adversarial one"
-            problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
-
-    def _check_scales(self, problems: OptionProblems) -> None:
-        """The sizes of a patch against the patch, the network and the losses."""
-        train = self.train
-        scales = self.datasets.train.scales
-        place = ("datasets", "train", "scales")
-        if scales is None:
-            if train.scale_consistency is not None and train.scale_consistency.weight:
-                message = "needs several sizes; set datasets.train.scales"
-                problems.add(("train", "scale_consistency"), message, None)
-            return
-        spec = self.network_g.entry
-        least = round_up(max(spec.min_size, self.smallest_patch[0]), spec.size_multiple)
-        wrong = [side for side in scales if side % spec.size_multiple or side < least]
-        if wrong:
-            message = (
-                f"{self.network_g.type} and the losses need multiples of {spec.size_multiple}, at "
-                f"least {least}; not {', '.join(map(str, wrong))}"
-            )
-            problems.add(place, message, scales)
-        if len(set(scales)) < len(scales):
-            problems.add(place, "expected each size once", scales)
-        if max(scales) != self.datasets.train.lq_size:
-            message = f"expected {max(scales)}, the largest of scales"
-            problems.add(("datasets", "train", "lq_size"), message, self.datasets.train.lq_size)
-        weights = train.scale_weights
-        if isinstance(weights, list) and len(weights) != len(scales):
-            message = f"expected {len(scales)} numbers, one for each of datasets.train.scales"
-            problems.add(("train", "scale_weights"), message, weights)
-
-    def _check_lengths(self, problems: OptionProblems) -> None:
-        """Frequencies and lengths of a run that is counted in whole things."""
-        measure = MEASURES[self.train.length_key]
-        if not measure.whole:
-            return
-        lengths: dict[tuple[str | int, ...], Any] = {
-            ("val", "val_freq"): self.val.val_freq,
-            ("logger", "save_checkpoint_freq"): self.logger.save_checkpoint_freq,
-        }
-        if self.train.scheduler is not None:
-            for name in self.train.scheduler.entry.lengths:
-                value = self.train.scheduler.params.get(name)
-                place = ("train", "scheduler", name)
-                if isinstance(value, list):
-                    lengths |= {(*place, number): one for number, one in enumerate(value)}
-                else:
-                    lengths[place] = value
-        for place, value in lengths.items():
-            if value is not None and not float(value).is_integer():
-                problems.add(place, f"expected a whole number of {measure.noun}s", value)
-
-    def _check_labels(self, problems: OptionProblems) -> None:
-        """Labels of metrics that are named elsewhere, and of losses that are given twice."""
-        metrics = list(self.val.metrics)
-        best = self.logger.keep_best
-        if best is not None and best not in metrics:
-            message = f"expected a label of val.metrics: {', '.join(metrics) or 'there are none'}"
-            problems.add(("logger", "keep_best"), message, best)
-        given = [loss.type for loss in self.train.losses]
-        # A recipe of an extension may have losses of its own.
-        if not self.labelled_losses and (given or self.model_type == DEFAULT_RECIPE):
-            message = "expected at least one loss"
-            if given:
-                message = "every loss_weight is 0; at least one loss has to be more"
-            problems.add(("train", "losses"), message, given)
-        labels = [loss.label for loss in self.train.losses]
-        for index, label in enumerate(labels):
-            if label is not None and labels.count(label) > 1:
-                place = ("train", "losses", index, "label")
-                problems.add(place, "each loss needs its own", label)
 
     @cached_property
     def length(self) -> RunLength:
@@ -908,8 +728,3 @@ class TestOptions(_Runtime):
         if self.network_g is not None and self.scale is None:
             raise_at([("scale",)], "required when network_g is given", kind="missing")
         return self
-
-
-def _listed(scales: tuple[int, ...]) -> str:
-    noun = "scale" if len(scales) == 1 else "scales"
-    return f"{noun} {', '.join(map(str, scales))}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
@@ -37,10 +38,15 @@ _SHORTEST_BEGINNING = 3
 _LEAST_SIMILARITY = 0.6
 _SUGGESTIONS = 3
 
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[_\- ]+(?=\d)")
+
 
 def normalize(name: str) -> str:
-    """The spelling that names are compared in: lower case, without `_`, `-` and blanks."""
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    """The spelling that names are compared in: lower case, without `_`, `-` and blanks, but for
+    one `_` between two digits: 1_6 is not 16.
+    """
+    kept = _BETWEEN_DIGITS.sub("\0", name.lower())
+    return re.sub(r"[_\- ]", "", kept).replace("\0", "_")
 
 
 class UnknownNameError(LookupError):
