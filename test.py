@@ -7,6 +7,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from traiNNer.options.schema import TestOptions
+    from traiNNer.utils.device import Runtime
 
 # As in train.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -44,6 +49,7 @@ def test(arguments: argparse.Namespace) -> int:
     """Options, checkpoint, datasets; then every image and every scene."""
     from traiNNer.engine.command_line import make_runtime, timed
     from traiNNer.engine.setup import open_dataset
+    from traiNNer.inference.classifier import names_classifier
     from traiNNer.inference.ensemble import open_enlarger
     from traiNNer.inference.failures import Failures
     from traiNNer.inference.images import upscale_images
@@ -54,6 +60,8 @@ def test(arguments: argparse.Namespace) -> int:
 
     options = load_options(TestOptions, arguments.opt, arguments.overrides, name=arguments.name)
     runtime = make_runtime(options)
+    if names_classifier(options):
+        return classify(options, runtime)
     with timed("loaded the network"):
         network = open_enlarger(options, runtime)
     unusable = Problems()
@@ -72,6 +80,30 @@ def test(arguments: argparse.Namespace) -> int:
             upscale_scenes(name, dataset, network, options, folder, failures)
         else:
             upscale_images(name, dataset, network, options, folder, failures)
+    failures.raise_if_any()
+    return 0
+
+
+def classify(options: TestOptions, runtime: Runtime) -> int:
+    """The same with a network that tells classes."""
+    from traiNNer.engine.setup import open_dataset
+    from traiNNer.inference.classes import check_class_sets, classify_set
+    from traiNNer.inference.classifier import open_classifier
+    from traiNNer.inference.failures import Failures
+    from traiNNer.utils.problems import Problems
+
+    classifier = open_classifier(options, runtime)
+    unusable = Problems()
+    datasets = {
+        section.name or key: open_dataset(section, 1, unusable)
+        for key, section in options.datasets.evaluated.items()
+    }
+    check_class_sets(datasets, classifier, options)
+    failures = Failures()
+    failures.extend(unusable.examples)
+    for name, dataset in datasets.items():
+        folder = Path(options.path.results_root) / options.name / name
+        classify_set(name, dataset, classifier, options, folder, failures)
     failures.raise_if_any()
     return 0
 
