@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.table import Table
 
-from traiNNer.archs.catalogue import LEFT_OUT, SPECS, TEMPORAL
+from traiNNer.archs.catalogue import CLASSIFIERS, LEFT_OUT, SPECS, TEMPORAL
 from traiNNer.archs.counting import count_parameters
 from traiNNer.archs.spec import ArchSpec
 
@@ -45,6 +46,11 @@ FOR_CLIPS = (
     "`.safetensors` files that say what they hold; of a file without that, `network_g` has to tell "
     "it."
 )
+CLASS_COLUMNS = ("family", "multiple of", "at least", "names")
+FOR_CLASSES = (
+    "For `model_type: classifier` ([Classifying](classify.md)): torchvision's, from `(B, 3, H, W)` "
+    "to logits `(B, num_classes)`. Each takes `num_classes` (1000)."
+)
 STACKING = (
     "`temporal_stack` is any network of the table above that *stacks*, over the frames of a clip: "
     "`network_g: {type: temporal_stack, arch: span_s, frames: 5}`, and beside them what that "
@@ -57,7 +63,7 @@ STACKING = (
 def row(spec: ArchSpec) -> tuple[str, ...]:
     """The facts of one network, in the order of COLUMNS."""
     return (
-        spec.name,
+        f"`{spec.name}`",
         f"{count_parameters(spec, spec.default_scale) / 1e6:.2f} M",
         ", ".join(map(str, spec.scales)),
         str(spec.size_multiple),
@@ -77,17 +83,34 @@ def temporal_row(spec: ArchSpec) -> tuple[str, ...]:
     seen = "any number" if frames is None else f"{frames}, or any odd number"
     # It has no facts of its own.
     if spec.chosen_by is not None:
-        return (spec.name, *["as its arch"] * 2, seen, makes, *["as its arch"] * 4, spec.source)
+        return (
+            f"`{spec.name}`",
+            *["as its arch"] * 2,
+            seen,
+            makes,
+            *["as its arch"] * 4,
+            spec.source,
+        )
     name, parameters, scales, multiple, least, fp16, bf16, *_ = row(spec)
     return (name, parameters, scales, seen, makes, multiple, least, fp16, bf16, spec.source)
 
 
+def class_rows() -> Iterator[tuple[str, ...]]:
+    """The names and facts of the networks that tell classes, a family a row."""
+    for source, family in itertools.groupby(CLASSIFIERS, key=lambda spec: spec.source):
+        specs = list(family)
+        names = ", ".join(f"`{spec.name}`" for spec in specs)
+        multiples = sorted({spec.size_multiple for spec in specs})
+        least = sorted({spec.min_size for spec in specs})
+        yield (source, ", ".join(map(str, multiples)), ", ".join(map(str, least)), names)
+
+
 def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """The lines of a table, the first cell of each row as code."""
+    """The lines of a table."""
     return [
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
-        *("| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in rows),
+        *("| " + " | ".join(cells) + " |" for cells in rows),
     ]
 
 
@@ -124,6 +147,12 @@ def markdown() -> str:
         "",
         STACKING + ", ".join(f"`{spec.name}`" for spec in SPECS if not spec.stackable) + ".",
         "",
+        "## For classes",
+        "",
+        FOR_CLASSES,
+        "",
+        *table(CLASS_COLUMNS, class_rows()),
+        "",
         "## Notes",
         "",
     ]
@@ -159,6 +188,7 @@ def main() -> None:
     for columns, rows in (
         (COLUMNS, map(row, SPECS)),
         (TEMPORAL_COLUMNS, map(temporal_row, TEMPORAL)),
+        (CLASS_COLUMNS, class_rows()),
     ):
         shown = Table(*columns)
         for cells in rows:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support import texture
-from traiNNer.data import ImageFolderDataset, SampleRequest
+from traiNNer.data import ImageFolderDataset, SampleRequest, create_dataloaders
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import write_image
 
@@ -119,3 +119,42 @@ def test_classes_of_one_picture_and_pictures_of_none_are_refused(tmp_path: Path)
         ImageFolderDataset(1, str(root), classes=["a", "b", "c"])
     with pytest.raises(DataError, match="none of the classes"):
         ImageFolderDataset(1, str(root), classes=["b", "c"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_loaders_of_a_folder(tmp_path: Path, num_workers: int) -> None:
+    root = make_classes(tmp_path, {"a": 10, "b": 15})
+    loaders = create_dataloaders(str(root), 4, 24, num_workers=num_workers, val_split=0.2)
+    assert loaders.test is not None
+    assert loaders.classes == ("a", "b")
+    parts = [loaders.train, loaders.val, loaders.test]
+    paths = [path for part in parts for path in part.dataset.lq_paths]
+    assert sorted(paths) == sorted(ImageFolderDataset(1, str(root)).lq_paths)
+    epochs: list[torch.Tensor] = []
+    for _ in range(2):
+        batches = list(loaders.train)
+        assert len(batches) == len(loaders.train)
+        assert all(pictures.shape[1:] == (3, 24, 24) for pictures, _ in batches)
+        assert batches[0][0].dtype == torch.float32
+        epochs.append(torch.cat([labels for _, labels in batches]))
+    assert Counter(epochs[0].tolist()) == Counter(epochs[1].tolist()) == {0: 6, 1: 10}
+    assert not torch.equal(epochs[0], epochs[1])
+    # Broken off, it begins with a whole epoch the next time.
+    for _ in loaders.train:
+        break
+    assert sum(len(labels) for _, labels in loaders.train) == 16
+    judged = [torch.cat([pictures for pictures, _ in loaders.val]) for _ in range(2)]
+    assert torch.equal(*judged)
+    for part in parts:
+        part.close()
+
+
+def test_folders_of_their_own_are_not_drawn_from(tmp_path: Path) -> None:
+    for part, count in {"train": 10, "test": 4}.items():
+        make_classes(tmp_path / part, {"a": count, "b": count})
+    loaders = create_dataloaders(str(tmp_path), 4, 24, num_workers=0)
+    assert loaders.test is not None
+    sizes = [len(part.dataset) for part in (loaders.train, loaders.val, loaders.test)]
+    assert sizes == [18, 2, 8]
+    with pytest.raises(DataError, match="above 0 and below"):
+        create_dataloaders(str(tmp_path), 4, 24, val_split=0.7)

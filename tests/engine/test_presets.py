@@ -24,7 +24,15 @@ PRESETS = ("realtime", "stream", "photo", "photo_gan", "anime", "finetune", "vid
 
 def test_every_preset_is_tested() -> None:
     there = {path.stem for path in (ROOT / "options").glob("*.yml")}
-    assert there == {*PRESETS, "demo", "test", "test_demo", "test_video"}
+    assert there == {
+        *PRESETS,
+        "demo",
+        "classify",
+        "test",
+        "test_demo",
+        "test_classify",
+        "test_video",
+    }
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,6 +8,7 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
 )
 from traiNNer.data.image_folder_dataset import ImageFolderDataset
 from traiNNer.data.loader import ReadErrors, RequestSampler, eval_batches
+from traiNNer.data.optimized_dataloader import create_dataloaders
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
@@ -39,6 +40,7 @@ __all__ = [
     "SizedDataset",
     "WorkerError",
     "collate",
+    "create_dataloaders",
     "eval_batches",
     "explain_worker_death",
     "materialize_scale",

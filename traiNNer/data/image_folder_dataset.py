@@ -99,26 +99,10 @@ class ImageFolderDataset(SizedElements[LabelledImage], Dataset[Sample]):
             elements, self.classes = labels_by_folder(images, classes, problems)
         else:
             elements, self.classes = labels_by_file(images, Path(labels), classes, problems)
-        self._require_classes(elements, problems)
+        _require_classes(elements, self.classes, problems, multi_label=multi_label)
         problems.raise_if_any()
-        held_out = _drawn(elements, val_split, split_seed)
-        self._held_out = [elements[index] for index in sorted(held_out)]
-        self.use_elements([one for n, one in enumerate(elements) if n not in held_out])
-
-    def _require_classes(self, elements: Sequence[LabelledImage], problems: Problems) -> None:
-        if len(self.classes) < 2 and not self.multi_label:
-            names = ", ".join(self.classes) or "none"
-            problems.add("there have to be two classes or more", f"found: {names}")
-        counts = Counter(number for element in elements for number in element.classes)
-        for number, name in enumerate(self.classes):
-            if not counts[number]:
-                problems.add("class without a picture", name)
-            elif counts[number] == 1:
-                problems.add("class of one picture, of which nothing can be learned", name)
-        for element in elements:
-            if len(element.classes) != 1 and not self.multi_label:
-                kind = "picture with no class, or with several; set multi_label: true"
-                problems.add(kind, str(element.image.path))
+        self.use_elements(elements)
+        self._held_out = self.split_off(val_split, split_seed) if val_split else None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -194,10 +178,20 @@ class ImageFolderDataset(SizedElements[LabelledImage], Dataset[Sample]):
 
     def held_out(self) -> ImageFolderDataset | None:
         """The pictures of `val_split`; None without."""
-        if not self._held_out:
-            return None
+        return self._held_out
+
+    def split_off(self, share: float, seed: int) -> ImageFolderDataset:
+        """Take a share of the pictures of each class out of this set, to be judged by.
+
+        Args:
+            share: above 0, below 1; of each class one picture at least goes and one stays.
+            seed: decides which.
+        """
+        elements = self.elements
+        drawn = _drawn(elements, share, seed)
         other = copy.copy(self)
-        other.use_elements(self._held_out)
+        other.use_elements([elements[place] for place in sorted(drawn)])
+        self.use_elements([one for place, one in enumerate(elements) if place not in drawn])
         return other.for_validation()
 
     def for_validation(self) -> ImageFolderDataset:
@@ -219,11 +213,33 @@ class ImageFolderDataset(SizedElements[LabelledImage], Dataset[Sample]):
             describe_sizes(headers),
             *describe_kinds([(header,) for header in headers]),
         ]
-        if self._held_out:
+        if self._held_out is not None:
             parts.append(f"{len(self._held_out)} held out")
         if self.left_out:
             parts.append(f"{self.left_out} left out (smaller than the patch)")
         return ", ".join(parts + self._other_files.describe())
+
+
+def _require_classes(
+    elements: Sequence[LabelledImage],
+    classes: Sequence[str],
+    problems: Problems,
+    *,
+    multi_label: bool,
+) -> None:
+    if len(classes) < 2 and not multi_label:
+        names = ", ".join(classes) or "none"
+        problems.add("there have to be two classes or more", f"found: {names}")
+    counts = Counter(number for element in elements for number in element.classes)
+    for number, name in enumerate(classes):
+        if not counts[number]:
+            problems.add("class without a picture", name)
+        elif counts[number] == 1:
+            problems.add("class of one picture, of which nothing can be learned", name)
+    for element in elements:
+        if len(element.classes) != 1 and not multi_label:
+            kind = "picture with no class, or with several; set multi_label: true"
+            problems.add(kind, str(element.image.path))
 
 
 def _resized(pixels: Pixels, side: int, plan: CropPlan) -> Tensor:
@@ -248,7 +264,7 @@ def _drawn(elements: Sequence[LabelledImage], share: float, seed: int) -> set[in
         groups.setdefault(element.classes, []).append(place)
     held_out: set[int] = set()
     for classes, places in sorted(groups.items()):
-        count = max(1, round(share * len(places))) if share else 0
+        count = max(1, round(share * len(places)))
         # By the class too, so that a class more changes nothing in the others.
         draw = random.Random(f"{seed} {classes}")  # noqa: S311 - no cryptography here
         held_out.update(draw.sample(places, min(count, len(places) - 1)))

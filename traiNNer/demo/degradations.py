@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from traiNNer.demo.photographs import TRAIN, VAL, Photograph, find_photographs, shrink
+from traiNNer.demo.photographs import TRAIN, VAL, Photograph, find_photographs
 from traiNNer.demo.placing import is_complete, place_files
-from traiNNer.utils.arithmetic import round_down
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels, read_image, write_image
-from traiNNer.utils.seeds import hash_seed
 from traiNNer.video.writing import staging
 
-# Pixels of a tile's side: a patch of 64 finds many places in it.
-TILE = 128
-# Photographs are shrunk by it, which takes away most of what their own compression has left.
-_SHRUNK = 2
-# Standard deviation of a tile in levels of 255: in what is flatter no damage can be seen.
+# Pixels of a picture's side: a patch of 64 finds many places in it.
+SIDE = 96
+# Photographs are shrunk by as much at least, where they are large enough, which takes away most of
+# what their own compression has left; and by as much at most, so that textures come at all scales.
+_SHRUNK = (1.5, 3.5)
+# Standard deviation of a picture in levels of 255: in what is flatter no damage can be seen.
 _LEAST_CONTRAST = 12
-# Pixels between tiles: half a tile, so that a small photograph gives several.
-_STEP = TILE // 2
-# Tiles of a photograph; the largest would outweigh the others.
-_MOST_TILES = 12
-# Pictures of each tile and kind, with strengths of their own.
-_DRAWS = 2
+# Places that are tried for one that shows something.
+_TRIES = 20
+# Pictures of each photograph and kind. There are few photographs, and more of each train better
+# than more of the same.
+_PICTURES = {"train": 40, "val": 15, "test": 15}
 
 Damage = Callable[[Pixels, random.Random], Pixels]
 
@@ -44,7 +40,7 @@ def clean(picture: Pixels, draw: random.Random) -> Pixels:
 
 def jpeg(picture: Pixels, draw: random.Random) -> Pixels:
     """Compressed with halved colours, at qualities where blocks are seen."""
-    quality = draw.randint(8, 25)
+    quality = draw.randint(5, 20)
     _, data = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
@@ -54,24 +50,24 @@ def jpeg(picture: Pixels, draw: random.Random) -> Pixels:
 
 
 def blur(picture: Pixels, draw: random.Random) -> Pixels:
-    """Out of focus: a Gaussian of 1.2 to 3 pixels."""
-    sigma = draw.uniform(1.2, 3.0)
+    """Out of focus: a Gaussian of 1.5 to 3.5 pixels."""
+    sigma = draw.uniform(1.5, 3.5)
     return _levels(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
 
 
 def noise(picture: Pixels, draw: random.Random) -> Pixels:
-    """White noise of 8 to 30 levels of 255."""
-    sigma = draw.uniform(8, 30)
+    """White noise of 10 to 30 levels of 255."""
+    sigma = draw.uniform(10, 30)
     generator = np.random.default_rng(draw.getrandbits(63))
     return _levels(picture + generator.normal(0, sigma, picture.shape))
 
 
 def ringing(picture: Pixels, draw: random.Random) -> Pixels:
-    """All frequencies above 0.25 to 0.45 of the highest one cut off, which leaves ripples beside
+    """All frequencies above 0.2 to 0.4 of the highest one cut off, which leaves ripples beside
     every edge.
     """
-    cutoff = draw.uniform(0.25, 0.45)
-    side = TILE // 2
+    cutoff = draw.uniform(0.2, 0.4)
+    side = SIDE // 2
     # Mirrored, so that the ripples come from the picture's edges and not from its border.
     wide = np.pad(picture.astype(np.float64), ((side, side), (side, side), (0, 0)), "symmetric")
     rows = np.fft.fftfreq(wide.shape[0])[:, None]
@@ -102,22 +98,6 @@ _SPLITS: dict[str, tuple[Photograph, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """A square of a photograph that was shrunk; `top` and `left` in its pixels."""
-
-    split: str
-    stem: str
-    top: int
-    left: int
-
-    def files(self) -> Iterator[tuple[str, int, Path]]:
-        """The kind, the draw and the path of each picture that is made of it."""
-        for kind, number in product(DAMAGES, range(_DRAWS)):
-            name = f"{self.stem}_{self.top}_{self.left}_{number}.png"
-            yield kind, number, Path(self.split, kind, name)
-
-
 def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bool:
     """Make `train`, `val` and `test` below `root`, each with a folder for each kind of damage; the
     same files every time, as far as the libraries are the same.
@@ -134,8 +114,7 @@ def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bo
         DiskError: if writing fails.
     """
     folder = photographs or find_photographs()
-    pictures: dict[str, Pixels] = {}
-    tiles: list[_Tile] = []
+    chosen: list[tuple[str, Photograph]] = []
     for split, photos in _SPLITS.items():
         present = [photo for photo in photos if (folder / photo.name).is_file()]
         if not present:
@@ -143,44 +122,61 @@ def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bo
                 f"{folder}: no photograph for the {split} part of the demo is there; reinstall "
                 "scikit-image from its wheel: pip install --force-reinstall scikit-image"
             )
-        for photo in present:
-            path = folder / photo.name
-            pictures[path.stem] = _prepared(path, photo.part)
-            tiles += _tiles(split, path.stem, pictures[path.stem])
-    targets = [path for tile in tiles for _, _, path in tile.files()]
+        chosen += [(split, photo) for photo in present]
+    targets = [
+        _target(split, kind, photo, number)
+        for split, photo in chosen
+        for number in range(_PICTURES[split])
+        for kind in DAMAGES
+    ]
     if is_complete(root, targets):
         return False
     with staging(root) as place:
         staged = place / root.name
-        for tile in tiles:
-            rows = slice(tile.top, tile.top + TILE)
-            columns = slice(tile.left, tile.left + TILE)
-            picture = np.ascontiguousarray(pictures[tile.stem][rows, columns])
-            for kind, number, path in tile.files():
-                draw = random.Random(f"{path} {number}")  # noqa: S311 - no cryptography here
-                write_image(staged / path, DAMAGES[kind](picture, draw))
+        for split, photo in chosen:
+            photograph = _middle(read_image(folder / photo.name), photo.part)
+            for number in range(_PICTURES[split]):
+                draw = random.Random(f"{photo.name} {number}")  # noqa: S311 - no cryptography here
+                picture = _view(photograph, draw)
+                if split == "train":
+                    picture = _recolored(picture, draw)
+                for kind, damage in DAMAGES.items():
+                    path = staged / _target(split, kind, photo, number)
+                    write_image(path, damage(picture, draw))
         place_files(staged, root, targets)
     return True
 
 
-def _prepared(path: Path, part: float) -> Pixels:
-    """The photograph's middle `part`, shrunk where it stays large enough for a tile."""
-    picture = read_image(path)
-    height, width = (round_down(round(side * part), _SHRUNK) for side in picture.shape[:2])
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    middle = picture[top : top + height, left : left + width]
-    return shrink(middle, _SHRUNK) if min(height, width) >= _SHRUNK * TILE else middle
+def _target(split: str, kind: str, photo: Photograph, number: int) -> Path:
+    return Path(split, kind, f"{Path(photo.name).stem}_{number:02}.png")
 
 
-def _tiles(split: str, stem: str, picture: Pixels) -> list[_Tile]:
-    """Those of a photograph that show something, the same ones every time."""
-    height, width = picture.shape[:2]
-    places = [
-        (top, left)
-        for top in range(0, height - TILE + 1, _STEP)
-        for left in range(0, width - TILE + 1, _STEP)
-        if picture[top : top + TILE, left : left + TILE].std() >= _LEAST_CONTRAST
-    ]
-    draw = random.Random(hash_seed(0, len(places)))  # noqa: S311 - no cryptography here
-    chosen = sorted(draw.sample(places, min(_MOST_TILES, len(places))))
-    return [_Tile(split, stem, top, left) for top, left in chosen]
+def _middle(picture: Pixels, part: float) -> Pixels:
+    height, width = (round(side * part) for side in picture.shape[:2])
+    top = (picture.shape[0] - height) // 2
+    left = (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def _view(photograph: Pixels, draw: random.Random) -> Pixels:
+    """A square of a photograph that shows something, shrunk to the side of a picture."""
+    height, width = photograph.shape[:2]
+    most = min(height, width) / SIDE
+    view = photograph
+    for _ in range(_TRIES):
+        factor = draw.uniform(min(_SHRUNK[0], most), min(_SHRUNK[1], most))
+        side = int(SIDE * factor)
+        top = draw.randint(0, height - side)
+        left = draw.randint(0, width - side)
+        square = np.ascontiguousarray(photograph[top : top + side, left : left + side])
+        view = _levels(cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+        if view.std() >= _LEAST_CONTRAST:
+            break
+    return view
+
+
+def _recolored(picture: Pixels, draw: random.Random) -> Pixels:
+    """In another light: the colours say nothing of the damage."""
+    gains = np.array([draw.uniform(0.7, 1.3) for _ in range(3)])
+    gamma = draw.uniform(0.7, 1.4)
+    return _levels(255 * (picture / 255.0) ** gamma * gains)
