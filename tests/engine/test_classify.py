@@ -78,7 +78,7 @@ def test_it_learns_and_test_py_tells(options: dict[str, Any], tmp_path: Path) ->
         "path": {"pretrain_network_g": str(best)},
         "val": {"self_ensemble": "none"},
     }
-    test = load_script("test")
+    test = load_script("test.py")
     assert test.main(["-opt", str(write_options(Path("t.yml"), told))]) == 0
     results = Path("results/told")
     made = {path.name for path in (results / "test").iterdir()}
