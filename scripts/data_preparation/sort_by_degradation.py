@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import shutil
 import sys
 from collections import Counter
@@ -12,15 +10,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from traiNNer.data import SampleRequest, SingleImageDataset, collate
+from traiNNer.data import SingleImageDataset
 from traiNNer.engine.command_line import make_runtime, run_plainly
 from traiNNer.engine.logs import setup_logging
 from traiNNer.engine.progress import ProgressBar
+from traiNNer.inference.classes import tell, write_csv
 from traiNNer.inference.classifier import names_classifier, open_classifier
 from traiNNer.inference.failures import Failures
 from traiNNer.options.schema import TestOptions
 from traiNNer.utils.errors import OptionsError
-from traiNNer.utils.files import write_atomic
 from traiNNer.utils.names import result_stems
 from traiNNer.utils.problems import Problems
 
@@ -78,9 +76,7 @@ def sort_pictures(arguments: argparse.Namespace) -> int:
     try:
         for index, path in enumerate(paths):
             try:
-                batch = collate([dataset[SampleRequest(index, None, 0)]]).to("cpu")
-                assert batch.lq is not None
-                told = classifier.of_whole(batch.lq[0])
+                told, _ = tell(dataset, index, classifier)
             # Whatever does not concern this picture alone is raised again.
             except Exception as error:  # noqa: BLE001
                 failures.add(str(path), error)
@@ -94,7 +90,7 @@ def sort_pictures(arguments: argparse.Namespace) -> int:
             bar.say(path.name)
     finally:
         bar.close()
-    _write_table(arguments.table, [["file", "kind", *classifier.facts.classes], *rows])
+    write_csv(arguments.table, [["file", "kind", *classifier.facts.classes], *rows])
     if arguments.out is not None:
         _copy(told_paths, kinds, arguments.out)
     for kind, count in Counter(kinds).most_common():
@@ -102,12 +98,6 @@ def sort_pictures(arguments: argparse.Namespace) -> int:
     print(f"table: {arguments.table}")
     failures.raise_if_any()
     return 0
-
-
-def _write_table(path: Path, rows: list[list[str]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    write_atomic(path, text.getvalue().encode())
 
 
 def _copy(paths: list[Path], kinds: list[str], out: Path) -> None:

@@ -123,8 +123,6 @@ def test_sizes_grow_to_the_card(options: dict[str, Any]) -> None:
     largest = witness.reported[-1][1]
     assert largest.lq_size == 40
     assert 0.80 <= witness.memory.share(largest) <= 0.87
-    visited = [index for index, _ in enumerate(witness.reported)]
-    assert len(visited) == 40
 
 
 @pytest.mark.parametrize(

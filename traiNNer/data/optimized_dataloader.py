@@ -177,7 +177,7 @@ def create_dataloaders(
     root = Path(data_root)
     has_parts = (root / "train").is_dir()
     train = ImageFolderDataset(1, str(root / "train" if has_parts else root))
-    parts: dict[str, ImageFolderDataset | None] = {}
+    parts: dict[str, ImageFolderDataset] = {}
     for number, name in enumerate(("test", "val")):
         if has_parts and (root / name).is_dir():
             own = ImageFolderDataset(1, str(root / name), classes=train.classes)
@@ -187,7 +187,6 @@ def create_dataloaders(
     loaders = {
         name: ClassLoader(part, batch_size, img_size, num_workers, is_shuffled=False)
         for name, part in parts.items()
-        if part is not None
     }
     shuffled = ClassLoader(train, batch_size, img_size, num_workers, is_shuffled=True, seed=seed)
     return Loaders(shuffled, loaders["val"], loaders.get("test"), tuple(train.classes))

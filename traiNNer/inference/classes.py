@@ -100,7 +100,7 @@ def classify_set(
     try:
         for index, path in enumerate(judged.lq_paths):
             try:
-                probabilities, label = _tell(judged, index, classifier)
+                probabilities, label = tell(judged, index, classifier)
             # Whatever does not concern this picture alone is raised again.
             except Exception as error:  # noqa: BLE001
                 failures.add(path, error)
@@ -136,7 +136,7 @@ def classify_set(
         save_reliability(folder / "reliability.png", every, truth)
 
 
-def _tell(dataset: EvalSet, index: int, classifier: Classifier) -> tuple[Tensor, Tensor | None]:
+def tell(dataset: EvalSet, index: int, classifier: Classifier) -> tuple[Tensor, Tensor | None]:
     """The probabilities of a picture, and its label where it has one."""
     if isinstance(dataset, ImageFolderDataset):
         # As it is judged while training.
@@ -156,17 +156,26 @@ def _write_table(
     """A line for each picture: the likeliest class, its probability, those of all classes, and what
     it is in truth.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
     known = [] if truth is None else ["truth"]
-    writer.writerow(["file", "class", "probability", *classes, *known])
+    rows = [["file", "class", "probability", *classes, *known]]
     for number, file in enumerate(paths):
         best = int(told[number].argmax())
         row = [file, classes[best], f"{told[number, best]:.4f}"]
         row += [f"{value:.4f}" for value in told[number].tolist()]
         if truth is not None:
             row.append("|".join(_names_of(truth[number], classes)))
-        writer.writerow(row)
+        rows.append(row)
+    write_csv(path, rows)
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> None:
+    """A file of lines of cells.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
     write_atomic(path, text.getvalue().encode())
 
 

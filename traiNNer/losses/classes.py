@@ -25,7 +25,9 @@ class ClassLoss(nn.Module):
 
     task: ClassVar[Literal["restoration", "classification"]] = "classification"
 
-    def __init__(self, label_smoothing: float, class_weights: list[float] | None) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: list[float] | None = None
+    ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise OptionsError(f"label_smoothing is {label_smoothing}; expected 0 or more, below 1")
@@ -64,11 +66,6 @@ class CrossEntropyLoss(ClassLoss):
 
     several: ClassVar[bool] = False
 
-    def __init__(
-        self, label_smoothing: float = 0.0, class_weights: list[float] | None = None
-    ) -> None:
-        super().__init__(label_smoothing, class_weights)
-
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """A scalar, computed in float32.
 
@@ -95,11 +92,6 @@ class BinaryCrossEntropyLoss(ClassLoss):
     """
 
     several: ClassVar[bool] = True
-
-    def __init__(
-        self, label_smoothing: float = 0.0, class_weights: list[float] | None = None
-    ) -> None:
-        super().__init__(label_smoothing, class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """A scalar, computed in float32: the mean over samples and classes.

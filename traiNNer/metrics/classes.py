@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -54,12 +54,11 @@ def _by_torchmetrics(name: str, probabilities: Tensor, labels: Tensor, average: 
     from torchmetrics.functional import classification
 
     count = probabilities.shape[1]
-    arguments: dict[str, Any] = {"average": average}
     kind, number = (
         ("multiclass", "num_classes") if labels.ndim == 1 else ("multilabel", "num_labels")
     )
     measure = getattr(classification, f"{kind}_{name}")
-    return measure(probabilities, labels, **{number: count}, **arguments)
+    return measure(probabilities, labels, average=average, **{number: count})
 
 
 @METRICS.register("accuracy", aliases=("top1",))
