@@ -190,7 +190,10 @@ def require_classes(
                 f"class_weights of the loss {label} has {len(weights)} numbers, and there are "
                 f"{count} classes"
             )
-    dataset.require_lq_size(options.datasets.train.lq_size)
+    lq_size = options.datasets.train.lq_size
+    # Judged ones may be larger, those held out of the training set too.
+    judged = key != "train" or dataset.held_out() is not None
+    dataset.require_lq_size(max(lq_size, options.val.lq_size or 0) if judged else lq_size)
 
 
 def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
@@ -256,7 +259,8 @@ def build_validator(
     read = {name: ValSet(images, workers.get(name, 0)) for name, images in val_sets.items()}
     metrics = build_metrics(options.val.metrics, options.scale)
     if options.task == "classification":
-        return ClassValidator(read, metrics, options.datasets.train.lq_size, tracker)
+        side = options.val.lq_size or options.datasets.train.lq_size
+        return ClassValidator(read, metrics, side, tracker)
     exhibition = Exhibition(
         tracker,
         tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,

@@ -36,7 +36,7 @@ class ClassFacts:
 
     Attributes:
         classes: their names, in order.
-        lq_size: side of the pictures that it was trained at, in pixels.
+        lq_size: side of the pictures that it was judged at while training, in pixels.
         fit: resize or crop: see `ImageFolderDataset`.
         activation: softmax, or sigmoid where a picture may have several classes.
     """

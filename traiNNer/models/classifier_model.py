@@ -47,7 +47,7 @@ class ClassifierModel(BaseModel):
         # A binary loss asks of each class by itself.
         binary = any(isinstance(loss, BinaryCrossEntropyLoss) for loss in built.values())
         self.metadata["activation"] = "sigmoid" if binary else "softmax"
-        self.metadata["lq_size"] = str(options.datasets.train.lq_size)
+        self.metadata["lq_size"] = str(options.val.lq_size or options.datasets.train.lq_size)
         self.add_phase(
             "classifier",
             module.parameters(),

@@ -60,6 +60,9 @@ def _check_task(options: TrainingOptions, problems: OptionProblems) -> None:
     if task == "classification" and options.val.compare_bicubic:
         message = "there are no pictures to compare; leave it out"
         problems.add(("val", "compare_bicubic"), message, True)
+    if task != "classification" and options.val.lq_size is not None:
+        message = "pictures are judged as they are; leave it out"
+        problems.add(("val", "lq_size"), message, options.val.lq_size)
     consistency = options.train.scale_consistency
     if consistency is not None and consistency.type not in (None, *_COMPARED[task]):
         message = f"expected {', '.join(_COMPARED[task])} for {_WHAT_IT_MAKES[task]}"

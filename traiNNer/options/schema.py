@@ -481,6 +481,9 @@ class ValOptions(Section):
     """Metrics by label. Left out: psnr and ssim in RGB."""
     tb_images: Count = 4
     """Images of each val set that TensorBoard shows as strips LQ | SR | GT."""
+    lq_size: Positive | None = None
+    """Side of the pictures that a classifier is judged at and used with. Left out: that of
+    training. Larger ones show more than patches do, at less than the cost of training on them."""
     compare_bicubic: bool = False
     """After the last iteration, print bicubic beside the network per image and write a sheet of
     pictures."""

@@ -1,0 +1,19 @@
+"""Pictures of leaves: the same every time, others for other seeds, and none of them empty."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from traiNNer.demo.leaves import draw_leaves
+
+
+def test_a_seed_is_a_picture() -> None:
+    pictures = [draw_leaves(48, seed) for seed in range(12)]
+    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture in pictures)
+    assert np.array_equal(pictures[3], draw_leaves(48, 3))
+    assert not np.array_equal(pictures[3], pictures[4])
+    # Something is to be seen in each: edges and textures, on which damage leaves its marks.
+    assert min(picture.std() for picture in pictures) > 5
+    # Some are grey, as photographs are.
+    grey = [bool((picture == picture[..., :1]).all()) for picture in pictures]
+    assert 0 < sum(grey) < len(grey)
