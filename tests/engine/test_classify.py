@@ -134,6 +134,7 @@ def test_sizes_grow_to_the_card(options: dict[str, Any]) -> None:
         (["train.losses=[{type: l1}]"], "l1 is for pictures"),
         (["val.metrics={psnr: {type: psnr}}"], "psnr is for pictures"),
         (["datasets.train.fit=crop", "val.lq_size=64"], "smaller than the patch of 64"),
+        (["val.lq_size=16"], "at least 32"),
         (["val.compare_bicubic=true"], "no pictures to compare"),
         (["datasets.train.multi_label=true"], "use {type: bce}"),
         (["train.losses=[{type: bce, class_weights: [1.0]}]"], "there are 2 classes"),

@@ -33,12 +33,12 @@ def draw_leaves(side: int, seed: int) -> Pixels:
     picture = np.tile(palette.astype(np.float32), (wide, wide, 1))
     for _ in range(int(draws.integers(60, 300))):
         color = palette + draws.normal(0, spread, 3)
+        texture = None
+        strength = 0.0
         if draws.random() < 0.5:
             texture = textures[int(draws.integers(_TEXTURES))]
             strength = float(draws.choice([5.0, 15.0, 30.0]))
-        else:
-            texture, strength = textures[0], 0.0
-        _add_leaf(picture, color, texture * np.float32(strength), draws)
+        _add_leaf(picture, color, texture, strength, draws)
     if draws.random() < 0.4:
         picture = picture.mean(-1, keepdims=True).repeat(3, -1)
     shrunk = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
@@ -48,10 +48,19 @@ def draw_leaves(side: int, seed: int) -> Pixels:
 def _add_leaf(
     picture: NDArray[np.float32],
     color: NDArray[np.float64],
-    texture: NDArray[np.float32],
+    texture: NDArray[np.float32] | None,
+    strength: float,
     draws: np.random.Generator,
 ) -> None:
-    """Lay a disk, an ellipse or a polygon over the picture."""
+    """Lay a disk, an ellipse or a polygon over the picture.
+
+    Args:
+        picture: is changed.
+        color: of the leaf, in levels of 255.
+        texture: of the picture's sides, with the deviation 1; None is a smooth leaf.
+        strength: deviation of its texture, in levels.
+        draws: decide form, size and place.
+    """
     wide = len(picture)
     # Areas of a leaf are distributed as a power, so that pictures look alike at any distance.
     radius = min(wide / 2, 0.01 * wide * float(1 - draws.random()) ** -0.8)
@@ -73,7 +82,10 @@ def _add_leaf(
         cv2.fillPoly(mask, [(corners + middle).round().astype(np.int32)], 1)
     inside = mask > 0
     window = picture[top:bottom, left:right]
-    window[inside] = (color + texture[top:bottom, left:right, None][inside]).clip(0, 255)
+    leaf = np.broadcast_to(color, window.shape)
+    if texture is not None:
+        leaf = leaf + texture[top:bottom, left:right, None] * np.float32(strength)
+    window[inside] = leaf[inside].clip(0, 255)
 
 
 def _texture(side: int, draws: np.random.Generator) -> NDArray[np.float32]:

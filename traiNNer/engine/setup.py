@@ -190,10 +190,12 @@ def require_classes(
                 f"class_weights of the loss {label} has {len(weights)} numbers, and there are "
                 f"{count} classes"
             )
-    lq_size = options.datasets.train.lq_size
-    # Judged ones may be larger, those held out of the training set too.
-    judged = key != "train" or dataset.held_out() is not None
-    dataset.require_lq_size(max(lq_size, options.val.lq_size or 0) if judged else lq_size)
+    trained_at = options.datasets.train.lq_size
+    judged_at = options.val.lq_size or trained_at
+    dataset.require_lq_size(trained_at if key == "train" else judged_at)
+    held_out = dataset.held_out()
+    if held_out is not None:
+        held_out.require_lq_size(judged_at)
 
 
 def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:

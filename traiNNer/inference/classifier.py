@@ -185,7 +185,7 @@ def _facts(path: Path, options: TestOptions) -> ClassFacts:
         classes = tuple(map(str, range(count)))
     return ClassFacts(
         classes,
-        int(metadata.get("lq_size", _USUAL_SIZE)),
+        options.val.lq_size or int(metadata.get("lq_size", _USUAL_SIZE)),
         metadata.get("fit", "resize"),
         metadata.get("activation", "softmax"),
     )

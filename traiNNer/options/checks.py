@@ -60,14 +60,29 @@ def _check_task(options: TrainingOptions, problems: OptionProblems) -> None:
     if task == "classification" and options.val.compare_bicubic:
         message = "there are no pictures to compare; leave it out"
         problems.add(("val", "compare_bicubic"), message, True)
-    if task != "classification" and options.val.lq_size is not None:
-        message = "pictures are judged as they are; leave it out"
-        problems.add(("val", "lq_size"), message, options.val.lq_size)
+    _check_judged_size(options, problems)
     consistency = options.train.scale_consistency
     if consistency is not None and consistency.type not in (None, *_COMPARED[task]):
         message = f"expected {', '.join(_COMPARED[task])} for {_WHAT_IT_MAKES[task]}"
         place = ("train", "scale_consistency", "type")
         problems.add(place, message, consistency.type)
+
+
+def _check_judged_size(options: TrainingOptions, problems: OptionProblems) -> None:
+    """The pictures that a classifier is judged at against its network."""
+    side = options.val.lq_size
+    if side is None:
+        return
+    spec = options.network_g.entry
+    place = ("val", "lq_size")
+    if options.task != "classification":
+        problems.add(place, "pictures are judged as they are; leave it out", side)
+    elif side % spec.size_multiple or side < spec.min_size:
+        message = (
+            f"{options.network_g.type} needs a multiple of {spec.size_multiple}, at least "
+            f"{spec.min_size}"
+        )
+        problems.add(place, message, side)
 
 
 def _check_sizes(options: TrainingOptions, problems: OptionProblems) -> None:
