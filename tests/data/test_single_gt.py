@@ -64,7 +64,9 @@ def test_lq_is_what_the_script_writes(
             # A level at most, where the sum of a few products is rounded another way.
             level = 1 / 65535 if ours.max() <= 1 else 1
             assert (ours - theirs).abs().max() <= level + 1e-6
-            assert (ours != theirs).float().mean() < 0.01
+            # The mean of four levels often lies half-way between two; flipped, it is summed up in
+            # another order.
+            assert (ours != theirs).float().mean() < (0.05 if mode == "box" else 0.01)
 
 
 def test_small_images_are_left_out_or_mirrored(folders: tuple[Path, Path]) -> None:

@@ -29,7 +29,7 @@ from traiNNer.utils.registry import (
 
 REGISTRIES = (DATASETS, LOSSES, METRICS, OPTIMIZERS, SCHEDULERS, AUTOMATIONS, RECIPES)
 GAN = "adversarial training is network_d, train.optim_d and a loss {type: gan}"
-OTF = "degradations made while training are not part of this version yet"
+OTF = "degradations made while training are a list of steps here"
 
 # As the files of traiNNer-redux, neosr, BasicSR and their forerunners have them.
 CONFIGS = {

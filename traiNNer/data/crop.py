@@ -51,6 +51,13 @@ class Placement:
         places_right = max(self.width, lq_size) - lq_size + 1
         return int(self.plan.top * places_down), int(self.plan.left * places_right)
 
+    def oriented_corner(self, lq_size: int) -> tuple[int, int]:
+        """Top and left of the crop in the image that is flipped as the plan says."""
+        top, left = self.corner(lq_size)
+        left = max(self.width, lq_size) - lq_size - left if self.plan.hflip else left
+        top = max(self.height, lq_size) - lq_size - top if self.plan.vflip else top
+        return (left, top) if self.plan.transpose else (top, left)
+
     def corner_inside(self, lq_size: int, outer: int) -> tuple[int, int]:
         """Top and left of the crop of `lq_size` within the augmented crop of `outer` LQ pixels."""
         room = outer - lq_size

@@ -17,8 +17,8 @@ GAN = (
     "what goes beyond it is not part of this version yet"
 )
 OTF = (
-    "degradations made while training are not part of this version yet: LQ is made by shrinking "
-    "(type: SingleGtDataset), or exists on the disk, in dataroot_lq"
+    "degradations made while training are a list of steps here, degradations, in the section of a "
+    "SingleGtDataset; the recipe realesrgan has Real-ESRGAN's ranges"
 )
 _MIXING = (
     "augmentations that mix images are not part of this version yet; there are use_hflip and "

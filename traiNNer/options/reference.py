@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from traiNNer.options.components import Component, parameter_fields
+from traiNNer.options.degradations import DegradationOptions
 from traiNNer.options.fields import (
     described_type,
     inner_sections,
@@ -211,7 +212,7 @@ def options_page() -> str:
             parts.append(f"| `{key}` | {described_type(info)} | {default_text(info)} | {meaning} |")
         parts.append("")
     parts += ["## Parameters of the types", ""]
-    for section in (*OUR_COMPONENTS, TrainingAutomations):
+    for section in (*OUR_COMPONENTS, DegradationOptions, TrainingAutomations):
         for name, entry in section.registry.items():
             fields = parameter_fields(entry, section.injected)
             parts += [f"### {section.registry.kind} `{name}`", "", _summary(entry), ""]

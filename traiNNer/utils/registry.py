@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from traiNNer.engine.part import Part
     from traiNNer.metrics.protocol import Metric
     from traiNNer.models.base_model import BaseModel
+    from traiNNer.ops.degradations.base import Degradation
     from traiNNer.optim.schedulers import SchedulerSpec
 
 T = TypeVar("T")
@@ -182,6 +183,7 @@ Recipe: TypeAlias = "type[BaseModel]"
 PartFactory: TypeAlias = "Callable[..., Part]"
 OrderFactory: TypeAlias = "Callable[..., Order]"
 SourceFactory: TypeAlias = "Callable[..., PixelSource]"
+DegradationFactory: TypeAlias = "Callable[..., Degradation]"
 
 ARCHS: Registry[NetworkSpec] = Registry("network", "traiNNer.archs")
 DISCRIMINATORS: Registry[DiscriminatorFactory] = Registry(
@@ -196,5 +198,6 @@ AUTOMATIONS: Registry[AutomationFactory] = Registry("automation", "traiNNer.auto
 RECIPES: Registry[Recipe] = Registry("recipe", "traiNNer.models")
 ORDERS: Registry[OrderFactory] = Registry("order", "traiNNer.data")
 SOURCES: Registry[SourceFactory] = Registry("source of pixels", "traiNNer.data")
+DEGRADATIONS: Registry[DegradationFactory] = Registry("degradation", "traiNNer.ops.degradations")
 # Parts are a program's or a user's own: those of every run stand in the session.
 PARTS: Registry[PartFactory] = Registry("part")
