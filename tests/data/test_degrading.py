@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from torch import Tensor
 from tests.support import run_training, small_options, texture
 from traiNNer.data import SampleRequest, SingleGtDataset
 from traiNNer.data.degrading import DegradationRecipe
+from traiNNer.ops.degradations.codecs import H264
+from traiNNer.options.degradation_recipes import NAMED_RECIPES
 from traiNNer.options.degradations import parse_recipe
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import write_image
@@ -41,7 +45,7 @@ def lq_of(dataset: SingleGtDataset, request: SampleRequest) -> Tensor:
     return cast("Tensor", dataset[request].lq)
 
 
-@pytest.mark.parametrize("recipe", ["realesrgan", SMALL])
+@pytest.mark.parametrize("recipe", [*NAMED_RECIPES, SMALL])
 def test_seed_and_sample_decide(gt: Path, recipe: Any) -> None:
     first = SingleGtDataset(2, str(gt), degradations=recipe)
     second = SingleGtDataset(2, str(gt), degradations=recipe)
@@ -134,20 +138,35 @@ def test_steps_of_a_scale() -> None:
     assert steps_of(recipe_of(steps, 4), 0) == ["jpeg", "webp"]
 
 
-def test_a_step_that_fails_names_sample_and_parameters(
-    gt: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def registered(name: str, step: Any) -> Iterator[None]:
+    DEGRADATIONS.add(name, step)
+    try:
+        yield
+    finally:
+        DEGRADATIONS.remove(name)
+
+
+def test_a_step_that_fails_names_sample_and_parameters(gt: Path) -> None:
     def fail(frames: Any, draws: Any) -> Any:
         draws.between("depth", (2.0, 2.0))
         raise RuntimeError("no more ink")
 
-    DEGRADATIONS.add("failing", lambda: fail)
-    try:
+    said = r"1\.png: .*failing \(depth 2\) failed: no more ink"
+    with registered("failing", lambda: fail):
         dataset = SingleGtDataset(2, str(gt), degradations=[{"type": "failing"}])
-        with pytest.raises(DataError, match=r"1\.png: .*failing \(depth 2\) failed: no more ink"):
+        with pytest.raises(DataError, match=said):
             dataset[SampleRequest(1, 16, 0)]
-    finally:
-        DEGRADATIONS.remove("failing")
+
+
+class Missing(H264):
+    encoder = "libx299"
+
+
+def test_a_codec_that_is_not_there_is_told_before(gt: Path, capfd: Capture) -> None:
+    with registered("missing", Missing):
+        assert run_training(options_of(gt, [{"type": "missing"}])) != 0
+    assert "this PyAV has no encoder libx299; choose another codec" in capfd.readouterr().err
 
 
 WRONG: list[tuple[Any, str]] = [

@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
-from skimage import data, filters
+from skimage import color, data, filters
 
-from traiNNer.ops.degradations import blur, compression, noise, resizing
+from traiNNer.ops.degradations import blur, compression, noise, resizing, signals
 from traiNNer.ops.degradations.base import Draws, Frames
+from traiNNer.utils.registry import DEGRADATIONS
 
 PHOTO = data.astronaut()[60:220, 150:342]
 FRAMES = (PHOTO / 255).astype(np.float32)[None]
@@ -184,6 +186,138 @@ def webp() -> float:
     )
 
 
+def halved_colors() -> float:
+    ours, _ = done(signals.ChromaSubsampling(["420"], smooth=0.0))
+    theirs = color.rgb2ycbcr(FRAMES[0])
+    wanted = theirs[..., 1:].reshape(80, 2, 96, 2, 2).mean((1, 3))
+    found = color.rgb2ycbcr(ours[0])
+    colors = np.abs(found[::2, ::2, 1:] - wanted).max()
+    return float(max(colors, np.abs(found[..., 0] - theirs[..., 0]).max()))
+
+
+def aberration() -> float:
+    # A whole number of 32nds, to which OpenCV rounds.
+    ours, drawn = done(signals.ChromaticAberration(1.25))
+    right = 1.25 * math.cos(drawn["angle"])
+    down = 1.25 * math.sin(drawn["angle"])
+    planes = [FRAMES[0, ..., channel] for channel in range(3)]
+    red = ndimage.shift(planes[0], (down, right), order=1, mode="mirror")
+    blue = ndimage.shift(planes[2], (-down, -right), order=1, mode="mirror")
+    return largest(ours, np.stack([red, planes[1], blue], -1))
+
+
+def demosaicing() -> float:
+    step = signals.Demosaic(["bilinear"])
+    differences: list[float] = []
+    seen: set[str] = set()
+    for seed in range(20):
+        ours, drawn = done(step, seed=seed)
+        pattern = drawn["pattern"]
+        seen.add(pattern)
+        theirs = np.zeros_like(FRAMES[0])
+        for channel, name in enumerate("rgb"):
+            mask = np.zeros(FRAMES.shape[1:3])
+            for place, letter in enumerate(pattern):
+                mask[place // 2 :: 2, place % 2 :: 2] = letter == name
+            kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+            if name == "g":
+                kernel = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
+            known = FRAMES[0, ..., channel] * mask
+            theirs[..., channel] = ndimage.convolve(known, kernel, mode="mirror")
+        differences.append(largest(ours, theirs))
+    assert len(seen) == 4
+    return max(differences)
+
+
+def combs() -> float:
+    ours, drawn = done(signals.Interlace(3.0))
+    theirs = FRAMES[0].copy()
+    moved = ndimage.shift(FRAMES[0], (0, 3.0 * drawn["side"], 0), order=1, mode="mirror")
+    theirs[drawn["first_line"] :: 2] = moved[drawn["first_line"] :: 2]
+    return largest(ours, theirs)
+
+
+def tape() -> float:
+    ours, _ = done(signals.Tape(luma_blur=1.0, chroma_blur=3.0, delay=2.0, jitter=0.0))
+    planes = color.rgb2ycbcr(FRAMES[0].astype(np.float64))
+    luma = ndimage.gaussian_filter1d(planes[..., 0], 1.0, axis=1, mode="mirror")
+    colors = ndimage.gaussian_filter1d(planes[..., 1:], 3.0, axis=1, mode="mirror")
+    colors = ndimage.shift(colors, (0, 2, 0), order=1, mode="mirror")
+    theirs = color.ycbcr2rgb(np.dstack([luma, colors]))
+    # Their kernel is a little longer.
+    return largest(np.clip(ours, -1, 2), theirs)
+
+
+def bands() -> float:
+    ours, _ = done(signals_levels(9, dithered=0.0))
+    theirs = np.round(FRAMES[0].astype(np.float64) * 8) / 8
+    return largest(ours, theirs)
+
+
+def signals_levels(levels: int, dithered: float) -> Any:
+    return compression.Quantize(levels, dithered)
+
+
+def dots() -> float:
+    differences: list[float] = []
+    for light in (0.13, 0.4, 0.77):
+        ours, _ = done(signals_levels(5, dithered=1.0), flat(light, 64))
+        assert set(np.unique(np.round(ours * 4, 5))) <= {0, 1, 2, 3, 4}
+        # The mean of a square is right to one of its 64 pixels.
+        differences.append(abs(float(ours.mean()) - light) * 4)
+    return max(differences)
+
+
+def few_colors() -> float:
+    ours, _ = done(compression.Palette(32, dithered=0.0))
+    found = np.unique(ours[0].reshape(-1, 3), axis=0)
+    # Each pixel has the nearest of the colours.
+    distances = ((FRAMES[0][:, :, None] - found) ** 2).sum(-1)
+    chosen = ((FRAMES[0] - ours[0]) ** 2).sum(-1)
+    assert len(found) <= 32
+    return float(np.sqrt(chosen).mean() / np.sqrt(distances.min(-1)).mean()) - 1
+
+
+def avif() -> float:
+    return max(
+        largest(
+            done(compression.Avif(quality, ["444"]))[0],
+            by_pillow("AVIF", quality=quality, subsampling="4:4:4", speed=8, max_threads=1),
+        )
+        for quality in (20, 80)
+    )
+
+
+def by_container(encoder: str, frames: Frames, options: dict[str, str]) -> np.ndarray:
+    """Written to a Matroska file and read again, as a player does."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as writing:
+        stream = cast("av.VideoStream", writing.add_stream(encoder, rate=25, options=options))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray((frame * 255).round().astype(np.uint8), "rgb24")
+            writing.mux(stream.encode(picture.reformat(format="yuv420p")))
+        writing.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as reading:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in reading.decode(video=0)]
+    return np.stack(decoded) / 255
+
+
+def codec(name: str, **settings: Any) -> Callable[[], float]:
+    def compare() -> float:
+        clip = np.stack([FRAMES[0, shift : shift + 112, shift : shift + 128] for shift in range(5)])
+        step: Any = DEGRADATIONS[name](**settings)
+        ours, drawn = done(step, clip)
+        theirs = by_container(step.encoder, clip, step.options(drawn[step.measure]))
+        assert np.abs(ours - clip).mean() > 0.002
+        return float(np.abs(ours - theirs).max() * 255)
+
+    return compare
+
+
 # What is compared with what, and how far apart they may be: levels of 255, or a share.
 COMPARISONS: dict[str, tuple[Callable[[], float], str, float]] = {
     "blur, Gaussian": (gaussian_blur, "SciPy, levels", 0.5),
@@ -204,6 +338,21 @@ COMPARISONS: dict[str, tuple[Callable[[], float], str, float]] = {
     "salt and pepper": (salt, "shares, share", 0.03),
     "JPEG": (jpeg, "Pillow, levels", 1.001),
     "WebP": (webp, "Pillow, levels", 1.001),
+    "AVIF": (avif, "Pillow, levels", 1.001),
+    "palette": (few_colors, "nearest, share", 0.1),
+    "quantize": (bands, "rounding, levels", 0.01),
+    "quantize, dithered": (dots, "mean, share of a level", 1 / 32),
+    "chroma subsampling": (halved_colors, "scikit-image, levels", 0.6),
+    "chromatic aberration": (aberration, "SciPy, levels", 4.0),
+    "demosaic": (demosaicing, "SciPy, levels", 0.02),
+    "interlace": (combs, "SciPy, levels", 0.01),
+    "tape": (tape, "SciPy, levels", 0.6),
+    "H.264": (codec("h264", crf=28), "FFmpeg, levels", 0.01),
+    "H.265": (codec("h265", crf=28), "FFmpeg, levels", 0.01),
+    "AV1": (codec("av1", crf=40), "FFmpeg, levels", 0.01),
+    "VP9": (codec("vp9", crf=40), "FFmpeg, levels", 0.01),
+    "MPEG-2": (codec("mpeg2", quantizer=8), "FFmpeg, levels", 0.01),
+    "MPEG-4": (codec("mpeg4", quantizer=8), "FFmpeg, levels", 0.01),
 }
 
 

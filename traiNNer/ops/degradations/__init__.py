@@ -2,6 +2,6 @@
 `traiNNer.utils.registry.DEGRADATIONS`.
 """
 
-from traiNNer.ops.degradations import blur, compression, noise, resizing
+from traiNNer.ops.degradations import blur, codecs, compression, noise, resizing, signals
 
-__all__ = ["blur", "compression", "noise", "resizing"]
+__all__ = ["blur", "codecs", "compression", "noise", "resizing", "signals"]

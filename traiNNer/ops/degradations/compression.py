@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, features
 from pydantic import Field
 
 from traiNNer.ops.degradations.base import (
@@ -21,6 +23,7 @@ from traiNNer.ops.degradations.base import (
     from_levels,
     to_levels,
 )
+from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import DEGRADATIONS
 
 Levels = NDArray[np.uint8]
@@ -122,3 +125,117 @@ class Webp:
         return on_shifted_grid(
             frames, draws, self.shifted, lambda padded: through_file(padded, ".webp", parameters)
         )
+
+
+@DEGRADATIONS.register("avif")
+class Avif:
+    """Compression as AVIF, by Pillow's libavif.
+
+    Args:
+        quality: 0 to 100, as libavif counts it.
+        subsampling: of colours, of which one is drawn.
+        speed: 0 to 10; what is faster looks worse.
+    """
+
+    def __init__(
+        self,
+        quality: Annotated[WholeInterval, Within(0, 100)] = (30, 90),
+        subsampling: Annotated[list[Subsampling], Field(min_length=1)] = ["420"],  # noqa: B006
+        speed: Annotated[int, Within(0, 10)] = 8,
+    ) -> None:
+        if not features.check("avif"):
+            raise OptionsError(
+                "the degradation avif needs a Pillow that has libavif, as its wheels from 11.3 on "
+                "have: pip install -U pillow"
+            )
+        self.quality: WholeInterval = quality
+        self.subsampling = subsampling
+        self.speed = speed
+
+    def __call__(self, frames: Frames, draws: Draws) -> Frames:
+        quality = draws.whole("quality", self.quality)
+        sampling = ":".join(draws.choice("subsampling", self.subsampling))
+
+        def written(frame: Frame) -> Frame:
+            buffer = io.BytesIO()
+            picture = Image.fromarray(to_levels(frame))
+            # More threads make other tiles, and so other pixels.
+            picture.save(
+                buffer,
+                "AVIF",
+                quality=quality,
+                subsampling=sampling,
+                speed=self.speed,
+                max_threads=1,
+            )
+            return from_levels(np.asarray(Image.open(buffer).convert("RGB")))
+
+        return each(frames, written)
+
+
+@DEGRADATIONS.register("palette", aliases=("gif",))
+class Palette:
+    """A few colours, chosen from the picture, as in GIF files.
+
+    Args:
+        colors: how many.
+        dithered: share of the samples whose errors are spread (Floyd and Steinberg), in place of
+            flat areas.
+    """
+
+    def __init__(
+        self,
+        colors: Annotated[WholeInterval, Within(2, 256)] = (16, 256),
+        dithered: Share = 0.5,
+    ) -> None:
+        self.colors: WholeInterval = colors
+        self.dithered = dithered
+
+    def __call__(self, frames: Frames, draws: Draws) -> Frames:
+        colors = draws.whole("colors", self.colors)
+        dithered = draws.chance("dithered", self.dithered)
+        dither = Image.Dither.FLOYDSTEINBERG if dithered else Image.Dither.NONE
+
+        def reduced(frame: Frame) -> Frame:
+            picture = Image.fromarray(to_levels(frame))
+            palette = picture.quantize(colors, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            indexed = picture.quantize(palette=palette, dither=dither)
+            return from_levels(np.asarray(indexed.convert("RGB")))
+
+        return each(frames, reduced)
+
+
+@DEGRADATIONS.register("quantize", aliases=("banding",))
+class Quantize:
+    """Fewer levels in each channel: bands where the picture changes slowly, or a pattern of dots.
+
+    Args:
+        levels: how many.
+        dithered: share of the samples with ordered dithering, over squares of 8 pixels.
+    """
+
+    def __init__(
+        self,
+        levels: Annotated[WholeInterval, Within(2, 256)] = (12, 64),
+        dithered: Share = 0.3,
+    ) -> None:
+        self.levels: WholeInterval = levels
+        self.dithered = dithered
+
+    def __call__(self, frames: Frames, draws: Draws) -> Frames:
+        steps = draws.whole("levels", self.levels) - 1
+        threshold = np.full((1, 1), 0.5)
+        if draws.chance("dithered", self.dithered):
+            height, width = frames.shape[1:3]
+            threshold = np.tile(_bayer(), (height // 8 + 1, width // 8 + 1))[:height, :width]
+        raised = frames * steps + threshold[None, ..., None].astype(np.float32)
+        return np.minimum(np.floor(raised), steps) / np.float32(steps)
+
+
+def _bayer() -> NDArray[np.float64]:
+    """Bayer's thresholds (8, 8), in (0, 1): each halves the gaps that those before have left."""
+    order = np.zeros((1, 1))
+    for _ in range(3):
+        quarters = [[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]]
+        order = np.block(quarters)
+    return (order + 0.5) / order.size
