@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Make LQ images out of GT by shrinking them, for training and validation: LQ/a/b.png for each
-GT/a/b.jpg.
+"""Make LQ images out of GT by shrinking or by a recipe of degradations, for training and
+validation: LQ/a/b.png for each GT/a/b.jpg.
 
-Sub-folders and names are kept. LQ is PNG, with 8 or 16 bits as its GT. Started again with the same
-arguments, it goes on where it was stopped, and makes anew what has changed. It replaces nothing
-that it has not made itself: LQ has to be a new or empty folder the first time.
+Sub-folders and names are kept. LQ is PNG, with 8 or 16 bits as its GT (8, where it is degraded).
+With --degradations, a picture's name and --seed decide all that is drawn for it. Started again with
+the same arguments, it goes on where it was stopped, and makes anew what has changed. It replaces
+nothing that it has not made itself: LQ has to be a new or empty folder the first time.
 
 GT has to be a multiple of the scale in width and height. With --crop_gt FOLDER, such a GT is
 written there (cropped at the right and lower edge, and copied as it is where nothing has to be
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -28,7 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
+import yaml
+from pydantic import ValidationError
 
+from traiNNer.data.degrading import DegradationRecipe
 from traiNNer.data.header_cache import FileStamp
 from traiNNer.data.scan import ScannedImage, scan_into
 from traiNNer.data.shrinking import shrink
@@ -41,9 +47,10 @@ from traiNNer.ops.resize import ResizeMode
 from traiNNer.utils.device import usable_cores
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
 from traiNNer.utils.files import write_atomic
-from traiNNer.utils.images import read_header, read_image, write_image
+from traiNNer.utils.images import Pixels, read_header, read_image, write_image
 from traiNNer.utils.names import file_key, same_everywhere, visible
 from traiNNer.utils.problems import Problems
+from traiNNer.utils.seeds import hash_seed
 from traiNNer.utils.text import plural
 
 log = logging.getLogger("traiNNer.make_lq")
@@ -150,7 +157,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gt", type=Path, required=True, metavar="FOLDER", help="the pictures")
     parser.add_argument("--lq", type=Path, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
-        "--scale", type=int, required=True, help="GT is this many times larger, 2 or more"
+        "--scale",
+        type=int,
+        required=True,
+        help="GT is this many times larger, 2 or more (1 with --degradations)",
     )
     parser.add_argument(
         "--filter", choices=get_args(ResizeMode), default="bicubic", help="default: %(default)s"
@@ -161,6 +171,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=True,
         help="widen the filter by the scale, as every image program does (default: on)",
     )
+    parser.add_argument(
+        "--degradations",
+        metavar="RECIPE",
+        help="a recipe's name, or a YAML file with a list of steps (docs/degradations.md)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what the recipe draws")
     parser.add_argument(
         "--crop_gt",
         type=Path,
@@ -180,12 +196,20 @@ class Maker:
         arguments: of the command line.
         lq: the folder for LQ.
         gt: the folder for the cropped GT, None to make none.
+        recipe: makes LQ; None shrinks.
     """
 
-    def __init__(self, arguments: argparse.Namespace, lq: Ledger, gt: Ledger | None) -> None:
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        lq: Ledger,
+        gt: Ledger | None,
+        recipe: DegradationRecipe | None,
+    ) -> None:
         self._arguments = arguments
         self._lq = lq
         self._gt = gt
+        self._recipe = recipe
 
     def make(self, image: ScannedImage) -> bool:
         """Whether anything had to be made.
@@ -213,9 +237,41 @@ class Maker:
             else:
                 write_image(path, np.ascontiguousarray(gt))
         if needs_lq:
-            lq = shrink(gt, scale, self._arguments.filter, antialias=self._arguments.antialias)
-            write_image(self._lq.claim(name, image.stamp), lq)
+            write_image(self._lq.claim(name, image.stamp), self._lq_of(gt, name))
         return True
+
+    def _lq_of(self, gt: Pixels, name: str) -> Pixels:
+        arguments = self._arguments
+        if self._recipe is None:
+            return shrink(gt, arguments.scale, arguments.filter, antialias=arguments.antialias)
+        # Of the name, so that further pictures change nothing of what the others get.
+        seed = hash_seed(arguments.seed, zlib.crc32(os.fsencode(same_everywhere(name))))
+        pixels = gt / np.float32(np.iinfo(gt.dtype).max)
+        return self._recipe(pixels[None].astype(np.float32, copy=False), seed)[0][0]
+
+
+def find_recipe(arguments: argparse.Namespace) -> DegradationRecipe | None:
+    """The recipe that the command line names.
+
+    Raises:
+        OptionsError: if there is none of that name, or it is wrong.
+    """
+    given = arguments.degradations
+    if given is None:
+        return None
+    steps: Any = given
+    try:
+        if given.lower().endswith((".yml", ".yaml")):
+            steps = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
+        return DegradationRecipe(steps, arguments.scale, arguments.filter)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OptionsError(f"--degradations {given} cannot be read: {error}") from error
+    except ValidationError as error:
+        said = [
+            ".".join(map(str, one["loc"])) + (": " if one["loc"] else "") + one["msg"]
+            for one in error.errors()
+        ]
+        raise OptionsError(f"--degradations {given}: {'; '.join(said)}") from error
 
 
 def lq_name(image: ScannedImage) -> str:
@@ -269,8 +325,9 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         OptionsError: naming them.
     """
-    if arguments.scale < 2:
-        raise OptionsError(f"--scale {arguments.scale}: expected 2 or more")
+    least = 2 if arguments.degradations is None else 1
+    if arguments.scale < least:
+        raise OptionsError(f"--scale {arguments.scale}: expected {least} or more")
     if arguments.jobs < 1:
         raise OptionsError(f"--jobs {arguments.jobs}: expected 1 or more")
     folders = {"--gt": arguments.gt, "--lq": arguments.lq}
@@ -329,6 +386,7 @@ def make_all(
 def run(arguments: argparse.Namespace) -> int:
     """Make LQ, and say what was made."""
     check(arguments)
+    recipe = find_recipe(arguments)
     images = find_images(arguments)
     scale = arguments.scale
     settings = {
@@ -336,10 +394,12 @@ def run(arguments: argparse.Namespace) -> int:
         "filter": arguments.filter,
         "antialias": "on" if arguments.antialias else "off",
     }
+    if arguments.degradations is not None:
+        settings |= {"degradations": arguments.degradations, "seed": arguments.seed}
     lq = Ledger(arguments.lq, settings)
     gt = None if arguments.crop_gt is None else Ledger(arguments.crop_gt, {"scale": scale})
     failures = Failures()
-    maker = Maker(arguments, lq, gt)
+    maker = Maker(arguments, lq, gt, recipe)
     made, present = make_all(images, maker.make, arguments.jobs, failures)
     log.info("%s: %d made, %d were there already", arguments.lq, made, present)
     for ledger, names in (

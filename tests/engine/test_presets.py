@@ -19,7 +19,21 @@ from tests.support import ROOT, make_pairs, run_training
 from traiNNer.archs import build_network
 from traiNNer.utils.shape import Shape
 
-PRESETS = ("realtime", "stream", "photo", "photo_gan", "anime", "finetune", "video", "denoise")
+PRESETS = (
+    "realtime",
+    "stream",
+    "stream_otf",
+    "photo",
+    "photo_gan",
+    "otf_gan",
+    "anime",
+    "anime_otf",
+    "finetune",
+    "video",
+    "denoise",
+)
+
+CLIPS = ("base/clips.yml", "base/gt_clips.yml")
 
 
 def test_every_preset_is_tested() -> None:
@@ -46,14 +60,14 @@ def test_presets_are_short_and_say_for_whom(name: str) -> None:
 def roots_for(name: str, folder: Path, *, lq_size: int) -> list[str]:
     """Data and weights that the preset asks for, and arguments that name them."""
     own = yaml.safe_load((ROOT / "options" / f"{name}.yml").read_text())
-    if own["extends"] == "base/clips.yml":
+    if own["extends"] in CLIPS:
         data = make_scenes(folder / "data", frames=8, lq_size=lq_size, scale=own["scale"])
     else:
         data = make_pairs(folder / "data", count=2, lq_size=lq_size, scale=own["scale"])
     roots = [
         f"datasets.{part}.dataroot_{kind}={data / kind}"
         for part in ("train", "val")
-        for kind in ("gt", "lq")
+        for kind in (("gt",) if "/gt_" in own["extends"] else ("gt", "lq"))
     ]
     if name == "finetune":
         weights = build_network(own["network_g"]["type"], scale=own["scale"]).state_dict()
@@ -72,7 +86,7 @@ def test_presets_train(name: str, tmp_path: Path) -> None:
     end.
     """
     own = yaml.safe_load((ROOT / "options" / f"{name}.yml").read_text())
-    frames = 5 if own["extends"] == "base/clips.yml" else 1
+    frames = 5 if own["extends"] in CLIPS else 1
     # Small, because the arithmetic of the networks is real, on two cores; but NAFNet's second size
     # has twice the pixels of its first, so little of the first may be anything else.
     witness = Witness(card(Shape(24, 2), frames=frames, persistent=2e7))

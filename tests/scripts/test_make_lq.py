@@ -175,3 +175,36 @@ def test_two_of_one_name_and_a_damaged_ledger(pictures: list[str], capfd: Captur
     (GT / "DEEP.tif.png").rename(GT / "DEEP.bmp")
     assert run(lq=Path("other")) == 2
     assert "two images of one name, which would have one LQ" in capfd.readouterr().err
+
+
+def test_a_recipe_makes_the_same_whatever_is_beside(pictures: list[str]) -> None:
+    Path("mine.yml").write_text("- {type: jpeg, quality: [10, 60]}\n- photo_light\n")
+    assert run("--degradations", "mine.yml") == 0
+    made = {path.name: path.read_bytes() for path in LQ.rglob("*.png")}
+    assert len(made) == len(pictures)
+    (GT / "deep.png").unlink()
+    assert run("--degradations", "mine.yml", "--jobs", "1", lq=Path("again")) == 0
+    for path in Path("again").rglob("*.png"):
+        assert path.read_bytes() == made[path.name]
+    assert run("--degradations", "mine.yml", "--seed", "1", lq=Path("other")) == 0
+    others = {path.name: path.read_bytes() for path in Path("other").rglob("*.png")}
+    assert all(others[name] != made[name] for name in others)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("nothing", "there is no such recipe"),
+        ("gone.yml", "cannot be read"),
+        ("wrong.yml", "0.quality: the range is the wrong way round"),
+    ],
+)
+def test_wrong_recipes_are_refused(
+    pictures: list[str], capfd: Capture, recipe: str, words: str
+) -> None:
+    Path("wrong.yml").write_text("- {type: jpeg, quality: [60, 10]}\n")
+    assert run("--degradations", recipe) != 0
+    told = capfd.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+    assert not LQ.exists()

@@ -14,6 +14,7 @@ from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.scales import MultiScaleDataset, materialize_scale, unwrap_dataset
 from traiNNer.data.single_gt_dataset import SingleGtDataset
+from traiNNer.data.single_gt_video_dataset import SingleGtVideoDataset
 from traiNNer.data.single_image_dataset import SingleImageDataset
 from traiNNer.data.single_video_dataset import SceneStream, SingleVideoDataset
 from traiNNer.data.views import SizedDataset
@@ -35,6 +36,7 @@ __all__ = [
     "SampleRequest",
     "SceneStream",
     "SingleGtDataset",
+    "SingleGtVideoDataset",
     "SingleImageDataset",
     "SingleVideoDataset",
     "SizedDataset",

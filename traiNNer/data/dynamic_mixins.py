@@ -140,7 +140,7 @@ class SizedElements(ABC, Generic[Element]):
         return problems.error()
 
 
-class _PairedDynamicMixin(SizedElements[Element]):
+class PairedDynamicMixin(SizedElements[Element]):
     """What images and clips share: the crop of a pair of frames.
 
     The size of the crop is nowhere but in the request. The class sets the attributes, then calls
@@ -150,11 +150,13 @@ class _PairedDynamicMixin(SizedElements[Element]):
         scale: GT pixels for each LQ pixel, per side.
         use_hflip: see `draw_plan`.
         use_rot: see `draw_plan`.
+        use_time_flip: reverse the order of the frames of half of the crops.
     """
 
     scale: int
     use_hflip: bool
     use_rot: bool
+    use_time_flip: bool = False
 
     @abstractmethod
     def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
@@ -207,6 +209,15 @@ class _PairedDynamicMixin(SizedElements[Element]):
             raise self._too_small([element], request.lq_size)
         return Placement(draw_plan(request.seed, self.use_hflip, self.use_rot), height, width)
 
+    def _is_reversed(self, request: SampleRequest) -> bool:
+        # From a hash of its own, so that the crop and the flips of the seed are the same with and
+        # without it.
+        return (
+            self.use_time_flip
+            and request.lq_size is not None
+            and hash_seed(request.seed, 1) % 2 == 1
+        )
+
     def _cut_pair(
         self, pair: FramePair, request: SampleRequest, place: Placement
     ) -> tuple[Tensor, Tensor]:
@@ -239,7 +250,7 @@ class _PairedDynamicMixin(SizedElements[Element]):
             )
 
 
-class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
+class PairedImageDatasetDynamicMixin(PairedDynamicMixin[Element]):
     """Makes a dataset of image pairs crop what the request names.
 
     The class sets `scale`, `use_hflip`, `use_rot` and `small_images`, calls `use_elements`, and
@@ -261,7 +272,7 @@ class PairedImageDatasetDynamicMixin(_PairedDynamicMixin[Element]):
         return *self._cut_pair(pair, request, placement), placement
 
 
-class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
+class PairedVideoDatasetDynamicMixin(PairedDynamicMixin[Element]):
     """Makes a dataset of clips crop what the request names, at one place and in one orientation for
     all frames.
 
@@ -271,12 +282,10 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
 
     Attributes:
         target: whether `read_frames` gives GT for all frames, or for one alone.
-        use_time_flip: reverse the order of the frames of half of the crops.
     """
 
     noun = "clip"
     target: Target = "all"
-    use_time_flip: bool = False
 
     @abstractmethod
     def read_frames(self, element: Element) -> Iterable[ClipFrame]:
@@ -313,12 +322,3 @@ class PairedVideoDatasetDynamicMixin(_PairedDynamicMixin[Element]):
             lqs.reverse()
             gts.reverse()
         return stack(lqs), gts[0] if self.target == "center" else stack(gts), placement
-
-    def _is_reversed(self, request: SampleRequest) -> bool:
-        # From a hash of its own, so that the crop and the flips of the seed are the same with and
-        # without it.
-        return (
-            self.use_time_flip
-            and request.lq_size is not None
-            and hash_seed(request.seed, 1) % 2 == 1
-        )

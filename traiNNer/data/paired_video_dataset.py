@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from torch.utils.data import Dataset
@@ -113,13 +114,8 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         self.readers = ReaderPool()
         problems = Problems(what="scenes")
         self._other_files = LeftOut()
-        self._scenes = pair_scenes(
-            as_roots(dataroot_gt),
-            as_roots(dataroot_lq),
-            scale,
-            problems,
-            filename_tmpl,
-            self._other_files,
+        self._scenes = self._find_scenes(
+            as_roots(dataroot_gt), as_roots(dataroot_lq), filename_tmpl, problems
         )
         if unusable is not None and self._scenes:
             problems.move(OF_SINGLE_FILES, unusable)
@@ -137,6 +133,18 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
                 for scene in self._scenes
                 for first in range(0, len(scene) - last, clip_step)
             ]
+        )
+
+    def _find_scenes(
+        self,
+        roots_gt: list[Path],
+        roots_lq: list[Path],
+        filename_tmpl: str | None,
+        problems: Problems,
+    ) -> list[ScenePair]:
+        """The scenes to read; what is wrong goes to `problems`."""
+        return pair_scenes(
+            roots_gt, roots_lq, self.scale, problems, filename_tmpl, self._other_files
         )
 
     @property

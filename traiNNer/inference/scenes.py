@@ -16,7 +16,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from traiNNer.data import PairedVideoDataset, SceneStream, SingleVideoDataset
+from traiNNer.data import (
+    PairedVideoDataset,
+    SceneStream,
+    SingleGtVideoDataset,
+    SingleVideoDataset,
+)
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.mishaps import Mishaps
@@ -62,6 +67,12 @@ def check_datasets(
         DataError: if PyAV or its encoder are missing.
     """
     for name, dataset in datasets.items():
+        if isinstance(dataset, SingleGtVideoDataset):
+            raise OptionsError(
+                f"datasets.{name} makes LQ while reading, and films are upscaled from the disk; "
+                "make LQ with scripts/data_preparation/make_stream_pairs.py, and use type: "
+                "PairedVideoDataset"
+            )
         if isinstance(dataset, VideoDataset):
             if options.val.agreement_map:
                 raise OptionsError(
