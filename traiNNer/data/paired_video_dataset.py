@@ -153,11 +153,6 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
         return self._clip_size
 
     @property
-    def clips(self) -> list[Clip]:
-        """What is read: all clips but those that are left out as too small."""
-        return self.elements
-
-    @property
     def scenes(self) -> list[ScenePair]:
         """All scenes, those that are too short for a clip too."""
         return self._scenes
@@ -189,7 +184,7 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
     @property
     def lq_paths(self) -> list[str]:
         """The LQ frame in the middle of each clip, see `name_paths`."""
-        return [self.name_paths(clip)[0] for clip in self.clips]
+        return [self.name_paths(clip)[0] for clip in self.elements]
 
     def lq_extent(self, element: Clip) -> tuple[int, int]:
         """Height and width of the LQ frames in pixels, from the scene's header."""
@@ -224,7 +219,7 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
             DataError: naming them.
         """
         problems = Problems(what="scenes")
-        for scene in {clip.scene: None for clip in self.clips}:
+        for scene in {clip.scene: None for clip in self.elements}:
             header = scene.gt.header
             if min(header.width, header.height) < side:
                 problems.add(
@@ -236,7 +231,7 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
     def summary(self) -> str:
         """One line: how many scenes, frames and clips, their sizes, what is unusual."""
         # In order, each once: many clips are of one scene.
-        used = list({clip.scene: None for clip in self.clips})
+        used = list({clip.scene: None for clip in self.elements})
         # Videos are all alike in what is told of frames: 8 bits, three channels.
         frames = chain.from_iterable(
             zip(pair.gt.headers, pair.lq.headers, strict=True)
