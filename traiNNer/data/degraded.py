@@ -84,6 +84,11 @@ class DegradedDataset(PairedDynamicMixin[Element]):
         return self._recipe is not None
 
     @property
+    def depends_on_size(self) -> bool:
+        """See `views.depends_on_size`."""
+        return self.is_degraded
+
+    @property
     @abstractmethod
     def target_of_clips(self) -> Target | None:
         """Which frames of a clip GT is of; None for pictures."""

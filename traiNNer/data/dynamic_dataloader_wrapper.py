@@ -30,7 +30,7 @@ from traiNNer.data.loader import (
 from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
 from traiNNer.data.sample import Batch, Sample, SampleRequest
-from traiNNer.data.views import SizedDataset, leaves, locate, view_length
+from traiNNer.data.views import SizedDataset, depends_on_size, leaves, locate, view_length
 from traiNNer.data.workers import WorkerError, Workers, shared_memory
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.out_of_memory import first_line
@@ -108,6 +108,11 @@ class DynamicDatasetWrapper(Dataset[Sample]):
         return min(
             _sized(leaf).largest_lq_size_of(indices) for leaf, indices in leaves(self.dataset)
         )
+
+    @property
+    def depends_on_size(self) -> bool:
+        """See `views.depends_on_size`."""
+        return depends_on_size(self.dataset)
 
     @property
     def frames(self) -> int:
@@ -189,7 +194,8 @@ class DynamicDataLoaderWrapper:
 
     - another batch size holds from the next batch on: what waits is split or merged;
     - so does a smaller patch: what waits is cropped, to the pixels that a request of that size
-      would have given;
+      would have given, or read again, where a crop would not have them (LQ that is degraded while
+      reading);
     - a larger patch begins when the samples already asked for are used up. They come as they are,
       in batches of one patch size; the last one of these may be smaller than the batch size.
 
@@ -258,6 +264,7 @@ class DynamicDataLoaderWrapper:
             unit_size=lambda: self._prefetch.ask(self.batch_size, self.lq_size),
         )
         self.set_lq_size(lq_size)
+        self._rereads = depends_on_size(dataset)
         self.samples_consumed = samples_consumed
         self._seed = seed
         self._replaced = ReplacedImages()
@@ -334,6 +341,8 @@ class DynamicDataLoaderWrapper:
         """
         wanted = self.batch_size if at_most is None else min(self.batch_size, at_most)
         restarts = 0
+        if self._rereads and self._prefetch.largest > self.lq_size:
+            self.close()
         while True:
             try:
                 if not self._workers.started:

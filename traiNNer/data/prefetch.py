@@ -59,6 +59,11 @@ class Prefetch:
             unit.samples * unit.lq_size**2 for unit in self._under_way()
         )
 
+    @property
+    def largest(self) -> int:
+        """The largest crop that was asked for and is not handed out; 0 where there is none."""
+        return max((unit.lq_size for unit in self._units() if unit.samples), default=0)
+
     def ask(self, batch_size: int, lq_size: int) -> int:
         """How many samples the next unit is to ask for, of `lq_size`. They count as under way from
         here on.

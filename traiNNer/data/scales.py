@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
-from traiNNer.data.views import SizedDataset, leaves, locate, view_length
+from traiNNer.data.views import SizedDataset, depends_on_size, leaves, locate, view_length
 from traiNNer.ops.resize import resize
 from traiNNer.utils.patch_scales import PatchScales
 
@@ -78,6 +78,11 @@ class MultiScaleDataset(Dataset[Sample]):
         self.scales = PatchScales(tuple(scales), multiple, least)
         self.augment = augment
         self.memory_efficient = memory_efficient
+
+    @property
+    def depends_on_size(self) -> bool:
+        """See `views.depends_on_size`."""
+        return depends_on_size(self.base_dataset)
 
     @property
     def frames(self) -> int:

@@ -60,6 +60,13 @@ def leaves(
         yield dataset, indices
 
 
+def depends_on_size(dataset: object) -> bool:
+    """Whether a request of a smaller size gives other pixels than a crop of a larger one would: LQ
+    that is degraded while reading is degraded for its size.
+    """
+    return any(getattr(leaf, "depends_on_size", False) for leaf, _ in leaves(dataset))
+
+
 def view_length(dataset: object) -> int:
     """The number of elements; of a ConcatDataset as its parts are now, not as they were when it was
     made.
