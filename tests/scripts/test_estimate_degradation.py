@@ -37,7 +37,7 @@ def test_what_was_planted_is_proposed(capfd: Capture) -> None:
     assert steps["jpeg"]["prob"] == 1
     assert steps["jpeg"]["shifted"] == 0
     assert read_image(Path("mine.png")).shape == (3 * 160 + 2 * 4, 2 * 160 + 4, 3)
-    told = capfd.readouterr().out
+    told = "".join(capfd.readouterr())
     assert "JPEG quality" in told
     assert "coffee.png" in told
 
