@@ -52,7 +52,7 @@ CONFIGS = {
             "datasets.train.gt_size": "the GT side is lq_size * scale",
             "datasets.train.io_backend": "images are read from the files",
             "datasets.train.lq_usm": OTF,
-            "train.use_moa": "augmentations that mix images are not part of this version yet",
+            "train.use_moa": "augmentations that mix images are datasets.train.augmentations here",
             "train.moa_augs": "augmentations that mix images",
             "train.losses.0.type": "mixes are written as two losses",
             "val.metrics_enabled": "it is called val.val_enabled here",

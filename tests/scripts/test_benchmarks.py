@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,3 +89,20 @@ def test_contestants_differ_in_what_they_see_alone(tmp_path: Path) -> None:
         5,
     ]
     assert recurrent.datasets.train.params["target"] == "all"
+
+
+def test_degradations_beside_the_plain_way(capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--steps", "jpeg", "blur", "--rounds", "1", "--batch", "1", "--lq_size", "16"]
+    assert run("scripts/benchmarking/degradations.py", *quick) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"jpeg +[^ ] +[\d.]+", told)
+    assert re.search(r"plain.*1\.00", told)
+
+
+@pytest.mark.slow
+def test_gt_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("scripts/benchmarking/gt_alone.py", "--mpixels", "0.1") == 0
+    rows = re.findall(
+        r"(bicubic|pairs|GT alone) +[^ ] +([\d.]+) +[^ ] +([\d.]+)", capsys.readouterr().out
+    )
+    assert [row[0] for row in rows] == ["bicubic", "pairs", "GT alone"]

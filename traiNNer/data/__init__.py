@@ -8,16 +8,17 @@ from traiNNer.data.dynamic_dataloader_wrapper import (
 )
 from traiNNer.data.image_folder_dataset import ImageFolderDataset
 from traiNNer.data.loader import ReadErrors, RequestSampler, eval_batches
+from traiNNer.data.mixing import MixedDataset
 from traiNNer.data.optimized_dataloader import create_dataloaders
 from traiNNer.data.paired_image_dataset import PairedImageDataset
 from traiNNer.data.paired_video_dataset import PairedVideoDataset
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
-from traiNNer.data.scales import MultiScaleDataset, materialize_scale, unwrap_dataset
+from traiNNer.data.scales import MultiScaleDataset, materialize_scale
 from traiNNer.data.single_gt_dataset import SingleGtDataset
 from traiNNer.data.single_gt_video_dataset import SingleGtVideoDataset
 from traiNNer.data.single_image_dataset import SingleImageDataset
 from traiNNer.data.single_video_dataset import SceneStream, SingleVideoDataset
-from traiNNer.data.views import SizedDataset
+from traiNNer.data.views import SizedDataset, unwrap_dataset
 from traiNNer.data.workers import WorkerError, explain_worker_death
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "DynamicDataLoaderWrapper",
     "DynamicDatasetWrapper",
     "ImageFolderDataset",
+    "MixedDataset",
     "MultiScaleDataset",
     "PairedImageDataset",
     "PairedImageDatasetDynamicMixin",

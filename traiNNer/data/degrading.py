@@ -95,7 +95,8 @@ class _Step:
 
     def run(self, sample: _Sample, seed: int) -> None:
         # Apart from what the step draws: it draws the same at any probability.
-        if not sample.draws(hash_seed(seed, 0)).chance("done", self.prob):
+        is_rare = self.prob < 1
+        if is_rare and not sample.draws(hash_seed(seed, 0)).chance("done", self.prob):
             return
         draws = sample.draws(hash_seed(seed, 1))
         done = Done(self.name, draws.values)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
-from traiNNer.data.views import SizedDataset, depends_on_size, leaves, locate, view_length
+from traiNNer.data.views import DatasetOver, SizedDataset
 from traiNNer.ops.resize import resize
 from traiNNer.utils.patch_scales import PatchScales
 
@@ -44,7 +43,7 @@ def _shrunk(pixels: Tensor | None, side: int) -> Tensor | None:
     return None if pixels is None else resize(pixels, (side, side)).clamp_(0, 1)
 
 
-class MultiScaleDataset(Dataset[Sample]):
+class MultiScaleDataset(DatasetOver):
     """Any dataset to train on, at several sizes.
 
     Args:
@@ -74,28 +73,10 @@ class MultiScaleDataset(Dataset[Sample]):
     ) -> None:
         if len(set(scales)) < 2 or min(scales) < 1:
             raise ValueError(f"scales are {list(scales)}; expected two sizes or more, each above 0")
-        self.base_dataset = base_dataset
+        super().__init__(base_dataset)
         self.scales = PatchScales(tuple(scales), multiple, least)
         self.augment = augment
         self.memory_efficient = memory_efficient
-
-    @property
-    def depends_on_size(self) -> bool:
-        """See `views.depends_on_size`."""
-        return depends_on_size(self.base_dataset)
-
-    @property
-    def frames(self) -> int:
-        """Frames of a sample's LQ: 1 for images."""
-        return max(getattr(leaf, "frames", 1) for leaf, _ in leaves(self.base_dataset))
-
-    @property
-    def target(self) -> Literal["all", "center"] | None:
-        """Which frames of a clip GT is of; None for images."""
-        return getattr(unwrap_dataset(self), "target", None)
-
-    def __len__(self) -> int:
-        return view_length(self.base_dataset)
 
     def __getitem__(self, index: SampleRequest) -> Sample:
         """The sample of a request, and its smaller sizes where they are made here.
@@ -103,27 +84,13 @@ class MultiScaleDataset(Dataset[Sample]):
         Raises:
             DataError: as the dataset below raises it.
         """
-        leaf, inner = locate(self.base_dataset, index.index)
-        sample = cast("SizedDataset", leaf)[SampleRequest(inner, index.lq_size, index.seed)]
-        sample.index = index.index
+        sample = self.read_below(index)
         if self.augment is not None:
             sample = self.augment(sample)
         if self.memory_efficient or index.lq_size is None:
             return sample
         sides = self.scales.sides(index.lq_size)[1:]
         return replace(sample, views=tuple(_sample_at(sample, side) for side in sides))
-
-    def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
-        """See `SizedDataset`."""
-        for leaf, own in leaves(self.base_dataset, indices):
-            cast("SizedDataset", leaf).require_lq_size(lq_size, own)
-
-    def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
-        """See `SizedDataset`."""
-        return min(
-            cast("SizedDataset", leaf).largest_lq_size_of(own)
-            for leaf, own in leaves(self.base_dataset, indices)
-        )
 
 
 def _sample_at(sample: Sample, side: int) -> Sample:
@@ -138,15 +105,3 @@ def _sample_at(sample: Sample, side: int) -> Sample:
         scale=batch.scale,
         views=(),
     )
-
-
-def unwrap_dataset(dataset: object) -> Any:
-    """The dataset below all Subsets, and below what has a `base_dataset` or a `dataset` of its own;
-    of a ConcatDataset the first one.
-    """
-    while True:
-        dataset, _ = next(leaves(dataset))
-        inner = getattr(dataset, "base_dataset", getattr(dataset, "dataset", None))
-        if inner is None:
-            return dataset
-        dataset = inner

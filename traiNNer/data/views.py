@@ -5,9 +5,9 @@ only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from traiNNer.data.sample import Sample, SampleRequest
 
@@ -97,3 +97,68 @@ def locate(dataset: object, index: int) -> tuple[object, int]:
                 index -= view_length(part)
         else:
             return dataset, index
+
+
+def unwrap_dataset(dataset: object) -> Any:
+    """The dataset below all Subsets, and below what has a `base_dataset` or a `dataset` of its own;
+    of a ConcatDataset the first one.
+    """
+    while True:
+        dataset, _ = next(leaves(dataset))
+        inner = getattr(dataset, "base_dataset", getattr(dataset, "dataset", None))
+        if inner is None:
+            return dataset
+        dataset = inner
+
+
+class DatasetOver(Dataset[Sample]):
+    """What datasets have in common that change the samples of another one.
+
+    Args:
+        base_dataset: takes sized requests; or a torch Subset or ConcatDataset of such, to any
+            depth.
+    """
+
+    def __init__(self, base_dataset: SizedDataset | Dataset[Sample]) -> None:
+        self.base_dataset = base_dataset
+
+    @property
+    def depends_on_size(self) -> bool:
+        """See `depends_on_size`."""
+        return depends_on_size(self.base_dataset)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a sample's LQ: 1 for images."""
+        return max(getattr(leaf, "frames", 1) for leaf, _ in leaves(self.base_dataset))
+
+    @property
+    def target(self) -> Literal["all", "center"] | None:
+        """Which frames of a clip GT is of; None for images."""
+        return getattr(unwrap_dataset(self), "target", None)
+
+    def __len__(self) -> int:
+        return view_length(self.base_dataset)
+
+    def read_below(self, request: SampleRequest) -> Sample:
+        """The sample of a request as the dataset below gives it.
+
+        Raises:
+            DataError: as that raises it.
+        """
+        leaf, inner = locate(self.base_dataset, request.index)
+        sample = cast("SizedDataset", leaf)[SampleRequest(inner, request.lq_size, request.seed)]
+        sample.index = request.index
+        return sample
+
+    def require_lq_size(self, lq_size: int, indices: Sequence[int] | None = None) -> None:
+        """See `SizedDataset`."""
+        for leaf, own in leaves(self.base_dataset, indices):
+            cast("SizedDataset", leaf).require_lq_size(lq_size, own)
+
+    def largest_lq_size_of(self, indices: Sequence[int] | None) -> int:
+        """See `SizedDataset`."""
+        return min(
+            cast("SizedDataset", leaf).largest_lq_size_of(own)
+            for leaf, own in leaves(self.base_dataset, indices)
+        )

@@ -13,6 +13,7 @@ from traiNNer.data import (
     DynamicDataLoaderWrapper,
     DynamicDatasetWrapper,
     ImageFolderDataset,
+    MixedDataset,
     MultiScaleDataset,
     SizedDataset,
 )
@@ -86,12 +87,14 @@ def open_datasets(options: TrainingOptions) -> tuple[TrainingSet, dict[str, Eval
 
 
 def in_scales(options: TrainingOptions, train_set: TrainingSet) -> SizedDataset:
-    """The training set at the sizes that the options ask for."""
+    """The training set, augmented and at the sizes as the options ask for."""
     scales = options.patch_scales
+    shares = options.datasets.train.augmentations.shares
+    augmented = MixedDataset(train_set, shares) if shares else train_set
     if scales is None:
-        return train_set
+        return augmented
     return MultiScaleDataset(
-        train_set,
+        augmented,
         scales.scales,
         memory_efficient=options.datasets.train.memory_efficient,
         multiple=scales.multiple,

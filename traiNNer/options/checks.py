@@ -37,6 +37,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_lengths(options, problems)
     _check_labels(options, problems)
     _check_scales(options, problems)
+    _check_augmentations(options, problems)
     _check_adversary(options, problems)
     return problems
 
@@ -227,6 +228,13 @@ def _check_scales(options: TrainingOptions, problems: OptionProblems) -> None:
     if isinstance(weights, list) and len(weights) != len(scales):
         message = f"expected {len(scales)} numbers, one for each of datasets.train.scales"
         problems.add(("train", "scale_weights"), message, weights)
+
+
+def _check_augmentations(options: TrainingOptions, problems: OptionProblems) -> None:
+    """What is mixed are pairs of LQ and GT."""
+    if options.task == "classification" and options.datasets.train.augmentations.shares:
+        place = ("datasets", "train", "augmentations")
+        problems.add(place, "are for pairs of LQ and GT; a classifier has classes", None)
 
 
 def _check_lengths(options: TrainingOptions, problems: OptionProblems) -> None:

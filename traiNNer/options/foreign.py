@@ -21,8 +21,8 @@ OTF = (
     "SingleGtDataset; the recipe realesrgan has Real-ESRGAN's ranges"
 )
 _MIXING = (
-    "augmentations that mix images are not part of this version yet; there are use_hflip and "
-    "use_rot"
+    "augmentations that mix images are datasets.train.augmentations here, the share of the samples "
+    "for each: {mixup: 0.1, cutmix: 0.1, resizemix: 0.1, cutblur: 0.3, cutout: 0, downup: 0}"
 )
 PERCEPTUAL = (
     "a loss of features is {type: perceptual} in train.losses here; others are not part of this "
@@ -85,8 +85,8 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "resize_types", "dataset_degradations", "compression",
         ),
         _MIXING: (
-            "mixup", "cutmix", "resizemix", "cutblur", "moa", "use_moa", "moa_augs", "moa_probs",
-            "moa_debug", "moa_debug_limit", "augmentation", "augmentations", "aug_prob", "augs",
+            "moa", "use_moa", "moa_augs", "moa_probs",
+            "moa_debug", "moa_debug_limit", "augmentation", "aug_prob", "augs",
             "use_augmentation", "mixture_of_augmentations", "use_batch_augmentation",
         ),
         PERCEPTUAL: (

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from traiNNer.options.augmentations import AugmentationOptions
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.checks import problems_of
 from traiNNer.options.components import Component, Section
@@ -252,6 +253,9 @@ class TrainDatasetOptions(DatasetOptions):
     memory_efficient: bool = True
     """Read and send the largest of the scales only, and make the others on the device. false: make
     them in the processes that read."""
+
+    augmentations: AugmentationOptions = Field(default_factory=AugmentationOptions)
+    """Augmentations that mix samples, or LQ and GT of one."""
 
     @property
     def clip_frames(self) -> int | None:

@@ -12,6 +12,8 @@ from traiNNer.utils.registry import DEGRADATIONS
 
 # Weights of R, G and B in luma (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+# A count of so many is as good as normal, and drawn three times as fast.
+_MANY = 20
 # What screens raise a level to, nearly: sensors count light, and files hold its root.
 _GAMMA = 2.2
 
@@ -64,7 +66,11 @@ class PoissonNoise:
         grey = draws.chance("grey", self.grey)
         light = (frames @ LUMA)[..., None] if grey else frames
         levels = np.clip(light, 0, 1) * 255
-        difference = draws.generator.poisson(levels).astype(np.float32) - levels
+        difference = np.sqrt(levels) * draws.generator.standard_normal(
+            levels.shape, dtype=np.float32
+        )
+        few = levels < _MANY
+        difference[few] = draws.generator.poisson(levels[few]) - levels[few]
         return frames + difference * (scale / 255)
 
 
