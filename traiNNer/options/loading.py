@@ -127,9 +127,7 @@ def _problems(
     model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path
 ) -> list[str]:
     """One line for each place that is wrong, in the order of the file."""
-    by_key: dict[KeyPath, list[dict[str, Any]]] = {}
-    for detail in error.errors():
-        by_key.setdefault(_real_path(model, raw, detail["loc"]), []).append(dict(detail))
+    by_key = errors_by_key(model, raw, error)
     lines: list[tuple[str, int, str]] = []
     for key, details in by_key.items():
         position = raw.position(key)
@@ -138,6 +136,16 @@ def _problems(
             (position.file, position.line, f"{where}: {_describe(model, raw, key, details)}")
         )
     return [text for _, _, text in sorted(lines)]
+
+
+def errors_by_key(
+    model: type[BaseModel], raw: RawOptions, error: ValidationError
+) -> dict[KeyPath, list[dict[str, Any]]]:
+    """What is wrong, as pydantic tells it, by the key of the file that it belongs to."""
+    by_key: dict[KeyPath, list[dict[str, Any]]] = {}
+    for detail in error.errors():
+        by_key.setdefault(_real_path(model, raw, detail["loc"]), []).append(dict(detail))
+    return by_key
 
 
 def _describe(

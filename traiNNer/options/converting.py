@@ -1,0 +1,483 @@
+"""Options of other trainers (traiNNer-redux, neosr, BasicSR) turned into ours.
+
+First what has another form here is rewritten: degradations, losses that are keys, augmentations
+that mix, discriminators. Then the schema itself says what is left that it does not know; what has
+another name is renamed, and what is not part of this version is left out. Everything is told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from traiNNer.options.fields import all_keys
+from traiNNer.options.foreign import explain_foreign_key
+from traiNNer.options.foreign_names import explain_foreign_name
+from traiNNer.options.loading import errors_by_key
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.options.yaml_parser import KeyPath
+from traiNNer.options.yaml_reader import RawOptions
+from traiNNer.utils.registry import DATASETS, DISCRIMINATORS, LOSSES, normalize
+
+# Each round renames or leaves out at least one thing, and sees what was hidden behind it.
+_MOST_ROUNDS = 60
+_CALLED = re.compile(r"it is called ([\w.]+) here")
+_OTF_DATASETS = re.compile(r"otf|realesrgan|bsrgan|blind|degradation")
+_VIDEO_DATASETS = re.compile(r"video|vimeo|reds|vid4|pairedframes")
+# The kernels of Real-ESRGAN and their shares, as its options name them.
+_KERNELS = {
+    "iso": {"isotropic": True},
+    "aniso": {"isotropic": False},
+    "generalized_iso": {"shape": "generalized", "isotropic": True},
+    "generalized_aniso": {"shape": "generalized", "isotropic": False},
+    "plateau_iso": {"shape": "plateau", "isotropic": True},
+    "plateau_aniso": {"shape": "plateau", "isotropic": False},
+}
+_SHARES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
+_MODES = {
+    "area": "box",
+    "box": "box",
+    "bilinear": "bilinear",
+    "linear": "bilinear",
+    "bicubic": "bicubic",
+    "cubic": "bicubic",
+    "lanczos": "lanczos",
+    "lanczos4": "lanczos",
+    "nearest": "nearest",
+    "nearest-exact": "nearest",
+}
+_DEGRADATION = re.compile(
+    r"(blur|kernel|sinc|betag|betap|resize|gaussian|noise|poisson|gray|grey|jpeg|final_sinc|"
+    r"second_blur|lq_usm|gt_usm|queue|high_order|l1_gt|percep_gt|gan_gt).*"
+)
+# Keys that say the same, but for their place.
+_RENAMED = {
+    normalize(name): ours
+    for name, ours in {
+        "ema": "train.ema_decay",
+        "accumulate": "datasets.train.accum_iter",
+        "perceptual_weight": "loss_weight",
+        "warmup_steps": "train.warmup_iter",
+    }.items()
+}
+# What other trainers call the forms of an adversarial loss.
+_GAN_TYPES = {"bce": "vanilla", "bce_logits": "vanilla", "mse": "lsgan", "l2": "lsgan"}
+_MISSING = object()
+_AUGMENTATIONS = ("mixup", "cutmix", "resizemix", "cutblur", "cutout", "downup")
+
+
+@dataclass
+class Converted:
+    """Options of ours, and what became of each key that is not there as it was.
+
+    Attributes:
+        values: as YAML has them.
+        notes: (key, what became of it), in the order in which it was met.
+        problems: what could not be mended, one line each.
+    """
+
+    values: dict[str, Any]
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, key: str, words: str) -> None:
+        """Tell what became of a key."""
+        self.notes.append((key, words))
+
+
+def convert(values: Mapping[str, Any]) -> Converted:
+    """Options of another trainer as ours.
+
+    Args:
+        values: of its file.
+    """
+    result = Converted(json.loads(json.dumps(values, default=str)))
+    _convert_dataset(result)
+    _convert_losses(result)
+    _convert_augmentations(result)
+    _convert_discriminator(result)
+    _mend(result)
+    return result
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section, made if it is missing."""
+    section = values.get(name)
+    if not isinstance(section, dict):
+        section = {}
+        values[name] = section
+    return section
+
+
+def _convert_dataset(result: Converted) -> None:
+    """Kinds of datasets, their sizes, and degradations that are made while training."""
+    values = result.values
+    train = _section(_section(values, "datasets"), "train")
+    scale = values.get("scale", 4)
+    for key in ("gt_size", "hr_size", "HR_size", "crop_size"):
+        if isinstance(train.get(key), int) and isinstance(scale, int):
+            train["lq_size"] = max(1, train.pop(key) // scale)
+            result.note(f"datasets.train.{key}", f"datasets.train.lq_size: {train['lq_size']}")
+    if "patch_size" in train:
+        train["lq_size"] = train.pop("patch_size")
+        result.note("datasets.train.patch_size", "datasets.train.lq_size")
+    for name, section in _section(values, "datasets").items():
+        if isinstance(section, dict):
+            _convert_kind(result, name, section)
+    kind = normalize(str(train.get("type", "")))
+    if not (values.get("high_order_degradation") or _OTF_DATASETS.search(kind)):
+        return
+    found = _taken_degradations(values)
+    train["type"] = "SingleGtDataset"
+    if train.pop("dataroot_lq", None) is not None:
+        result.note("datasets.train.dataroot_lq", "left out: LQ is made of GT")
+    train["degradations"] = degradations_of(found)
+    steps = len(train["degradations"])
+    result.note(", ".join(sorted(found)) or "type", f"datasets.train.degradations, {steps} steps")
+    if found.get("gt_usm") or found.get("l1_gt_usm"):
+        result.note("gt_usm", "left out: GT stays as it is")
+
+
+def _convert_kind(result: Converted, name: str, section: dict[str, Any]) -> None:
+    kind = str(section.get("type", ""))
+    if kind in DATASETS or _OTF_DATASETS.search(normalize(kind)):
+        return
+    has_both = "dataroot_gt" in section and "dataroot_lq" in section
+    if _VIDEO_DATASETS.search(normalize(kind)):
+        ours = "PairedVideoDataset" if has_both else "SingleVideoDataset"
+        if name == "train" and "recurrent" not in kind.lower():
+            section.setdefault("target", "center")
+    else:
+        ours = "PairedImageDataset" if has_both or name == "train" else "SingleImageDataset"
+    section["type"] = ours
+    result.note(f"datasets.{name}.type", f"{kind or 'none'} is {ours}")
+
+
+def _taken_degradations(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys of degradations, taken out of wherever a trainer keeps them."""
+    train = values["datasets"]["train"]
+    found: dict[str, Any] = {}
+    nested = values.pop("degradations", None)
+    if isinstance(nested, dict):
+        found |= nested
+    for section in (values, train):
+        for key in [key for key in section if _DEGRADATION.fullmatch(str(key).lower())]:
+            found[key] = section.pop(key)
+    return found
+
+
+def degradations_of(keys: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The recipe that keys of Real-ESRGAN's kind give; what is missing has its published ranges.
+
+    Args:
+        keys: such as resize_prob, noise_range2 and final_sinc_prob.
+    """
+    steps: list[dict[str, Any]] = [
+        *_blurs(keys, "", float(keys.get("blur_prob", 1.0)), [0.2, 3.0]),
+        _resized(keys, "", [0.2, 0.7, 0.1], [0.15, 1.5]),
+        *_noises(keys, "", [1, 30], [0.05, 3.0]),
+        *_jpegs(keys, ""),
+    ]
+    second = float(keys.get("second_blur_prob", keys.get("blur_prob2", 0.8)))
+    steps += _blurs(keys, "2", second, [0.2, 1.5])
+    steps.append(
+        _resized(keys, "2", [0.3, 0.4, 0.3], [0.3, 1.2]) | {"relative_to": "lq"},
+    )
+    steps += _noises(keys, "2", [1, 25], [0.05, 2.5])
+    shrunk = {"type": "to_lq", "modes": _modes(keys.get("resize_mode_list3"))}
+    sinc = {"type": "sinc", "cutoff": [0.33, 1.0], "side": [7, 21]}
+    sinc["prob"] = float(keys.get("final_sinc_prob", 0.8))
+    packed = _jpegs(keys, "2")
+    steps.append(
+        {"one_of": [{"sequence": [shrunk, sinc, *packed]}, {"sequence": [*packed, shrunk, sinc]}]}
+    )
+    if keys.get("lq_usm"):
+        steps.append({"type": "sharpen", "amount": 0.5, "sigma": [0.5, 2.0]})
+    return steps
+
+
+def _range(value: Any, default: list[Any]) -> list[Any]:
+    if isinstance(value, list) and len(value) == 2:
+        return sorted(value)
+    return default
+
+
+def _blurs(
+    keys: Mapping[str, Any], order: str, prob: float, sigma: list[float]
+) -> list[dict[str, Any]]:
+    names = keys.get(f"kernel_list{order}")
+    shares = keys.get(f"kernel_prob{order}")
+    if not isinstance(names, list) or not isinstance(shares, list) or len(names) != len(shares):
+        names, shares = list(_KERNELS), _SHARES
+    side = keys.get(f"blur_kernel_size{order}", 21)
+    # A step of 3 px is the least, and kernels are odd.
+    largest = max(3, side if isinstance(side, int) else 21)
+    common = {"type": "blur", "sigma": _range(keys.get(f"blur_sigma{order}"), sigma)}
+    common["side"] = [min(7, largest), largest]
+    sinc_share = float(keys.get(f"sinc_prob{order}", 0.1))
+    parts: list[dict[str, Any]] = []
+    if sinc_share > 0:
+        cut = {"type": "sinc", "cutoff": [0.33, 1.0], "side": common["side"]}
+        parts.append(cut | {"weight": sinc_share})
+    for name, share in zip(names, shares, strict=True):
+        weight = round(float(share) * (1 - sinc_share), 4)
+        if name not in _KERNELS or weight <= 0:
+            continue
+        step = common | _KERNELS[name] | {"weight": weight}
+        if "generalized" in name:
+            step["beta"] = _range(keys.get(f"betag_range{order}"), [0.5, 4.0])
+        if "plateau" in name:
+            step["beta"] = _range(keys.get(f"betap_range{order}"), [1.0, 2.0])
+        parts.append(step)
+    return [{"one_of": parts, "prob": prob}] if parts and prob > 0 else []
+
+
+def _modes(value: Any) -> list[str]:
+    names = value if isinstance(value, list) else []
+    known = [_MODES[str(name).lower()] for name in names if str(name).lower() in _MODES]
+    return list(dict.fromkeys(known)) or ["box", "bilinear", "bicubic"]
+
+
+def _resized(
+    keys: Mapping[str, Any], order: str, shares: list[float], factors: list[float]
+) -> dict[str, Any]:
+    given = keys.get(f"resize_prob{order}")
+    if isinstance(given, list) and len(given) == 3 and abs(sum(given) - 1) < 0.01:
+        shares = given
+    least, most = _range(keys.get(f"resize_range{order}"), factors)
+    return {
+        "type": "resize",
+        "shares": shares,
+        "down": [min(1.0, least), 1.0],
+        "up": [1.0, max(1.0, most)],
+        "modes": _modes(keys.get(f"resize_mode_list{order}", keys.get("resize_mode_list"))),
+    }
+
+
+def _noises(
+    keys: Mapping[str, Any], order: str, sigma: list[float], scale: list[float]
+) -> list[dict[str, Any]]:
+    share = float(keys.get(f"gaussian_noise_prob{order}", 0.5))
+    grey = float(keys.get(f"gray_noise_prob{order}", 0.4))
+    white = {"type": "gaussian_noise", "sigma": _range(keys.get(f"noise_range{order}"), sigma)}
+    counts = _range(keys.get(f"poisson_scale_range{order}"), scale)
+    counted = {"type": "poisson_noise", "scale": counts}
+    parts = [(white, share), (counted, 1 - share)]
+    one_of = [
+        part | {"grey": grey, "weight": round(weight, 4)} for part, weight in parts if weight > 0
+    ]
+    return [{"one_of": one_of}]
+
+
+def _jpegs(keys: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
+    quality = [round(end) for end in _range(keys.get(f"jpeg_range{order}"), [30, 95])]
+    prob = float(keys.get(f"jpeg_prob{order}", 1.0))
+    return [{"type": "jpeg", "quality": quality, "prob": prob}] if prob > 0 else []
+
+
+def _convert_losses(result: Converted) -> None:
+    """Losses that are keys of `train`, as neosr and BasicSR have them, become a list."""
+    train = _section(result.values, "train")
+    losses = train.get("losses")
+    losses = losses if isinstance(losses, list) else []
+    for key in [key for key in train if str(key).endswith("_opt")]:
+        section = train.pop(key)
+        if not isinstance(section, dict):
+            continue
+        losses.append({"type": key.removesuffix("_opt")} | section)
+        result.note(f"train.{key}", f"an item of train.losses, {losses[-1]['type']}")
+    for loss in losses:
+        if isinstance(loss, dict) and loss.get("gan_type") in _GAN_TYPES:
+            loss["gan_type"] = _GAN_TYPES[loss["gan_type"]]
+    train["losses"] = losses
+
+
+def _convert_augmentations(result: Converted) -> None:
+    values = result.values
+    train = _section(values, "train")
+    section = values["datasets"]["train"]
+    names: Any = train.pop("moa_augs", None) or section.pop("augmentation", None)
+    shares: Any = train.pop("moa_probs", None) or section.pop("aug_prob", None)
+    used = train.pop("use_moa", names is not None)
+    if not used or not isinstance(names, list):
+        return
+    if not isinstance(shares, list) or len(shares) != len(names):
+        shares = [1 / len(names)] * len(names)
+    total = sum(shares) or 1
+    taken = {
+        name: round(share / total, 4)
+        for name, share in zip(names, shares, strict=True)
+        if name in _AUGMENTATIONS and share > 0
+    }
+    section["augmentations"] = taken
+    result.note("moa_augs, moa_probs", f"datasets.train.augmentations: {taken}")
+
+
+def _convert_discriminator(result: Converted) -> None:
+    values = result.values
+    section = values.get("network_d")
+    if not isinstance(section, dict):
+        values.pop("network_d", None)
+        return
+    kind = str(section.get("type", ""))
+    if kind not in DISCRIMINATORS:
+        ours = "patchgan" if "patch" in kind.lower() else "unet_sn"
+        values["network_d"] = {"type": ours}
+        result.note("network_d.type", f"{kind} is not part of this version; {ours} in its place")
+    losses = values["train"]["losses"]
+    if not any(str(loss.get("type", "")).lower().startswith("gan") for loss in losses):
+        values.pop("network_d")
+        values["train"].pop("optim_d", None)
+        result.note("network_d", "left out: there is no loss of the kind gan")
+    elif "optim_d" not in values["train"] and "optim_g" in values["train"]:
+        values["train"]["optim_d"] = dict(values["train"]["optim_g"])
+        result.note("train.optim_d", "as train.optim_g")
+
+
+def _mend(result: Converted) -> None:
+    """Rename and leave out until the schema takes it."""
+    for _ in range(_MOST_ROUNDS):
+        by_key = _wrong(result.values)
+        # Items of lists from the last one on, so that the others keep their numbers.
+        keys = sorted(by_key, key=str, reverse=True)
+        # What is missing may stand elsewhere, under a name that is not known yet.
+        missing = [key for key in keys if by_key[key][0]["type"] == "missing"]
+        there = [key for key in keys if key not in missing]
+        changed = [_mend_one(result, key, by_key[key][0]) for key in there]
+        changed = changed if any(changed) else [_fill(result, key) for key in missing]
+        if not any(changed):
+            break
+    for key, details in _wrong(result.values).items():
+        result.problems.append(f"{_dotted(key)}: {details[0]['msg']}")
+
+
+def _wrong(values: dict[str, Any]) -> dict[KeyPath, list[dict[str, Any]]]:
+    """What the schema does not take, by key."""
+    try:
+        TrainingOptions.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        return errors_by_key(TrainingOptions, RawOptions(values), error)
+    return {}
+
+
+def _dotted(key: KeyPath) -> str:
+    return ".".join(map(str, key))
+
+
+def _mend_one(result: Converted, key: KeyPath, error: dict[str, Any]) -> bool:
+    """Whether anything could be done about what is wrong at a key."""
+    if not key:
+        return False
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        sentence = explain_foreign_key(key)
+        name = _name_here(key, sentence)
+        if name is not None and _move(result, key, name):
+            return True
+        return _leave_out(result, key, sentence or "there is no such option")
+    if kind == "unknown_type":
+        return _replace_type(result, key, error)
+    if key[:-1] == ("train", "losses"):
+        return _leave_out(result, key, error["msg"])
+    return _leave_out(result, key, f"{error['msg']}; the default takes its place")
+
+
+def _name_here(key: KeyPath, sentence: str | None) -> str | None:
+    """What an unknown key is called here: its name beside it, or a dotted one from the top."""
+    renamed = _CALLED.match(sentence or "")
+    if renamed is not None:
+        return renamed[1]
+    spelling = normalize(str(key[-1]))
+    if spelling in _RENAMED:
+        return _RENAMED[spelling]
+    if sentence is not None:
+        return None
+    elsewhere = [name for name in all_keys(TrainingOptions) if normalize(_last(name)) == spelling]
+    is_plain = len(elsewhere) == 1 and not re.search(r"[\[<*]", elsewhere[0])
+    return elsewhere[0] if is_plain else None
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _fill(result: Converted, key: KeyPath) -> bool:
+    defaults: dict[KeyPath, Any] = {
+        ("train", "total_iter"): 500_000,
+        ("train", "optim_g"): {"type": "AdamW", "lr": 1e-4},
+        ("train", "losses"): [{"type": "l1"}],
+        ("name",): "converted",
+    }
+    if key not in defaults:
+        # A component whose own argument is missing is of no use.
+        return len(key) > 2 and _leave_out(result, key[:-1], f"{key[-1]} is missing")
+    _at(result.values, key[:-1])[key[-1]] = defaults[key]
+    result.note(_dotted(key), f"was missing: {defaults[key]}")
+    return True
+
+
+def _replace_type(result: Converted, key: KeyPath, error: dict[str, Any]) -> bool:
+    """A name that a registry does not have: its other name, another one, or nothing."""
+    kind = str((error.get("ctx") or {}).get("message", "")).removeprefix("unknown ")
+    section = key[:-1] if key[-1] == "type" else key
+    name = _at(result.values, key)
+    sentence = explain_foreign_name(kind, str(name)) or "not part of this version"
+    renamed = _CALLED.match(sentence)
+    other = renamed[1] if renamed is not None else None
+    if kind == "loss":
+        shorter = re.sub(r"_?loss$", "", str(name), flags=re.IGNORECASE)
+        other = shorter if shorter in LOSSES else other
+    if other is not None:
+        _at(result.values, key[:-1])[key[-1]] = other
+        result.note(_dotted(key), f"{name} is {other}")
+        return True
+    if kind == "optimizer":
+        own = _at(result.values, section)
+        kept = {arg: own[arg] for arg in ("lr", "betas", "weight_decay") if arg in own}
+        _at(result.values, section[:-1])[section[-1]] = {"type": "AdamW"} | kept
+        result.note(_dotted(key), f"{name} is not one of torch's; AdamW in its place")
+        return True
+    if kind == "network":
+        return False
+    return _leave_out(result, section, f"{name}: {sentence}")
+
+
+def _move(result: Converted, key: KeyPath, name: str) -> bool:
+    """Put a value where it belongs: beside it, or at a dotted place from the top."""
+    source = _at(result.values, key[:-1])
+    steps = name.split(".")
+    target = source if len(steps) == 1 else result.values
+    for step in steps[:-1]:
+        target = _section(target, step)
+    if not isinstance(target, dict) or steps[-1] in target:
+        return _leave_out(result, key, f"{name} is there already")
+    target[steps[-1]] = source.pop(key[-1])
+    result.note(_dotted(key), f"{name}")
+    return True
+
+
+def _leave_out(result: Converted, key: KeyPath, why: str) -> bool:
+    parent = _at(result.values, key[:-1])
+    if isinstance(parent, list):
+        number = int(key[-1])
+        if number >= len(parent):
+            return False
+        parent.pop(number)
+    elif parent.pop(key[-1], _MISSING) is _MISSING:
+        return False
+    result.note(_dotted(key), f"left out: {why}")
+    if key[:-1] == ("train", "losses") and not parent:
+        result.values["train"]["losses"] = [{"type": "l1"}]
+        result.note("train.losses", "no loss was left: l1")
+    return True
+
+
+def _at(values: Any, key: KeyPath) -> Any:
+    for step in key:
+        values = values[step]
+    return values
