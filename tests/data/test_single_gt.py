@@ -110,3 +110,25 @@ def test_a_run_needs_no_folder_of_lq(folders: tuple[Path, Path], capfd: Capture)
     told = capfd.readouterr()
     assert "4 GT images, LQ made of them, 64x64 to 128x96, bicubic" in told.err
     assert "bicubic and the network" in told.out
+
+
+def test_some_samples_take_lq_from_the_disk(folders: tuple[Path, Path]) -> None:
+    gt, lq = folders
+    cropped = made(gt, lq, "nearest")
+    mixed = SingleGtDataset(2, str(cropped), dataroot_lq=str(lq), dataroot_lq_prob=0.3)
+    alone = SingleGtDataset(2, str(cropped))
+    pairs = PairedImageDataset(2, str(cropped), str(lq))
+    assert "30 % of the samples with LQ from the disk" in mixed.summary()
+    real = 0
+    for seed in range(200):
+        request = SampleRequest(seed % 4, 16, seed)
+        ours, gt_of_ours = tensors(mixed, request)
+        from_disk = torch.equal(ours, tensors(pairs, request)[0])
+        assert from_disk or torch.equal(ours, tensors(alone, request)[0])
+        assert torch.equal(gt_of_ours, tensors(pairs, request)[1])
+        real += from_disk
+    assert abs(real - 60) < 30
+    whole = SampleRequest(0, None, 0)
+    assert torch.equal(tensors(mixed, whole)[0], tensors(alone, whole)[0])
+    with pytest.raises(DataError, match="dataroot_lq names no folder"):
+        SingleGtDataset(2, str(cropped), dataroot_lq_prob=0.3)

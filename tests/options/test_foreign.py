@@ -121,7 +121,6 @@ CONFIGS = {
             "blur_sigma": OTF,
             "dist_params": "one GPU is used",
             "find_unused_parameters": "one GPU is used",
-            "datasets.train.type": OTF,
             "network_g.num_in_ch": "colour is RGB in and out",
             "network_g.upscale": "built at the scale that stands at the top",
             "path.param_key_g": "found without it",

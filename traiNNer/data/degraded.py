@@ -117,6 +117,11 @@ class DegradedDataset(PairedDynamicMixin[Element]):
         lq, gt, _, done = self._made(self.elements[request.index], request, drawn)
         return lq, gt, done
 
+    def real_lq(self, element: Element, request: SampleRequest) -> Pixels | None:
+        """LQ (h, w, 3) of a picture that is there already; None makes it."""
+        del element, request
+        return None
+
     def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
         lq, gt, placement, _ = self._made(element, request, 0)
         return lq, gt, placement
@@ -126,6 +131,11 @@ class DegradedDataset(PairedDynamicMixin[Element]):
     ) -> tuple[Tensor, Tensor, Placement, list[Done]]:
         height, width = self.lq_extent(element)
         placement = self._place(element, (height, width), request)
+        real = self.real_lq(element, request)
+        if real is not None:
+            pair = real, next(iter(self.read_gt(element)))
+            self._check_pair(element, pair)
+            return *self._cut_pair(pair, request, placement), placement, [Done("from disk", {})]
         window = None
         seed = self._seed_of_whole(request)
         if request.lq_size is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
 from traiNNer.data.degraded import DegradedDataset
 from traiNNer.data.describe import describe_kinds, describe_sizes
+from traiNNer.data.pairing import pair_folders
 from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
-from traiNNer.data.sample import Sample
+from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.scan import (
     OF_SINGLE_FILES,
     ScannedImage,
@@ -17,16 +21,20 @@ from traiNNer.data.scan import (
     without_repeats,
 )
 from traiNNer.data.walk import LeftOut
+from traiNNer.ops.degradations.base import Share
 from traiNNer.ops.resize import ResizeMode
 from traiNNer.options.degradations import Steps
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import Pixels
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
+from traiNNer.utils.seeds import hash_seed
 from traiNNer.utils.text import plural
 
 
-@DATASETS.register("SingleGtDataset", aliases=("GtImageDataset",))
+@DATASETS.register(
+    "SingleGtDataset", aliases=("GtImageDataset", "RealESRGANDataset", "RealESRGANPairedDataset")
+)
 class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
     """GT images, of which LQ is made: by shrinking them, which gives the same pixels that
     scripts/data_preparation/make_lq.py would write, or by a recipe of degradations. Sides that are
@@ -39,6 +47,9 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
         degradations: the recipe that makes LQ, a list of steps or a recipe's name; null shrinks.
         lq_resize_mode: the kernel that shrinks; with degradations at the end, where none of them
             does.
+        dataroot_lq: folder of LQ images with the names of GT's, which some of the samples take in
+            place of LQ that is made; or as many such folders as of GT.
+        dataroot_lq_prob: the share of the training samples that do.
         use_hflip: exchange left and right of half of the training crops.
         use_rot: turn training crops by multiples of 90 degrees (by exchanging up and down, and rows
             and columns).
@@ -62,6 +73,8 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
         dataroot_gt: str | list[str],
         degradations: Steps | None = None,
         lq_resize_mode: ResizeMode = "bicubic",
+        dataroot_lq: str | list[str] | None = None,
+        dataroot_lq_prob: Share = 0.0,
         use_hflip: bool = True,
         use_rot: bool = True,
         small_images: SmallImages = "error",
@@ -89,6 +102,13 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
                 kind = f"image smaller than {scale}x{scale} pixels, of which no LQ can be made"
                 problems.add(kind, f"{image.path} is {image.size}")
         problems.raise_if_any()
+        self._real_share = dataroot_lq_prob
+        self._real: dict[Path, ScannedImage] = {}
+        if dataroot_lq is not None:
+            pairs = pair_folders(roots, as_roots(dataroot_lq), scale)
+            self._real = {pair.gt.path: pair.lq for pair in pairs}
+        elif dataroot_lq_prob > 0:
+            raise DataError("dataroot_lq_prob is above 0, and dataroot_lq names no folder")
         self.use_elements(images)
 
     @property
@@ -108,6 +128,13 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
     def name_paths(self, element: ScannedImage) -> tuple[str, str]:
         """GT's file, twice."""
         return str(element.path), str(element.path)
+
+    def real_lq(self, element: ScannedImage, request: SampleRequest) -> Pixels | None:
+        """LQ (h, w, 3) from the disk, where the seed of a training sample takes that."""
+        if request.lq_size is None or not self._real:
+            return None
+        drawn = random.Random(hash_seed(request.seed, 6)).random()  # noqa: S311 - no cryptography
+        return self.source.read(self._real[element.path]) if drawn < self._real_share else None
 
     def read_gt(self, element: ScannedImage) -> list[Pixels]:
         """The picture (H, W, 3), uint8 or uint16, as the one frame of a list.
@@ -152,6 +179,8 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
             f"{describe_sizes(headers)}, {'degraded' if self.is_degraded else self.mode}",
             *describe_kinds([(header,) for header in headers]),
         ]
+        if self._real:
+            parts.append(f"{100 * self._real_share:.0f} % of the samples with LQ from the disk")
         if self.left_out:
             parts.append(f"{self.left_out} left out (smaller than the patch)")
         parts += self._other_files.describe()

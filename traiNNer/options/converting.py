@@ -134,7 +134,7 @@ def _convert_dataset(result: Converted) -> None:
         return
     found = _taken_degradations(values)
     train["type"] = "SingleGtDataset"
-    if train.pop("dataroot_lq", None) is not None:
+    if "dataroot_lq_prob" not in train and train.pop("dataroot_lq", None) is not None:
         result.note("datasets.train.dataroot_lq", "left out: LQ is made of GT")
     train["degradations"] = degradations_of(found)
     steps = len(train["degradations"])

@@ -17,8 +17,8 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "dataset": {
         OTF: (
-            "RealESRGANDataset", "RealESRGANPairedDataset", "otf", "BSRGANDataset", "LRHROTF",
-            "RealESRGAN", "BlindDataset", "FFHQDegradationDataset", "SingleOTF", "Paired_OTF",
+            "otf", "BSRGANDataset", "LRHROTF", "BlindDataset", "FFHQDegradationDataset",
+            "SingleOTF", "Paired_OTF",
         ),
         "pairs of images are a PairedImageDataset": (
             "paired", "LRHR", "LRHRDataset", "sr", "plain", "PairedImageLMDBDataset", "aligned",
