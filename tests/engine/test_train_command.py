@@ -123,6 +123,9 @@ def test_curves_hold_what_was_logged(options: dict[str, Any]) -> None:
     assert [e.step for e in events.Scalars("losses/l1")] == [2, 4, 6]
     assert events.Scalars("progress/samples")[-1].value == 12
     assert "val/000" in tags["images"]
+    # Eight samples of 32 px GT with LQ above, and what is between them.
+    picture = events.Images("train/samples")[0]
+    assert (picture.width, picture.height) == (8 * 36, 2 * 32 + 4)
 
 
 def test_weights_tell_what_they_are(options: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from traiNNer.engine.part import Part
 from traiNNer.engine.progress import ProgressBar, Speed, duration
 from traiNNer.engine.run import Run
+from traiNNer.engine.samples import samples_sheet
 from traiNNer.models import StepResult
 from traiNNer.utils.shape import Shape
 
@@ -70,12 +71,20 @@ class Reporter(Part):
         self._shape: Shape | None = None
         self._last_line = time.monotonic()
         self._bar: ProgressBar | None = None
+        self._has_shown = False
 
     def start(self, run: Run) -> None:
         self._bar = ProgressBar(run.length.total, run.done)
 
     def after_step(self, run: Run, result: StepResult) -> None:
         self._losses.add(result.losses)
+        # After a step, when the processes that read are there: what this one has open by then would
+        # be theirs too.
+        if not self._has_shown and run.tracker.is_open:
+            self._has_shown = True
+            sheet = samples_sheet(run.stream.loader)
+            if sheet is not None:
+                run.tracker.image("train/samples", sheet, run.iteration)
         if self._bar is not None:
             self._bar.reach(run.done, _place(run))
         # Not the shapes in between, of samples that were read ahead.

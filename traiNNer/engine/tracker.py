@@ -43,6 +43,11 @@ class Tracker:
         folder = str(self._folder)
         self._writer = self._guarded(lambda: SummaryWriter(folder, purge_step=purge))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is written."""
+        return self._writer is not None
+
     def scalars(self, values: dict[str, float], step: int) -> None:
         """One point for each tag."""
         if self._writer is not None:
