@@ -113,3 +113,16 @@ def test_what_cannot_be_converted(tmp_path: Path, capfd: Capture, text: str, wor
     told = "".join(capfd.readouterr())
     assert words in told
     assert "Traceback" not in told
+
+
+def test_a_folder_is_counted(tmp_path: Path, capfd: Capture) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).write_text((FOLDER / name).read_text())
+    assert from_neighbours.main([str(folder)]) == 0
+    assert f"{len(FILES)} of {len(FILES)} pass (100 %)" in "".join(capfd.readouterr())
+    assert len(list((tmp_path / "theirs_converted").iterdir())) == len(FILES)
+    (folder / "odd.yml").write_text("network_g: {type: magicnet}")
+    assert from_neighbours.main([str(folder), str(tmp_path / "again")]) == 2
+    assert f"{len(FILES)} of {len(FILES) + 1} pass" in "".join(capfd.readouterr())
