@@ -126,3 +126,8 @@ def test_a_folder_is_counted(tmp_path: Path, capfd: Capture) -> None:
     (folder / "odd.yml").write_text("network_g: {type: magicnet}")
     assert from_neighbours.main([str(folder), str(tmp_path / "again")]) == 2
     assert f"{len(FILES)} of {len(FILES) + 1} pass" in "".join(capfd.readouterr())
+
+
+def test_parameters_of_the_network_are_kept() -> None:
+    network = convert(theirs("basicsr_otf.yml")).values["network_g"]
+    assert (network["num_filters"], network["num_blocks"]) == (64, 23)

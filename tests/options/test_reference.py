@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support import ROOT
+from traiNNer.options.features import features_page
 from traiNNer.options.fields import all_keys
 from traiNNer.options.reference import explain_key, json_schema, options_page
 from traiNNer.options.schema import TestOptions, TrainingOptions
@@ -31,10 +33,10 @@ def test_the_editors_schema_is_of_today(file: str, model: type) -> None:
     assert essence(written) == essence(json_schema(model)), "run scripts/options/write_schema.py"
 
 
-def test_the_page_of_options_is_of_today() -> None:
-    assert (ROOT / "docs" / "options.md").read_text() == options_page(), (
-        "run scripts/options/write_reference.py"
-    )
+@pytest.mark.parametrize(("name", "page"), [("options", options_page), ("features", features_page)])
+def test_the_pages_are_of_today(name: str, page: Callable[[], str]) -> None:
+    written = (ROOT / "docs" / f"{name}.md").read_text()
+    assert written == page(), "run scripts/options/write_reference.py"
 
 
 @pytest.mark.parametrize("key", all_keys(TrainingOptions))

@@ -22,7 +22,7 @@ from traiNNer.options.loading import errors_by_key
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.options.yaml_parser import KeyPath
 from traiNNer.options.yaml_reader import RawOptions
-from traiNNer.utils.registry import DATASETS, DISCRIMINATORS, LOSSES, normalize
+from traiNNer.utils.registry import ARCHS, DATASETS, DISCRIMINATORS, LOSSES, normalize
 
 # Each round renames or leaves out at least one thing, and sees what was hidden behind it.
 _MOST_ROUNDS = 60
@@ -65,6 +65,8 @@ _RENAMED = {
         "warmup_steps": "train.warmup_iter",
     }.items()
 }
+# Parameters of networks by the name that spandrel, and so this program, has for them.
+_NETWORKS = {"esrgan": {"num_feat": "num_filters", "num_block": "num_blocks"}}
 # What other trainers call the forms of an adversarial loss.
 _GAN_TYPES = {"bce": "vanilla", "bce_logits": "vanilla", "mse": "lsgan", "l2": "lsgan"}
 _MISSING = object()
@@ -101,6 +103,7 @@ def convert(values: Mapping[str, Any]) -> Converted:
     _convert_losses(result)
     _convert_augmentations(result)
     _convert_discriminator(result)
+    _convert_generator(result)
     _mend(result)
     return result
 
@@ -337,6 +340,18 @@ def _convert_discriminator(result: Converted) -> None:
     elif "optim_d" not in values["train"] and "optim_g" in values["train"]:
         values["train"]["optim_d"] = dict(values["train"]["optim_g"])
         result.note("train.optim_d", "as train.optim_g")
+
+
+def _convert_generator(result: Converted) -> None:
+    """Parameters of networks that have other names here."""
+    section = result.values.get("network_g")
+    if not isinstance(section, dict) or str(section.get("type")) not in ARCHS:
+        return
+    renamed = _NETWORKS.get(ARCHS.canonical(str(section["type"])), {})
+    for name, ours in renamed.items():
+        if name in section:
+            section[ours] = section.pop(name)
+            result.note(f"network_g.{name}", f"network_g.{ours}")
 
 
 def _mend(result: Converted) -> None:
