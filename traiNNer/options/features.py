@@ -48,8 +48,8 @@ def features_page() -> str:
         "<!-- made by scripts/options/write_reference.py -->",
         "",
         "Every component that an options file can name, with its options. What they mean, and",
-        f"their defaults, stand in [options.md](options.md); the {len(list(ARCHS))} names of networks in",
-        "[archs.md](archs.md).",
+        f"their defaults, stand in [options.md](options.md); the {len(list(ARCHS))} names of",
+        "networks in [archs.md](archs.md).",
         "",
     ]
     for title, key, section in _OURS:
