@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from collections.abc import Iterator
@@ -62,13 +63,13 @@ def run_tests(text: str, names: dict[str, Any], *arguments: Any) -> int:
 
 def exported(text: str, name: str) -> set[str]:
     """What a package's `__init__` of the page would export."""
-    names: dict[str, Any] = {}
-    lines = [line for line in text.splitlines() if line.startswith("__all__")]
-    exec("\n".join(lines), names)
-    imported = text.partition(" import ")[2].partition("\n")[0].split(", ")
-    assert set(imported) == set(names["__all__"])
-    assert text.startswith(f"from {name} import ")
-    return set(names["__all__"])
+    statements = ast.parse(text).body
+    imported = next(one for one in statements if isinstance(one, ast.ImportFrom))
+    listed = next(one for one in statements if isinstance(one, ast.Assign))
+    assert imported.module == name
+    names = set(ast.literal_eval(listed.value))
+    assert {alias.name for alias in imported.names} == names
+    return names
 
 
 def test_a_metric_is_added(made: dict[str, ModuleType]) -> None:

@@ -2,6 +2,15 @@
 each.
 """
 
-from traiNNer.losses import classes, differences, frequency, gan, ms_ssim, perceptual, pixel
+from traiNNer.losses import (
+    classes,
+    color,
+    differences,
+    frequency,
+    gan,
+    ms_ssim,
+    perceptual,
+    pixel,
+)
 
-__all__ = ["classes", "differences", "frequency", "gan", "ms_ssim", "perceptual", "pixel"]
+__all__ = ["classes", "color", "differences", "frequency", "gan", "ms_ssim", "perceptual", "pixel"]

@@ -61,7 +61,7 @@ _TORCHS = "optimizers and schedulers are those of torch alone, and this is none 
 _MISSING = {
     "loss": (
         "pseudohuber smoothl1 ssim tv hfen edge gradientvariance color colorconsistency "
-        "hsluv consistency kl wavelet overflow bicubic averagebceloss elastic relativel1 "
+        "consistency kl wavelet overflow bicubic averagebceloss elastic relativel1 "
         "l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
     "metric": (
