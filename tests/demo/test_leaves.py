@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from traiNNer.demo.degradations import make_demo_degradations
 from traiNNer.demo.leaves import draw_leaves
 
 
@@ -17,3 +20,16 @@ def test_a_seed_is_a_picture() -> None:
     # Some are grey, as photographs are.
     grey = [bool((picture == picture[..., :1]).all()) for picture in pictures]
     assert 0 < sum(grey) < len(grey)
+
+
+def test_a_check_gets_all_names_and_sizes_without_drawing_all(tmp_path: Path) -> None:
+    root = tmp_path / "demo_degradations"
+    assert make_demo_degradations(root, draft=True)
+    for kind in ("blur", "clean", "jpeg", "noise", "ringing"):
+        names = sorted(path.name for path in (root / "train" / kind).iterdir())
+        assert len(names) == 1260
+        leaves = [(root / "train" / kind / f"leaves_{n:03}.png").read_bytes() for n in (0, 899)]
+        assert leaves[0] == leaves[1]
+    assert (root / "train/blur/leaves_000.png").read_bytes() != (
+        root / "train/noise/leaves_000.png"
+    ).read_bytes()

