@@ -12,7 +12,10 @@ from skimage import color
 from traiNNer.losses.color import HsluvLoss, OklabLoss, hsluv, luv, oklab
 from traiNNer.utils.errors import OptionsError
 
-RED, GREEN, BLUE, GREY = ([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.5, 0.5, 0.5])
+RED = [1.0, 0, 0]
+GREEN = [0, 1.0, 0]
+BLUE = [0, 0, 1.0]
+GREY = [0.5, 0.5, 0.5]
 
 
 def flat(rgb: list[float]) -> torch.Tensor:

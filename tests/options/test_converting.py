@@ -11,7 +11,8 @@ import yaml
 
 from tests.engine.test_video_training import make_scenes
 from tests.support import load_script, make_pairs, run_training, write_options
-from traiNNer.options.converting import convert, degradations_of
+from traiNNer.options.converting import convert
+from traiNNer.options.converting_degradations import degradations_of
 from traiNNer.options.degradation_recipes import NAMED_RECIPES
 from traiNNer.options.degradations import parse_recipe
 
