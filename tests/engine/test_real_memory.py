@@ -91,7 +91,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     options["train"]["total_iter"] = 40
     options["val"] = {"val_freq": 40}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 40}
-    process = start(options, script_with(tmp_path, LIMITED.format(room=150 * 2**20)))
+    process = start(options, script_with(tmp_path, LIMITED.format(room=200 * 2**20)))
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-3000:]
     assert "out of memory in the generator" in output

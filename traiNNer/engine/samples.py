@@ -25,8 +25,8 @@ def samples_sheet(loader: DynamicDataLoaderWrapper) -> Tensor | None:
     for position in range(loader.samples_consumed, loader.samples_consumed + _SHOWN):
         try:
             sample = loader.dataset[loader.sampler.request(position)]
-        except DataError:
-            # Whoever reads it for a step will tell.
+        except (DataError, MemoryError):
+            # Whoever reads it for a step will tell; a picture is no reason to end a run.
             return None
         if sample.lq is None or sample.lq.ndim != 3:
             return None
