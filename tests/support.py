@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import train
+from traiNNer.archs import build_network
 from traiNNer.engine import session
 from traiNNer.engine.command_line import run_plainly
 from traiNNer.engine.logs import setup_logging
@@ -54,6 +58,16 @@ def make_pairs(
             root / "lq" / f"{number:03}.png", cells.mean(axis=(1, 3)).round().astype(np.uint8)
         )
     return root
+
+
+def save_checkpoint(path: Path, seed: int, num_feat: int = 8, scale: int = 2) -> Path:
+    """A small network of random weights, in a file that says what it is."""
+    torch.manual_seed(seed)
+    parameters = {"num_feat": num_feat, "num_conv": 1}
+    network = build_network("compact", scale=scale, **parameters)
+    metadata = {"arch": "compact", "parameters": json.dumps(parameters), "scale": str(scale)}
+    save_file(dict(network.state_dict()), path, metadata)
+    return path
 
 
 def load_script(name: str) -> ModuleType:

@@ -26,7 +26,7 @@ from traiNNer.archs.loading import load_model
 from traiNNer.data import SingleGtDataset
 from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.engine.logs import print_table
-from traiNNer.engine.report import compare_with_bicubic
+from traiNNer.engine.report import BICUBIC, compare
 from traiNNer.engine.scoring import build_metrics
 from traiNNer.options.schema import MetricOptions
 from traiNNer.utils.device import choose_device, describe_device
@@ -79,8 +79,8 @@ def score(dataset: SingleGtDataset, weights: Path) -> tuple[float, float]:
     network = load_model(weights).network.eval()
     metrics = build_metrics({"psnr": MetricOptions.model_validate({"type": "psnr"})}, SCALE)
     with torch.inference_mode():
-        result = compare_with_bicubic("val", dataset, network, metrics)
-    return result.bicubic.means["psnr"], result.network.means["psnr"]
+        result = compare("val", dataset, {"network": network}, metrics)
+    return result.results[BICUBIC].means["psnr"], result.results["network"].means["psnr"]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,7 +37,7 @@ from torch import Tensor
 import traiNNer.metrics  # noqa: F401 - fills the registry
 from traiNNer.data import PairedVideoDataset
 from traiNNer.demo.video import SCALE, make_demo_video
-from traiNNer.engine.report import compare_with_bicubic
+from traiNNer.engine.report import BICUBIC, compare
 from traiNNer.engine.scoring import middle_frame
 from traiNNer.ops.resize import resize
 from traiNNer.utils.device import choose_device, describe_device
@@ -203,7 +203,7 @@ def score_bicubic(data: Path) -> dict[str, float]:
         frame = middle_frame(lq)
         return resize(frame, (frame.shape[-2] * SCALE, frame.shape[-1] * SCALE))
 
-    return dict(compare_with_bicubic("val", frames, enlarged, metrics).bicubic.means)
+    return dict(compare("val", frames, {"itself": enlarged}, metrics).results[BICUBIC].means)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from rich.table import Table
 from safetensors.torch import load_file
 
 from tests.support import make_pairs, run_training, small_options
@@ -189,6 +192,64 @@ def test_a_validation_that_was_interrupted_is_made_when_the_run_goes_on(
     assert bests[1]["validation"] == {"is_due": False}
     best = [weights(name, "net_g_best") for name in ("straight", "stopped")]
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+def test_a_signal_in_the_last_comparison_ends_the_program_and_not_the_run(
+    tmp_path: Path, capfd: Capture
+) -> None:
+    class Late(Part):
+        name = "late"
+
+        def summary(self) -> Table | None:
+            signal.raise_signal(signal.SIGTERM)
+            return None
+
+    assert run_training(small_options(make_pairs(tmp_path / "data")), parts=[Late()]) == 130
+    assert "interrupted; what was saved before stays as it is" in capfd.readouterr().err
+    assert states("small") == ["3", "6"]
+
+
+class Unreadable(Part):
+    """Wants something saved, from a step on, that a checkpoint cannot keep."""
+
+    name = "unreadable"
+
+    def __init__(self, state: Any, since: int) -> None:
+        self.state = state
+        self.since = since
+        self.is_due = since == 0
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        self.is_due = run.iteration >= self.since
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state if self.is_due else {}
+
+
+@pytest.mark.parametrize("since", [0, 1])
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"value": np.float64(1)}, "'value' in the state of the part 'unreadable' (float64)"),
+        ({"file": Path("a")}, "str(path) in place of a path"),
+        ({"call": lambda: None}, "'call' in the state of the part 'unreadable' (function)"),
+        ([1, 2], "the part 'unreadable' gives list as its state"),
+    ],
+)
+def test_a_state_that_no_checkpoint_can_keep_is_said_before_work_hangs_on_it(
+    tmp_path: Path, capfd: Capture, state: Any, message: str, since: int
+) -> None:
+    options = small_options(make_pairs(tmp_path / "data"))
+    assert run_training(options, parts=[Unreadable(state, since)]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_a_part_without_a_name_is_refused(tmp_path: Path, capfd: Capture) -> None:
+    class Nameless(Part):
+        pass
+
+    assert run_training(small_options(make_pairs(tmp_path / "data")), parts=[Nameless()]) == 2
+    assert "the part Nameless has no name" in capfd.readouterr().err
 
 
 def test_a_validation_that_is_interrupted_again_stays_due(tmp_path: Path) -> None:

@@ -151,6 +151,44 @@ def test_only_the_last_checkpoints_are_kept(options: dict[str, Any]) -> None:
     assert kept == ["net_g_5.safetensors", "net_g_6.safetensors"]
 
 
+def test_every_checkpoint_is_kept_where_that_is_asked_for(options: dict[str, Any]) -> None:
+    options["logger"] = {"save_checkpoint_freq": 1, "keep_last": None, "print_freq": 6}
+    assert run(options) == 0
+    assert len(list(Path("experiments/small/training_states").iterdir())) == 6
+    assert len(list(Path("experiments/small/models").glob("net_g_[0-9]*"))) == 6
+
+
+def test_weights_may_outlive_their_states(options: dict[str, Any]) -> None:
+    logger = {"save_checkpoint_freq": 1, "keep_last": 2, "keep_weights": True, "print_freq": 6}
+    options["logger"] = logger
+    assert run(options) == 0
+    states = Path("experiments/small/training_states")
+    assert sorted(path.name for path in states.iterdir()) == ["5.state", "6.state"]
+    for name in ("net_g_[0-9]*", "net_g_ema_*"):
+        assert len(list(Path("experiments/small/models").glob(name))) == 6
+    assert run(options, "--auto_resume", "--set", "train.total_iter=8") == 0
+
+
+def test_a_fine_tuned_network_is_validated_before_its_first_step(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(options) == 0
+    assert "validation at 0" not in capfd.readouterr().err
+    start = Path("experiments/small/models/net_g_6.safetensors")
+    tuned = options | {"name": "tuned", "path": {"pretrain_network_g": str(start)}}
+    # So bad a rate that what it began with stays the best.
+    tuned["train"] = options["train"] | {"optim_g": {"type": "adamw", "lr": 0.5}}
+    assert run(tuned) == 0
+    said = capfd.readouterr().err
+    assert "at the start and every 3 iterations" in said
+    assert "validation at 0 on val" in said
+    assert "the best (psnr" in said
+    best = load_file("experiments/tuned/models/net_g_best.safetensors")
+    assert all(torch.equal(best[name], value) for name, value in load_file(start).items())
+    assert run(tuned, "--set", "val.at_start=false") == 0
+    assert "validation at 0" not in capfd.readouterr().err
+
+
 def test_a_used_name_is_archived_not_deleted(
     options: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

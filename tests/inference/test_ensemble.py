@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tests.support import load_script, make_pairs, write_options
+from tests.support import load_script, make_pairs, save_checkpoint, write_options
 from traiNNer.archs import build_network
 from traiNNer.archs.facts import NetworkFacts
 from traiNNer.inference.ensemble import Ensemble, Member, turned, turned_back
@@ -42,15 +41,6 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.interpolate(x, scale_factor=2) * 0 + self.level
-
-
-def save_checkpoint(path: Path, seed: int, num_feat: int = 8) -> Path:
-    torch.manual_seed(seed)
-    parameters = SMALL | {"num_feat": num_feat}
-    network = build_network("compact", scale=2, **parameters)
-    metadata = {"arch": "compact", "parameters": json.dumps(parameters), "scale": "2"}
-    save_file(dict(network.state_dict()), path, metadata)
-    return path
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5, 8), (2, 4, 3, 6, 7)])

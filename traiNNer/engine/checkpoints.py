@@ -22,16 +22,22 @@ from safetensors.torch import save as to_safetensors
 import traiNNer
 from traiNNer.archs.seals import BLANK, SEAL, sealed
 from traiNNer.engine.folders import RunFolders, saved_states
-from traiNNer.engine.part import Part
+from traiNNer.engine.part import Part, Stateful
 from traiNNer.engine.resuming import load_state, say_what_changed
 from traiNNer.engine.run import Run
-from traiNNer.engine.saved_state import FORMAT, read_state, state_bytes, weights_of
+from traiNNer.engine.saved_state import (
+    FORMAT,
+    read_state,
+    require_readable,
+    state_bytes,
+    weights_of,
+)
 from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
 from traiNNer.options.components import Component
 from traiNNer.options.length import RunLength
 from traiNNer.options.loading import options_hash
-from traiNNer.options.schema import NetworkOptions, TrainingOptions
+from traiNNer.options.schema import LoggerOptions, NetworkOptions, TrainingOptions
 from traiNNer.utils.errors import DiskError, TrainingError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.out_of_memory import first_line
@@ -84,8 +90,15 @@ class Checkpoints(Part):
 
     def start(self, run: Run) -> None:
         self._began_at = run.iteration
+        # What was read a moment ago can be read again.
+        parts = {part.name: part for part in run.parts}
+        _require_readable_states(run.stateful if run.iteration == 0 else parts)
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
+        # Some states have their values from a step. Later, hours of work would hang on them.
+        if run.iteration == self._began_at + 1:
+            # The recipe's is left out: to give it, it waits for the device.
+            _require_readable_states({part.name: part for part in run.parts})
         run.stopped = run.interrupts.requested
         if run.stopped or run.is_due(self.options.logger.save_checkpoint_freq):
             self._save_if_finite(run)
@@ -159,20 +172,22 @@ class Checkpoints(Part):
                 "lower train.optim_g.lr and start from the weights of a checkpoint before it, with "
                 "path.pretrain_network_g"
             )
+        logger = self.options.logger
+        keep_last = logger.keep_last
         try:
             self._write(run, weights)
         except DiskError:
             # Those that would go afterwards go before, if there is no room else. The newest stays,
             # which is whole: this run has saved it, or goes on from it.
-            if not _prune(self.folders, keep=max(1, self.options.logger.keep_last - 1)):
+            if keep_last is None or not _prune(self.folders, logger, keep=max(1, keep_last - 1)):
                 raise
             log.warning("no room for another checkpoint: older ones were deleted first")
             self._write(run, weights)
         self._saved_iteration = iteration
         self._is_outdated = False
         log.info("saved iteration %d in %s", iteration, self.folders.root)
-        if prune:
-            _prune(self.folders, keep=self.options.logger.keep_last)
+        if prune and keep_last is not None:
+            _prune(self.folders, logger, keep=keep_last)
 
     def outdate(self) -> None:
         """The state that was saved at this iteration says what is not true any more."""
@@ -275,6 +290,16 @@ class Checkpoints(Part):
         )
 
 
+def _require_readable_states(stateful: Mapping[str, Stateful]) -> None:
+    """See that a checkpoint could be read again.
+
+    Raises:
+        OptionsError: naming the part whose state could not.
+    """
+    for name, part in stateful.items():
+        require_readable(name, part.state_dict())
+
+
 def _state_path(folders: RunFolders, iteration: int) -> Path:
     return folders.states / f"{iteration}.state"
 
@@ -286,11 +311,11 @@ def _remove_weights(folders: RunFolders, names: Iterable[str]) -> None:
             (folders.models / name).unlink(missing_ok=True)
 
 
-def _prune(folders: RunFolders, keep: int) -> int:
+def _prune(folders: RunFolders, options: LoggerOptions, keep: int) -> int:
     """Delete all but the `keep` newest checkpoints; how many."""
     old = saved_states(folders)[:-keep]
     for state in old:
-        files = weights_of(state)
+        files = [] if options.keep_weights else weights_of(state)
         state.unlink(missing_ok=True)
         _remove_weights(folders, files)
     return len(old)

@@ -80,8 +80,9 @@ def training_plan(
         "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
         "losses": _losses_plan(options),
         "validation": _validation_plan(options, val_sets),
-        "checkpoints": f"every {_frequency(options, logger.save_checkpoint_freq)}, the last "
-        f"{logger.keep_last} kept"
+        "checkpoints": f"every {_frequency(options, logger.save_checkpoint_freq)}, "
+        + ("all kept" if logger.keep_last is None else f"the last {logger.keep_last} kept")
+        + (" and the weights of all" if logger.keep_last and logger.keep_weights else "")
         + (f", and the best by {best}" if (best := best_metric(options)) and val_sets else ""),
         "curves": f"tensorboard --logdir {folders.tensorboard.parent}"
         if logger.use_tb_logger
@@ -206,7 +207,8 @@ def _validation_plan(options: TrainingOptions, val_sets: Mapping[str, EvalSet]) 
     tiles = f", tiles of {options.val.tile_size} px" if options.val.tile_size else ""
     metrics = ", ".join(options.val.metrics) or "no metrics"
     sets = f"{plural(len(val_sets), 'set')} ({images})"
-    return f"every {_frequency(options, options.val.val_freq)} on {sets}: {metrics}{tiles}"
+    start = "at the start and " if options.validates_at_start else ""
+    return f"{start}every {_frequency(options, options.val.val_freq)} on {sets}: {metrics}{tiles}"
 
 
 def best_metric(options: TrainingOptions) -> str | None:

@@ -1,8 +1,8 @@
-"""What a finished run shows: bicubic beside the network, in figures and in pictures."""
+"""Bicubic beside one network or several, in figures and in pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 from torch import Tensor
 
-from traiNNer.data import eval_batches
+from traiNNer.data import SampleRequest, collate
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.scoring import (
     ImageScore,
@@ -40,106 +40,131 @@ TITLE = 30
 BACKGROUND = (24, 24, 27)
 INK = (228, 228, 231)
 MAX_ROWS = 6
+BICUBIC = "bicubic"
+TRUTH = "ground truth"
+_NOT_OF_NETWORKS = (BICUBIC, TRUTH, "LQ")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One dataset judged twice."""
+    """One dataset judged several times.
 
-    bicubic: ValidationResult
-    network: ValidationResult
+    Attributes:
+        results: by whose enlargements they are, bicubic's first; without images where there is no
+            GT.
+        sheet: cut-outs of the first pictures.
+    """
+
+    results: dict[str, ValidationResult]
     sheet: Image.Image
 
 
 @dataclass(frozen=True)
 class _Row:
-    name: str
     pictures: dict[str, np.ndarray]
     captions: dict[str, str]
 
 
-def compare_with_bicubic(
-    name: str, dataset: EvalSet, upscale: Upscale, metrics: Mapping[str, Metric]
+def compare(
+    name: str,
+    dataset: EvalSet,
+    networks: Mapping[str, Upscale],
+    metrics: Mapping[str, Metric],
+    *,
+    failed: Callable[[str, Exception], None] | None = None,
+    rows: int = MAX_ROWS,
 ) -> Comparison:
-    """Judge bicubic enlargement and the network on the same images, which stay in main memory.
+    """Judge bicubic enlargement and networks on the same images, which stay in main memory.
 
     Args:
         name: of the dataset.
-        dataset: pairs, read whole.
-        upscale: the network, from `(1, 3, H, W)` to `(1, 3, H * scale, W * scale)`.
+        dataset: whole images; without GT they are shown and not judged.
+        networks: by the names that people see, from `(1, 3, H, W)` to
+            `(1, 3, H * scale, W * scale)`.
         metrics: by label.
+        failed: gets a picture's path and what went wrong with it, and the others go on; left out,
+            it is raised.
+        rows: pictures on the sheet.
     """
-    bicubic_scores: list[ImageScore] = []
-    network_scores: list[ImageScore] = []
-    rows: list[_Row] = []
-    judges = Judge(metrics), Judge(metrics)
+    scores: dict[str, list[ImageScore]] = {who: [] for who in (BICUBIC, *networks)}
+    judges = {who: Judge(metrics) for who in scores}
     labels = picture_labels(picture_names(dataset))
-    for label, batch in zip(labels, eval_batches(dataset, 0), strict=True):
-        if batch.gt is None:
+    shown: list[_Row] = []
+    for index, (label, path) in enumerate(zip(labels, dataset.lq_paths, strict=True)):
+        try:
+            batch = collate([dataset[SampleRequest(index, None, 0)]]).to("cpu")
+            assert batch.lq is not None, "what is compared has LQ"
+            enlarged = {who: upscale(batch.lq) for who, upscale in networks.items()}
+        # Whatever a decoder or a network raises is told by whoever listens.
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(path, error)
             continue
-        whole_lq, gt = batch.to("cpu").pair
-        lq = middle_frame(whole_lq)
-        height, width = gt.shape[-2:]
-        bicubic = resize(lq, (height, width)).clamp(0, 1)
-        sr = middle_frame(upscale(whole_lq)).clamp(0, 1)
-        for scores, picture, judge in (
-            (bicubic_scores, bicubic, judges[0]),
-            (network_scores, sr, judges[1]),
-        ):
-            values = judge(picture, gt, batch.lq_paths[0], frame=is_clip(batch))
-            scores.append(ImageScore(label, values, scene_of(batch)))
-        if len(rows) < MAX_ROWS:
-            pictures = {
-                "LQ": resize(lq, (height, width), mode="nearest"),
-                "bicubic": bicubic,
-                "network": sr,
-                "GT": gt,
-            }
-            rows.append(_row(label, pictures, bicubic_scores[-1], network_scores[-1]))
-    sheet = _draw_sheet(rows)
+        results = {who: middle_frame(sr).clamp(0, 1) for who, sr in enlarged.items()}
+        lq = middle_frame(batch.lq)
+        height, width = next(iter(results.values())).shape[-2:]
+        results = {BICUBIC: resize(lq, (height, width)).clamp(0, 1)} | results
+        captions: dict[str, str] = {}
+        for who, sr in results.items():
+            captions[who] = who
+            if batch.gt is not None:
+                values = judges[who](sr, batch.gt, path, frame=is_clip(batch))
+                scores[who].append(ImageScore(label, values, scene_of(batch)))
+                captions[who] = _caption(who, values)
+        if len(shown) < rows:
+            pictures = {"LQ": resize(lq, (height, width), mode="nearest")} | results
+            captions["LQ"] = f"{label}: LQ"
+            if batch.gt is not None:
+                pictures[TRUTH] = batch.gt
+                captions[TRUTH] = TRUTH
+            shown.append(_Row(_cut_outs(pictures), captions))
     return Comparison(
-        ValidationResult(name, bicubic_scores), ValidationResult(name, network_scores), sheet
+        {who: ValidationResult(name, images) for who, images in scores.items()}, _draw_sheet(shown)
     )
 
 
 def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> Table:
-    """Image by image: every metric of bicubic and of the network, and the gain."""
-    table = Table(
-        title=f"bicubic and the network on {comparison.network.dataset}", title_justify="left"
-    )
+    """Image by image: every metric of bicubic and of each network; of one network, the gain."""
+    results = comparison.results
+    first, *others = results.values()
+    table = Table(title=f"{' and '.join(results)} on {first.dataset}", title_justify="left")
     table.add_column("image", overflow="fold")
+    shows_gain = len(others) == 1
     for label, metric in metrics.items():
         unit = f" ({metric.unit})" if metric.unit else ""
-        for who in ("bicubic", "network", "gain"):
-            table.add_column(f"{label} {who}{unit}", justify="right")
-    bicubic = comparison.bicubic
-    network = comparison.network
-    rows = [
-        (new.name, old.scores, new.scores)
-        for old, new in zip(bicubic.images, network.images, strict=True)
-    ]
-    if network.scenes:
-        rows = [(scene, bicubic.scenes[scene], scores) for scene, scores in network.scenes.items()]
-    for name, before, after in rows:
-        table.add_row(name, *_cells(metrics, before, after))
+        for who in (*results, "gain") if shows_gain else results:
+            table.add_column(f"{label} {who}{unit}", justify="right", overflow="fold")
+    rows = {
+        image.name: [result.images[number].scores for result in results.values()]
+        for number, image in enumerate(first.images)
+    }
+    if first.scenes:
+        rows = {
+            scene: [result.scenes[scene] for result in results.values()] for scene in first.scenes
+        }
+    for name, scores in rows.items():
+        table.add_row(name, *_cells(metrics, scores, shows_gain=shows_gain))
     table.add_section()
-    table.add_row("mean", *_cells(metrics, bicubic.means, network.means))
+    means = [result.means for result in results.values()]
+    table.add_row("mean", *_cells(metrics, means, shows_gain=shows_gain))
     return table
 
 
 def _cells(
-    labels: Iterable[str], bicubic: Mapping[str, float], network: Mapping[str, float]
+    labels: Iterable[str], scores: Sequence[Mapping[str, float]], *, shows_gain: bool
 ) -> list[str]:
     cells: list[str] = []
     for label in labels:
+        values = [of_one[label] for of_one in scores if label in of_one]
         # A scene of one frame has no flicker, and what failed has no score.
-        if label not in bicubic or label not in network:
-            cells += ["", "", ""]
+        if len(values) < len(scores):
+            cells += [""] * (len(scores) + shows_gain)
             continue
-        before = bicubic[label]
-        after = network[label]
-        digits = 2 if abs(before) >= 2 else 4
-        cells += [f"{before:.{digits}f}", f"{after:.{digits}f}", f"{after - before:+.{digits}f}"]
+        digits = 2 if abs(values[0]) >= 2 else 4
+        cells += [f"{value:.{digits}f}" for value in values]
+        if shows_gain:
+            cells.append(f"{values[1] - values[0]:+.{digits}f}")
     return cells
 
 
@@ -148,38 +173,37 @@ def save_sheet(path: Path, sheet: Image.Image) -> None:
     write_image(path, np.asarray(sheet.convert("RGB")))
 
 
-def _row(name: str, pictures: dict[str, Tensor], bicubic: ImageScore, network: ImageScore) -> _Row:
-    """Cut the place out of every picture at which bicubic is farthest from GT: there is something
-    to see.
+def _cut_outs(pictures: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """The place where there is something to see: at which several networks differ most, or one
+    network and bicubic, or bicubic and GT.
     """
-    error = (pictures["bicubic"] - pictures["GT"]).square().mean(dim=1, keepdim=True)
-    height, width = min(CROP, error.shape[-2]), min(CROP, error.shape[-1])
-    sums = torch.nn.functional.avg_pool2d(error, (height, width), stride=8)[0, 0]
+    networks = [picture for who, picture in pictures.items() if who not in _NOT_OF_NETWORKS]
+    if len(networks) == 1:
+        networks = [pictures[BICUBIC], pictures.get(TRUTH, networks[0])]
+    distance = torch.cat(networks).var(dim=0, keepdim=True).mean(dim=1, keepdim=True)
+    height = min(CROP, distance.shape[-2])
+    width = min(CROP, distance.shape[-1])
+    sums = torch.nn.functional.avg_pool2d(distance, (height, width), stride=8)[0, 0]
     place = int(sums.argmax())
-    top, left = place // sums.shape[1] * 8, place % sums.shape[1] * 8
-    crops = {
+    top = place // sums.shape[1] * 8
+    left = place % sums.shape[1] * 8
+    return {
         title: to_uint8(p[0, :, top : top + height, left : left + width])
         .permute(1, 2, 0)
         .cpu()
         .numpy()
         for title, p in pictures.items()
     }
-    captions = {
-        "LQ": name,
-        "bicubic": _caption("bicubic", bicubic),
-        "network": _caption("network", network),
-    }
-    return _Row(name, crops, captions | {"GT": "ground truth"})
 
 
-def _caption(title: str, score: ImageScore) -> str:
-    label, value = next(iter(score.scores.items()), ("", 0.0))
-    return f"{title}: {label.upper()} {value:.2f}" if label else title
+def _caption(who: str, scores: Mapping[str, float]) -> str:
+    label, value = next(iter(scores.items()), ("", 0.0))
+    return f"{who}: {label.upper()} {value:.2f}" if label else who
 
 
 def _draw_sheet(rows: list[_Row]) -> Image.Image:
     side = CROP * ZOOM
-    columns = 4
+    columns = max((len(row.pictures) for row in rows), default=1)
     size = (
         columns * (side + MARGIN) + MARGIN,
         max(1, len(rows)) * (side + TITLE + MARGIN) + MARGIN,
@@ -191,11 +215,17 @@ def _draw_sheet(rows: list[_Row]) -> Image.Image:
         top = MARGIN + row_number * (side + TITLE + MARGIN)
         for column, (title, picture) in enumerate(row.pictures.items()):
             left = MARGIN + column * (side + MARGIN)
-            caption = f"{row.captions[title]}: LQ" if title == "LQ" else row.captions[title]
-            draw.text((left, top + 4), caption, fill=INK, font=font)
+            draw.text((left, top + 4), _fitting(row.captions[title], font), fill=INK, font=font)
             image = Image.fromarray(picture)
             zoomed = image.resize(
                 (image.width * ZOOM, image.height * ZOOM), Image.Resampling.NEAREST
             )
             sheet.paste(zoomed, (left, top + TITLE))
     return sheet
+
+
+def _fitting(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The end of a caption that is too long: that is where names differ and the score is."""
+    while len(caption) > 4 and font.getlength(caption) > CROP * ZOOM:
+        caption = f"...{caption[4:]}"
+    return caption

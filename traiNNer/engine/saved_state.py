@@ -12,6 +12,7 @@ import hashlib
 import io
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from traiNNer.archs.seals import read_seal
-from traiNNer.utils.errors import CheckpointError
+from traiNNer.utils.errors import CheckpointError, OptionsError
 
 # 2: parts by name. 3: with checksums. 4: the work done, and the length that the schedules are for.
 FORMAT = 5
@@ -167,6 +168,32 @@ class _State(_Entry):
     files: dict[str, _SavedFile]
     parts: _PartsState
     options: _SavedOptions
+
+
+def require_readable(name: str, state: Any) -> None:
+    """See that what a part wants saved can be saved, and read back without executing anything.
+
+    Raises:
+        OptionsError: naming the part, if not.
+    """
+    if not isinstance(state, Mapping):
+        raise OptionsError(
+            f"the part {name!r} gives {type(state).__name__} as its state, and a checkpoint keeps "
+            "a dictionary of tensors and plain values"
+        )
+    for key, value in state.items():
+        buffer = io.BytesIO()
+        try:
+            torch.save({key: value}, buffer)
+            buffer.seek(0)
+            torch.load(buffer, map_location="cpu", weights_only=True)
+        # Whatever a part of a program's own puts there.
+        except Exception as error:
+            raise OptionsError(
+                f"{key!r} in the state of the part {name!r} ({type(value).__name__}) could not be "
+                "read back from a checkpoint; give tensors and plain values, for example float(x) "
+                "in place of numpy's numbers and str(path) in place of a path"
+            ) from error
 
 
 def state_bytes(state: dict[str, Any]) -> bytes:

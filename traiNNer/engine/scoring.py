@@ -198,7 +198,7 @@ class Judge:
                     measure = partial(_of_two, metric, (before[1], sr), (before[2], gt))
                 else:
                     continue
-                scores[label] = with_second_try(measure, sr.device, label)
+                scores[label] = float(with_second_try(measure, sr.device, label))
         keep = frame and any(metric.temporal for metric in self.metrics.values())
         self._before = (scene, sr, gt) if keep else None
         return scores

@@ -22,7 +22,7 @@ from traiNNer.engine.part import Part
 from traiNNer.engine.plan import best_metric
 from traiNNer.engine.preparation import Job
 from traiNNer.engine.progress import Stopwatch
-from traiNNer.engine.report import compare_with_bicubic, comparison_table, save_sheet
+from traiNNer.engine.report import compare, comparison_table, save_sheet
 from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
@@ -68,11 +68,12 @@ def train(
         print(job.check_text)  # noqa: T201 (what the user asked for)
         return 0
     open_folders(job)
-    with run.interrupts.saving(), closing(run.tracker):
-        run.tracker.open(first_step=run.iteration + 1)
-        code = run.train()
-    if code == 0:
-        finish(job, run)
+    with run.interrupts:
+        with run.interrupts.saving(), closing(run.tracker):
+            run.tracker.open(first_step=run.iteration + 1)
+            code = run.train()
+        if code == 0:
+            finish(job, run)
     return code
 
 
@@ -134,19 +135,25 @@ def assemble(
 
 
 def require_different_names(parts: Sequence[Part]) -> None:
-    """Refuse parts that a checkpoint could not tell apart.
+    """Refuse parts that a checkpoint has no name for, or could not tell apart.
 
     Raises:
         OptionsError: naming one.
     """
     taken: set[str] = {*OTHER_STATES}
     for part in parts:
-        if part.name in taken:
+        name = getattr(part, "name", None)
+        if not isinstance(name, str) or not name:
             raise OptionsError(
-                f"the part {type(part).__name__} has the name {part.name!r} in checkpoints, and so "
+                f"the part {type(part).__name__} has no name for its state in checkpoints; give "
+                'its class one, for example name = "my_part"'
+            )
+        if name in taken:
+            raise OptionsError(
+                f"the part {type(part).__name__} has the name {name!r} in checkpoints, and so "
                 "has something else; give it another name"
             )
-        taken.add(part.name)
+        taken.add(name)
 
 
 def upscaler_of(recipe: BaseModel) -> Upscale:
@@ -205,7 +212,7 @@ def finish(job: Job, run: Run) -> None:
         mishaps = Mishaps()
         for name, dataset in job.val_sets.items():
             with mishaps.forgiving(f"the comparison with bicubic on {name}"):
-                comparison = compare_with_bicubic(name, dataset, upscale, metrics)
+                comparison = compare(name, dataset, {"network": upscale}, metrics)
                 print_table(comparison_table(comparison, metrics))
                 sheet = folders.visualization / f"comparison_{name}.png"
                 save_sheet(sheet, comparison.sheet)

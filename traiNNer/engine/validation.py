@@ -322,13 +322,16 @@ class Validation(Part):
         self._validated_at: int | None = None
 
     def start(self, run: Run) -> None:
-        """Make up for a validation that the former run did not come to."""
-        if not self._is_due:
-            return
-        log.info("the validation at %d was interrupted: it is made now", run.iteration)
-        self._validate(run)
-        if not self._is_due:
-            self._checkpoints.save(run)
+        """Make up for a validation that the former run did not come to, or see what the network is
+        before its first step.
+        """
+        if self._is_due:
+            log.info("the validation at %d was interrupted: it is made now", run.iteration)
+            self._validate(run)
+            if not self._is_due:
+                self._checkpoints.save(run)
+        elif run.iteration == 0 and run.options.validates_at_start:
+            self._validate(run)
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
         if not run.is_due(run.options.val.val_freq):

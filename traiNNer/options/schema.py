@@ -471,6 +471,9 @@ class ValOptions(Section):
     val_freq: Amount | None = None
     """Iterations between validations, or what else the run's length is counted in; there is always
     one at the end. Left out: 5000 iterations, or a twentieth of a length in another measure."""
+    at_start: bool | None = None
+    """Validate before the first step too: what a fine-tuned network was before. Left out: where
+    there are pretrained weights."""
     save_img: bool = False
     """Save every output as PNG under visualization/."""
     tile_size: Count = 0
@@ -537,8 +540,12 @@ class LoggerOptions(Section):
     one at the end. Left out: 5000 iterations, or a twentieth of a length in another measure."""
     use_tb_logger: bool = True
     """Write TensorBoard curves."""
-    keep_last: Positive = 3
-    """Checkpoints kept; older ones are deleted. The best one is kept besides."""
+    keep_last: Positive | None = 3
+    """Checkpoints kept; older ones are deleted. The best one is kept besides. null: all are
+    kept."""
+    keep_weights: bool = False
+    """Of the checkpoints that keep_last deletes, keep the weights; the states, which are two or
+    three times as large, go."""
     keep_best: str | None = None
     """Label of the metric that decides which weights are kept as best. Left out: the first
     metric."""
@@ -632,6 +639,12 @@ class TrainingOptions(_Runtime):
         """What no section can know by itself: whether the parts fit each other."""
         problems_of(self).raise_if_any("TrainingOptions")
         return self
+
+    @property
+    def validates_at_start(self) -> bool:
+        """Whether there is a validation before the first step."""
+        has_weights = self.path.pretrain_network_g is not None
+        return has_weights if self.val.at_start is None else self.val.at_start
 
     @cached_property
     def length(self) -> RunLength:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 import traiNNer.metrics  # noqa: F401 - fills the registry
 from scripts.benchmarking.report.machine import ROOT
@@ -18,7 +19,7 @@ from scripts.benchmarking.report.training_runs import NotBegunError, RunError, T
 from scripts.benchmarking.vram_real import find_view, write_options
 from traiNNer.data import PairedImageDataset
 from traiNNer.demo.photographs import SCALE, make_demo_dataset
-from traiNNer.engine.report import compare_with_bicubic
+from traiNNer.engine.report import BICUBIC, compare
 from traiNNer.ops.resize import resize
 from traiNNer.utils.registry import METRICS
 
@@ -121,10 +122,12 @@ def score_bicubic(data: Path) -> float:
         SCALE, str(data / "val" / "gt"), str(data / "val" / f"lq_x{SCALE}")
     ).for_validation()
     metrics = {"psnr": METRICS["psnr"](scale=SCALE)}
-    comparison = compare_with_bicubic(
-        "val", images, lambda lq: resize(lq, (lq.shape[-2] * SCALE, lq.shape[-1] * SCALE)), metrics
-    )
-    return comparison.bicubic.means["psnr"]
+
+    def enlarged(lq: Tensor) -> Tensor:
+        return resize(lq, (lq.shape[-2] * SCALE, lq.shape[-1] * SCALE))
+
+    comparison = compare("val", images, {"itself": enlarged}, metrics)
+    return comparison.results[BICUBIC].means["psnr"]
 
 
 def _row(
