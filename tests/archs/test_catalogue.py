@@ -43,6 +43,8 @@ LEAN: dict[str, dict[str, object]] = {
 FIRST_OF_CLASS = list(
     {(spec.architecture, spec.class_name): spec for spec in reversed(SPECS)}.values()
 )
+# Ten seconds each on a CPU without bf16 arithmetic.
+SLOW_BF16 = ("mmrealsr", "scunet")
 by_name = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 # Large variants, 3 to 30 s each, of classes that smaller ones show.
 LARGE = (
@@ -321,7 +323,12 @@ def test_span_fuses_in_full_precision_under_autocast() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in FIRST_OF_CLASS if spec.bf16], ids=lambda spec: spec.name
+    "spec",
+    [
+        pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in SLOW_BF16), id=spec.name)
+        for spec in FIRST_OF_CLASS
+        if spec.bf16
+    ],
 )
 def test_bf16_autocast(spec: ArchSpec) -> None:
     """With one block of a kind, where the class can do with that: a CPU without bf16 arithmetic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import cast
 
@@ -31,11 +32,12 @@ RECIPE = [
 PLAN = {0: (4, 8), 300: (7, 8), 500: (5, 12), 900: (9, 10), 1300: (3, 6), 1500: (16, 9)}
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> SingleGtDataset:
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> SingleGtDataset:
+    folder = tmp_path_factory.mktemp("data") / "gt"
     for number in range(5):
-        write_image(tmp_path / "gt" / f"{number}.png", texture(40 + 3 * number, 50, number))
-    return SingleGtDataset(2, str(tmp_path / "gt"), degradations=RECIPE)
+        write_image(folder / f"{number}.png", texture(40 + 3 * number, 50, number))
+    return SingleGtDataset(2, str(folder), degradations=RECIPE)
 
 
 def loader(dataset: SingleGtDataset, workers: int, consumed: int = 0) -> DynamicDataLoaderWrapper:
@@ -56,9 +58,16 @@ def shape_at(consumed: int) -> tuple[int, int]:
 def check(batch: Batch, dataset: SingleGtDataset) -> None:
     """Each sample is what a request of its own size, index and seed gives."""
     for place, (index, seed) in enumerate(zip(batch.indices, batch.seeds, strict=True)):
-        sample = dataset[SampleRequest(index, batch.lq_size, seed)]
-        assert torch.equal(cast("Tensor", batch.lq)[place], cast("Tensor", sample.lq))
-        assert torch.equal(cast("Tensor", batch.gt)[place], cast("Tensor", sample.gt))
+        lq, gt = sample_of(dataset, SampleRequest(index, batch.lq_size, seed))
+        assert torch.equal(cast("Tensor", batch.lq)[place], lq)
+        assert torch.equal(cast("Tensor", batch.gt)[place], gt)
+
+
+@functools.cache
+def sample_of(dataset: SingleGtDataset, request: SampleRequest) -> tuple[Tensor, Tensor]:
+    """What the dataset gives; the tests ask for the same samples again and again."""
+    sample = dataset[request]
+    return cast("Tensor", sample.lq), cast("Tensor", sample.gt)
 
 
 @pytest.mark.long

@@ -105,7 +105,7 @@ def test_stages_alone_keep_the_batch_and_resume_inside_a_stage(options: dict[str
 
 def test_the_batch_of_each_stage_fills_the_card(options: dict[str, Any]) -> None:
     options = in_stages(options, fitted=True)
-    options["train"]["total_iter"] = 150
+    options["train"]["total_iter"] = 60
     witness = Witness(card(Shape(32, 40)))
     assert run_training(options, memory=witness.memory, parts=[witness]) == 0
     for size in (8, 16, 32):

@@ -14,6 +14,9 @@ from traiNNer.utils.registry import DEGRADATIONS
 
 NAMES = ("astronaut", "coffee", "chelsea", "camera", "immunohistochemistry")
 
+# Four seconds each to look for a grid; the others show it.
+SLOW = ("astronaut", "camera")
+
 
 def photo(name: str) -> np.ndarray:
     picture = getattr(data, name)()[20:340, 40:360]
@@ -25,7 +28,9 @@ def damaged(name: str, step: str, **settings: Any) -> np.ndarray:
     return to_levels(DEGRADATIONS[step](**settings)(frames, Draws(7, (1, 1)))[0])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES]
+)
 def test_jpeg(name: str) -> None:
     for quality in (12, 40, 75, 90):
         found = find_jpeg(luma(damaged(name, "jpeg", quality=quality))[3:, 6:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -73,6 +74,7 @@ def luma(picture: NDArray[np.uint8]) -> Plane:
     return picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
 
 
+@functools.cache
 def quantisers(quality: int) -> Plane:
     """The table (8, 8) of a quality from 1 to 100, as libjpeg scales it."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -117,17 +119,19 @@ def _coefficients(plane: Plane, down: int, right: int, most: int) -> Plane:
 
 def _best_quality(found: Plane, grid: tuple[int, int]) -> JpegTrace | None:
     best: JpegTrace | None = None
+    sizes = np.abs(found)
     for quality in range(1, 100):
         table = quantisers(quality)
         steps = np.array([table[place] for place in _FREQUENCIES])
-        distance = np.abs(found - np.round(found / steps) * steps)
         # Where the quantiser is no wider than the rounding, nothing is seen.
-        says = (np.abs(found) > 0.6 * steps) & (steps > 3 * _ROUNDING)
+        says = (sizes > 0.6 * steps) & (steps > 3 * _ROUNDING)
         if says.sum() < 50:
             continue
+        size = sizes[says]
+        step = np.broadcast_to(steps, says.shape)[says]
+        distance = size - np.round(size / step) * step
         near = np.exp(-((distance / _ROUNDING) ** 2) / 2) / (_ROUNDING * math.sqrt(2 * math.pi))
-        likelier = np.log((1 - _OUTLIER) * steps * near + _OUTLIER)
-        evidence = float(likelier[says].sum() / says.sum())
+        evidence = float(np.log((1 - _OUTLIER) * step * near + _OUTLIER).mean())
         if best is None or evidence > best.evidence:
             best = JpegTrace(quality, grid, evidence)
     return best
