@@ -109,7 +109,7 @@ def test_a_run_needs_no_folder_of_lq(folders: tuple[Path, Path], capfd: Capture)
     assert run_training(options) == 0
     told = capfd.readouterr()
     assert "4 GT images, LQ made of them, 64x64 to 128x96, bicubic" in told.err
-    assert "bicubic and the network" in told.out
+    assert "bicubic, network on val" in told.out
 
 
 def test_some_samples_take_lq_from_the_disk(folders: tuple[Path, Path]) -> None:

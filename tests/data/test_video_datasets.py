@@ -263,7 +263,7 @@ def test_resizes(tmp_path: Path, num_workers: int, make: Any, target: Any) -> No
     assert set(Counter(indices[: len(dataset)]).values()) == {1}
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_start_methods(tmp_path: Path, method: Any) -> None:
     dataset = paired(video_files(tmp_path), clip_size=3)
     settings: dict[str, Any] = {"batch_size": 3, "lq_size": 12, "seed": 5}

@@ -51,7 +51,9 @@ def watched(options: dict[str, Any], witness: Witness, *arguments: str) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize(("workers", "scale"), [(0, 2), (2, 2), (4, 4)])
+@pytest.mark.parametrize(
+    ("workers", "scale"), [(0, 2), pytest.param(2, 2, marks=pytest.mark.slow), (4, 4)]
+)
 def test_reports_agree_with_what_entered_the_network(
     options: dict[str, Any], workers: int, scale: int, tmp_path: Path
 ) -> None:

@@ -123,3 +123,55 @@ def test_stages_beyond_the_pictures_are_refused(
     options["training_automations"]["ProgressiveSizes"] = {"stages": [{"size": 64}]}
     assert run_training(options, memory=Witness(card(Shape(64, 16))).memory) == 2
     assert "a size of 64 px is not possible" in capfd.readouterr().err
+
+
+# -- a size for each batch -------------------------------------------------------------------------
+
+SIZES = [8, 12, 16]
+
+
+def at_random(options: dict[str, Any], *, fitted: bool = False) -> dict[str, Any]:
+    del options["datasets"]["train"]["scales"], options["train"]["scale_consistency"]
+    automations: dict[str, Any] = {"enabled": True, "RandomSizes": {"sizes": SIZES}}
+    if fitted:
+        fit = {"adjustment_frequency": 1, "max_batch_size": 1024}
+        automations["DynamicBatchAndPatchSizeOptimizer"] = fit
+    options["training_automations"] = automations
+    return options
+
+
+def test_each_batch_has_a_size_whatever_reads_and_after_a_resume(options: dict[str, Any]) -> None:
+    options = at_random(options) | {"manual_seed": 1}
+    options["train"]["total_iter"] = 12
+    witness = Witness(card(Shape(64, 16)))
+    assert run_training(options, memory=witness.memory, parts=[witness]) == 0
+    assert set(witness.entered) == {Shape(8, 8), Shape(12, 3), Shape(16, 2)}
+    assert all(entered == reported for entered, reported in witness.reported)
+    half = options | {"name": "half"}
+    half["datasets"]["train"]["num_worker_per_gpu"] = 0
+    memory = Witness(card(Shape(64, 16))).memory
+    assert run_training(half, memory=memory, parts=[Stop(5)]) == 130
+    rest = Witness(card(Shape(64, 16)))
+    assert run_training(half, "--auto_resume", memory=rest.memory, parts=[rest]) == 0
+    assert rest.entered == witness.entered[5:]
+    files = [Path(f"experiments/{name}/models/net_g_12.safetensors") for name in ("small", "half")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_the_batches_of_random_sizes_fill_the_card(options: dict[str, Any]) -> None:
+    options = at_random(options, fitted=True)
+    options["train"]["total_iter"] = 30
+    witness = Witness(card(Shape(16, 40)))
+    assert run_training(options, memory=witness.memory, parts=[witness]) == 0
+    for size in SIZES:
+        last = [shape for shape in witness.entered[-12:] if shape.lq_size == size][-1]
+        assert 0.8 <= witness.memory.share(last) <= 0.87, witness.entered
+
+
+def test_random_sizes_beside_other_sizes_are_refused(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options["training_automations"] = {"enabled": True, "RandomSizes": {"sizes": SIZES}}
+    assert run_training(options) == 2
+    assert "goes with patches of one size" in capfd.readouterr().err

@@ -292,7 +292,7 @@ def test_workers_change_nothing(options: dict[str, Any]) -> None:
     assert_same_weights("none", "two", 40)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_kill_at_a_random_moment_costs_nothing_but_time(
     options: dict[str, Any], workers: int
 ) -> None:
@@ -414,7 +414,9 @@ def steps(lines: list[str]) -> dict[int, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_finishes_the_step_saves_and_exits_130(
     options: dict[str, Any], number: signal.Signals
 ) -> None:

@@ -57,7 +57,7 @@ def test_clips_train_and_every_frame_is_validated(
     assert run(options, "--auto_resume", "--set", "train.total_iter=8") == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_reports_agree_with_the_clips_that_entered(options: dict[str, Any], workers: int) -> None:
     options["train"]["total_iter"] = 100
     options["val"] = {"val_enabled": False}

@@ -13,10 +13,8 @@ from torchvision import models
 from tests.losses.test_losses import SMALL, weights_of
 from tests.support import (
     make_pairs,
-    run_command,
     run_training,
     small_options,
-    write_options,
 )
 from traiNNer.losses.perceptual import PerceptualLoss, default_layers, node_of
 from traiNNer.utils.errors import DataError, OptionsError
@@ -102,16 +100,15 @@ def test_what_cannot_be_built_is_told(change: dict[str, Any], message: str) -> N
         PerceptualLoss(**(arguments | change))
 
 
-def test_weights_that_are_missing_are_named_before_training(tmp_path: Path) -> None:
+def test_weights_that_are_missing_are_named_before_training(
+    tmp_path: Path, cache_home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = small_options(make_pairs(tmp_path / "data"))
     options["train"]["losses"].append({"type": "perceptual", "backbone": "vgg16"})
-    path = write_options(tmp_path / "o.yml", options)
-    home = str(tmp_path / "torch")
-    done = run_command("train.py", "-opt", str(path), "--check", cwd=tmp_path, TORCH_HOME=home)
-    assert done.returncode == 2
-    error = done.stderr
+    assert run_training(options, "--check") == 2
+    error = capfd.readouterr().err
     assert "vgg16-397923af.pth" in error
-    assert str(tmp_path / "torch") in error
+    assert str(cache_home / "torch") in error
     assert "Traceback" not in error
 
 

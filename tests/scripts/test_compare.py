@@ -25,7 +25,7 @@ def test_two_networks_on_pairs(tmp_path: Path, capfd: Capture) -> None:
     assert main([*files, *folders, "-o", "out/sheet.png", "--tile", "20"]) == 0
     told = capfd.readouterr().out
     for word in (
-        "bicubic and n0 and n1 on lq",
+        "bicubic, n0, n1 on lq",
         "000",
         "003",
         "mean",

@@ -11,6 +11,7 @@ from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
 )
 from traiNNer.automations.memory_model import MemoryModel, Prediction
 from traiNNer.automations.progressive_sizes import ProgressiveSizes
+from traiNNer.automations.random_sizes import RandomSizes
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.simulated_memory import (
     CardModel,
@@ -39,6 +40,7 @@ __all__ = [
     "NothingSmallerError",
     "Prediction",
     "ProgressiveSizes",
+    "RandomSizes",
     "Shape",
     "ShapeBounds",
     "SimulatedMemory",

@@ -24,6 +24,7 @@ class AutomationContext:
         step_seconds: what a step should take at most where the options of the automation say
             nothing; None is as long as it likes.
         run_length: of the run, in its own measure.
+        seed: of the run.
     """
 
     bounds: ShapeBounds
@@ -31,6 +32,7 @@ class AutomationContext:
     total: int
     step_seconds: float | None = None
     run_length: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,12 @@ class Automation:
     def predict(self, shape: Shape) -> float | None:  # noqa: ARG002
         """The share of the memory that a step at `shape` should take; None if it cannot tell."""
         return None
+
+    def shape_of_batch(self, shape: Shape, position: int) -> Shape:  # noqa: ARG002
+        """What the batch that begins at `position` of the samples is to be, where `shape` is asked
+        for: no larger patches, and no more pixels.
+        """
+        return shape
 
     def scalars(self) -> dict[str, float]:
         """Points for TensorBoard, by tag."""

@@ -48,7 +48,7 @@ class ProgressiveSizes(Automation):
         super().__init__(context, enabled=enabled)
         self.stages = read_stages(stages, context.run_length)
         for stage in self.stages:
-            _require_size(stage.size, context.bounds)
+            require_size(stage.size, context.bounds, "stages")
         self._progress = 0.0
 
     @property
@@ -128,11 +128,16 @@ def describe_stages(stages: Sequence[Stage]) -> str:
     return ", ".join([*parts, f"then {stages[-1].size} px" if parts else f"{stages[-1].size} px"])
 
 
-def _require_size(size: int, bounds: ShapeBounds) -> None:
+def require_size(size: int, bounds: ShapeBounds, where: str) -> None:
+    """Refuse a size that network and images do not allow.
+
+    Raises:
+        OptionsError: saying what they allow.
+    """
     multiple = bounds.size_multiple
     if size % multiple or not bounds.min_lq_size <= size <= bounds.max_lq_size:
         raise OptionsError(
-            f"stages: a size of {size} px is not possible: at least {bounds.min_lq_size} "
+            f"{where}: a size of {size} px is not possible: at least {bounds.min_lq_size} "
             f"({bounds.min_lq_due_to}), at most {bounds.max_lq_size} ({bounds.max_lq_due_to}), a "
             f"multiple of {multiple} (the network)"
         )

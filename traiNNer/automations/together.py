@@ -103,6 +103,14 @@ class Automations:
         }
         return self._settle(decisions)
 
+    def shape_of_batch(self, shape: Shape, position: int) -> Shape:
+        """What the batch that begins at `position` of the samples is to be; `shape`, where nobody
+        wants another one.
+        """
+        for part in self._parts.values():
+            shape = part.shape_of_batch(shape, position)
+        return shape
+
     def scalars(self) -> dict[str, float]:
         """Points for TensorBoard, by tag."""
         points: dict[str, float] = {}
@@ -178,7 +186,8 @@ class Automations:
                     news[name] = inside
                     self._wishes[name] = inside.shape
         before = self._shape
-        self._decider = self._smallest_wish()
+        wishes = {name: self._wishes[name] for name in self._parts if name in self._wishes}
+        self._decider = smallest_wish(wishes, self._bounds, self._decider)
         wish = self._wishes.get(self._decider, self._context.start)
         self._shape = self._bounds.nearest(wish)
         for part in self._parts.values():
@@ -188,17 +197,6 @@ class Automations:
         if decision is None and self._shape == before:
             return None
         return self._sign(decision, before)
-
-    def _smallest_wish(self) -> str:
-        """Whose wish has the fewest pixels inside the bounds; empty where nobody wishes."""
-        bounds = self._bounds
-
-        def size(name: str) -> tuple[int, bool]:
-            inside = bounds.nearest(self._wishes[name])
-            pixels = inside.pixels(bounds.frames, bounds.size_multiple)
-            return pixels, name != self._decider  # of equal ones the present one stays
-
-        return min((name for name in self._parts if name in self._wishes), key=size, default="")
 
     def _sign(self, decision: Decision | None, before: Shape) -> Decision:
         """The decision in force: whose it is, and why where it is not simply what was just
@@ -222,6 +220,18 @@ class Automations:
         if len(self._parts) > 1:
             reason = f"{decider}: {reason}"
         return Decision(shape, reason, share, decider, "" if decision is None else decision.speed)
+
+
+def smallest_wish(wishes: Mapping[str, Shape], bounds: ShapeBounds, present: str) -> str:
+    """Whose wish has the fewest pixels inside the bounds, of equal ones that of `present`; empty
+    where nobody wishes.
+    """
+
+    def size(name: str) -> tuple[int, bool]:
+        inside = bounds.nearest(wishes[name])
+        return inside.pixels(bounds.frames, bounds.size_multiple), name != present
+
+    return min(wishes, key=size, default="")
 
 
 def intersection(parts: Mapping[str, Automation]) -> ShapeBounds:

@@ -35,6 +35,7 @@ from traiNNer.data.workers import WorkerError, Workers, shared_memory
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import hash_seed
+from traiNNer.utils.shape import Shape
 
 log = logging.getLogger(__name__)
 
@@ -328,18 +329,21 @@ class DynamicDataLoaderWrapper:
     def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def next_batch(self, at_most: int | None = None) -> Batch:
+    def next_batch(self, at_most: int | None = None, shape: Shape | None = None) -> Batch:
         """The next batch.
 
         Args:
             at_most: samples that are still wanted, where that may be less than a batch.
+            shape: of this batch alone, with patches of `lq_size` at most, to which those that were
+                read are cropped. None for the present sizes.
 
         Raises:
             DataError: if an image cannot be read (with "skip": if none can). The workers have ended
                 then, and no sample counts as consumed.
             WorkerError: if this process cannot read either, after those that did have ended.
         """
-        wanted = self.batch_size if at_most is None else min(self.batch_size, at_most)
+        shape = shape or Shape(self.lq_size, self.batch_size)
+        wanted = shape.batch_size if at_most is None else min(shape.batch_size, at_most)
         restarts = 0
         if self._rereads and self._prefetch.largest > self.lq_size:
             self.close()
@@ -349,7 +353,7 @@ class DynamicDataLoaderWrapper:
                     self._prefetch.clear()
                     self.sampler.start = self.samples_consumed
                     self._workers.start()
-                samples = self._prefetch.gather(wanted, self.lq_size, self._workers.receive)
+                samples = self._prefetch.gather(wanted, shape.lq_size, self._workers.receive)
                 break
             except WorkerError as error:
                 self.close()
@@ -361,7 +365,7 @@ class DynamicDataLoaderWrapper:
             except DataError:
                 self.close()
                 raise
-        batch = self._prefetch.take(samples, self.lq_size)
+        batch = self._prefetch.take(samples, shape.lq_size)
         self.samples_consumed += samples
         self._replaced.note([reason for reason in batch.reasons if reason is not None])
         return batch

@@ -100,7 +100,14 @@ def build_memory_fit(
     step_seconds = CPU_STEP_SECONDS if runtime.device.type == "cpu" else None
     automations = Automations.build(
         active,
-        AutomationContext(bounds, start, memory.total, step_seconds, whole_amount(options.length)),
+        AutomationContext(
+            bounds,
+            start,
+            memory.total,
+            step_seconds,
+            whole_amount(options.length),
+            options.manual_seed,
+        ),
     )
     log.info("%s\n%s", automations.describe(), memory.describe())
     return MemoryFit(automations, memory)
@@ -137,6 +144,7 @@ class MemoryFit(Part):
         if run.recipe.runtime.device.type != "cpu":
             self._memory_word = "VRAM"
         run.recipe.runner.memory = self.memory
+        run.stream.shape_of_batch = self.automations.shape_of_batch
         # A resumed run enters a shape that it knows, in a process that has not chosen its kernels:
         # cuDNN's searches take memory that no later step does.
         resumed = run.iteration > 0
@@ -163,7 +171,7 @@ class MemoryFit(Part):
             rate = run.clock.shape_speed.rate
             report = StepReport(
                 result.iteration,
-                result.shape,
+                run.stream.stands_for(result.shape),
                 result.reading,
                 settled,
                 rate,

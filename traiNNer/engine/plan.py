@@ -140,8 +140,13 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
     from traiNNer.planning.bounds import stages_of
 
     stages = describe_stages(stages_of(options))
+    if stages:
+        stages = f"in stages: {stages}"
+    if "RandomSizes" in active:
+        sizes = ", ".join(map(str, active["RandomSizes"]["sizes"]))
+        stages = f"each batch of one of {sizes} px at random, with the same pixels"
     if stages and len(active) == 1:
-        return f"in stages: {stages}"
+        return stages
     data = options.datasets.train
     length = options.length
     pace = "ramp" if any(part.get("pace") == "ramp" for part in active.values()) else "at_once"
@@ -165,7 +170,7 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
         repeated += "elsewhere"
     if stages:
         grown = f"the batch from {data.batch_size_per_gpu} up to what fills the memory"
-        begins = f"in stages: {stages}; {grown}"
+        begins = f"{stages}; {grown}"
     return f"{begins}, {when}; {meaning}{repeated}"
 
 

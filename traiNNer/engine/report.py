@@ -128,7 +128,7 @@ def comparison_table(comparison: Comparison, metrics: Mapping[str, Metric]) -> T
     """Image by image: every metric of bicubic and of each network; of one network, the gain."""
     results = comparison.results
     first, *others = results.values()
-    table = Table(title=f"{' and '.join(results)} on {first.dataset}", title_justify="left")
+    table = Table(title=f"{', '.join(results)} on {first.dataset}", title_justify="left")
     table.add_column("image", overflow="fold")
     shows_gain = len(others) == 1
     for label, metric in metrics.items():

@@ -37,6 +37,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_lengths(options, problems)
     _check_labels(options, problems)
     _check_scales(options, problems)
+    _check_random_sizes(options, problems)
     _check_augmentations(options, problems)
     _check_adversary(options, problems)
     return problems
@@ -198,6 +199,20 @@ def _check_adversary(options: TrainingOptions, problems: OptionProblems) -> None
     if len(adversarial) == len(options.labelled_losses) and adversarial:
         message = "a loss that compares with GT is needed beside the adversarial one"
         problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
+
+
+def _check_random_sizes(options: TrainingOptions, problems: OptionProblems) -> None:
+    """A size for each batch against what a patch is otherwise."""
+    if "RandomSizes" not in options.training_automations.active:
+        return
+    place = ("training_automations", "RandomSizes")
+    if options.datasets.train.scales is not None:
+        message = "goes with patches of one size; leave out datasets.train.scales, or this"
+        problems.add(place, message, None)
+    if options.task == "classification":
+        # What a picture is at another size is for the dataset to say: cropped, or shrunk.
+        message = "crops patches, and the pictures of a classifier count as a whole; leave it out"
+        problems.add(place, message, None)
 
 
 def _check_scales(options: TrainingOptions, problems: OptionProblems) -> None:

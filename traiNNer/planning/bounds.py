@@ -72,11 +72,15 @@ def shape_bounds(
 
 
 def stages_of(options: TrainingOptions) -> tuple[Stage, ...]:
-    """The stages of a run whose patches grow by a plan; empty for any other.
+    """The stages of a run whose patches grow by a plan, or the one of a run whose batches have
+    random sizes, which is that of the largest; empty for any other.
 
     Raises:
         OptionsError: for stages that make no sense.
     """
+    drawn = options.training_automations.active.get("RandomSizes")
+    if drawn is not None:
+        return (Stage(max(drawn["sizes"]), 1.0),)
     given = options.training_automations.active.get("ProgressiveSizes")
     return () if given is None else read_stages(given["stages"], whole_amount(options.length))
 
