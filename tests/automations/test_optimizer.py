@@ -106,6 +106,34 @@ def test_it_lands_on_the_target_in_few_moves(card: CardModel) -> None:
     assert optimizer.bounds.contains(optimizer.shape)
 
 
+class WithBaseline(SimulatedMemory):
+    """What is there before a step is told, as every real device tells it."""
+
+    def read(self) -> MemoryReading:
+        return replace(super().read(), baseline=int(self.card.persistent))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0005])
+@pytest.mark.parametrize("base", [0.3, 0.6, 0.7, 0.78])
+def test_it_grows_where_the_program_itself_is_most_of_what_is_used(
+    base: float, noise: float
+) -> None:
+    """As a CPU's budget is: single steps from small shapes change next to nothing."""
+    total = 12 * GIB
+    largest = Shape(128, 32)
+    card = CardModel(
+        total=total,
+        persistent=base * total,
+        bytes_per_pixel=(0.85 - base) * total / largest.pixels(),
+        noise=noise,
+    )
+    optimizer = make(card, replace(BOUNDS, min_lq_size=8, size_multiple=1), min_lq_size=8)
+    memory = WithBaseline(card)
+    drive(optimizer, memory)
+    assert 0.82 <= memory.share(optimizer.shape) <= 0.87
+    assert optimizer.oom_total == 0
+
+
 def test_it_begins_small_and_grows_by_bounded_factors() -> None:
     optimizer = make()
     assert optimizer.before_training() == Shape(32, 1)

@@ -96,6 +96,18 @@ def test_it_learns_and_test_py_tells(options: dict[str, Any], tmp_path: Path) ->
         Path(f"results/{name}/test/probabilities.csv").read_text() for name in ("told", "both")
     ]
     assert tables[0] == tables[1]
+    # And a folder is sorted by it.
+    sort = load_script("scripts/data_preparation/sort_by_degradation.py").main
+    assert sort([root, "--checkpoint", str(best), "--out", "sorted", "--table", "t.csv"]) == 0
+    copies = {kind: list(Path("sorted", kind).glob("*.png")) for kind in ("across", "down")}
+    assert all(11 <= len(files) <= 13 for files in copies.values())
+    with Path("t.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["kind"] in Path(row["file"]).parts for row in rows) >= 23
+    assert sort([root, "--checkpoint", str(best), "--doubt", "2"]) == 2
+    # Nothing is sure to all digits.
+    assert sort([root, "--checkpoint", str(best), "--out", "unsure", "--doubt", "1"]) == 0
+    assert len(list(Path("unsure/unsure").glob("*.png"))) >= 20
 
 
 def test_a_resume_is_bit_for_bit(options: dict[str, Any]) -> None:

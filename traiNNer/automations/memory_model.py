@@ -80,6 +80,14 @@ class MemoryModel:
         """Padded pixels of the largest shape that was measured; 0 before any was."""
         return 0 if self._calibration is None else self._calibration.largest
 
+    @property
+    def fixed(self) -> float:
+        """Bytes that are there at no pixels, as far as the measurements tell; 0 before any was."""
+        if self._calibration is None:
+            return 0.0
+        least = min(observed.reserved for observed in self._observations.seen.values())
+        return max(0.0, min(self._calibration.curve.intercept, least))
+
     def largest_below(self, pixels: float) -> int:
         """Padded pixels of the largest measured shape that has at most `pixels`; 0 without one."""
         counts = [self.pixels(shape) for shape in self._observations.seen]

@@ -15,8 +15,8 @@ from traiNNer.automations.step_cap import Ramp, StepCap
 from traiNNer.automations.target import Target
 from traiNNer.utils.shape import Shape
 
-# A move to so many times the largest measured pixels aims at this share of the target: first look,
-# then land.
+# A move to so many times the largest measured pixels aims at this share of the way from what is
+# there at no pixels to the target: first look, then land.
 STRIDES = ((2.0, 1.0), (4.0, 0.75), (8.0, 0.45), (16.0, 0.2))
 # A move to no more than SMALL times the largest measured size may risk half of what is above the
 # limit: over so short a way a prediction is off by a workspace at most.
@@ -24,7 +24,8 @@ SMALL = 1.35
 # Below so many measured shapes growth teaches something, however little of the memory it is
 # expected to take.
 FEW_SHAPES = 4
-# Share of the target below which any growth is worth a move.
+# Share of the way from what is there at no pixels to the target, below which any growth is worth a
+# move: on a CPU the program itself may be most of what is used.
 CLOSE = 0.6
 # Factor of pixels below which a move is not worth it while a pace or the time of a step bounds
 # them: each costs a step that is not measured, and there would be many.
@@ -152,11 +153,12 @@ class Route:
         return smaller or self._next_below(shape)
 
     def closer(self, shape: Shape, present: Shape, used: float) -> bool:
-        """Whether a move is worth it: while little is known or far below the target any growth;
-        else what comes closer to the target than the share that `present` uses.
+        """Whether a move is worth it: while little is known or far from the target any growth; else
+        what comes closer to the target than the share that `present` uses.
         """
         target = self.target
-        unsure = self.model.count < FEW_SHAPES or used < CLOSE * target.share
+        is_far = used - self._fixed < CLOSE * (target.share - self._fixed)
+        unsure = self.model.count < FEW_SHAPES or is_far
         grows = self.model.pixels(shape) > self.model.pixels(present)
         if unsure and grows and used < target.share:
             return True
@@ -179,11 +181,17 @@ class Route:
         """Padded pixels that no ban forbids."""
         return self.bans.most_pixels(self.window.count, self.model.pixels)
 
+    @property
+    def _fixed(self) -> float:
+        """The share of the memory that is taken at no pixels."""
+        return (self.window.outside + self.model.fixed) / self.window.total
+
     def _stride(self, goal: Goal, factor: float, share: float) -> Goal:
+        fixed = self._fixed
         return replace(
             goal,
-            high=share * goal.high,
-            ceiling=share * goal.ceiling,
+            high=fixed + share * (goal.high - fixed),
+            ceiling=fixed + share * (goal.ceiling - fixed),
             max_pixels=min(goal.max_pixels, factor * self.model.largest),
         )
 
