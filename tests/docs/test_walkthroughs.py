@@ -134,3 +134,15 @@ def test_a_network_is_added(made: dict[str, ModuleType]) -> None:
     told = (ROOT / "docs" / page).read_text()
     (name,) = {word.strip("`,") for word in told.split() if word.startswith("`test_every")}
     assert f"def {name}(" in test
+
+
+def test_a_loop_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both examples of the page, one after the other as a reader would try them."""
+    first, second = (snippet.text for snippet in of_page("your_own_loop.md"))
+    names: dict[str, Any] = {}
+    exec(first, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1: 2 samples, ")
+    assert float(lines[-1]) > 4
+    exec(second, names)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("of 64 px")

@@ -51,13 +51,16 @@ class MemoryModel:
         size_multiple: what the network says that it pads sides to.
         frames: frames of a sample.
         history: shapes remembered; the one seen longest ago is forgotten first.
+
+    Attributes:
+        calibration: what predictions rest on; None before anything was observed.
     """
 
     def __init__(self, size_multiple: int = 1, frames: int = 1, history: int = 64) -> None:
         self._declared = SizeGrid(size_multiple, frames)
         self._observations = Observations(history)
         self._errors = PredictionErrors()
-        self._calibration: Calibration | None = None
+        self.calibration: Calibration | None = None
 
     @property
     def padding(self) -> int:
@@ -78,15 +81,7 @@ class MemoryModel:
     @property
     def largest(self) -> int:
         """Padded pixels of the largest shape that was measured; 0 before any was."""
-        return 0 if self._calibration is None else self._calibration.largest
-
-    @property
-    def fixed(self) -> float:
-        """Bytes that are there at no pixels, as far as the measurements tell; 0 before any was."""
-        if self._calibration is None:
-            return 0.0
-        least = min(observed.reserved for observed in self._observations.seen.values())
-        return max(0.0, min(self._calibration.curve.intercept, least))
+        return 0 if self.calibration is None else self.calibration.largest
 
     def largest_below(self, pixels: float) -> int:
         """Padded pixels of the largest measured shape that has at most `pixels`; 0 without one."""
@@ -120,13 +115,13 @@ class MemoryModel:
         Raises:
             LookupError: before anything was observed.
         """
-        if self._calibration is None:
+        if self.calibration is None:
             raise LookupError("nothing was observed yet")
         known = self._observations.seen.get(shape)
         if known is not None:
             return Prediction(known.reserved, PROVEN_MARGIN * known.reserved)
-        expected, residual = self._calibration.expect(shape)
-        margin = self._errors.margin(self._calibration, shape, expected, residual)
+        expected, residual = self.calibration.expect(shape)
+        margin = self._errors.margin(self.calibration, shape, expected, residual)
         return Prediction(expected, margin)
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,31 +131,29 @@ class MemoryModel:
             "observations": self._observations.state_dict(),
             "errors": to_state(PredictionErrors, self._errors),
             # it may be older than the observations: small changes do not renew it
-            "calibration": to_state(Calibration | None, self._calibration),
+            "calibration": to_state(Calibration | None, self.calibration),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Know again what `state_dict` knew."""
         self._observations.load_state_dict(state["observations"])
         self._errors = from_state(PredictionErrors, state["errors"])
-        self._calibration = from_state(Calibration | None, state["calibration"])
+        self.calibration = from_state(Calibration | None, state["calibration"])
         # another network counts pixels in another way, and then the curve is another
-        if self._calibration is not None and state["declared"] != to_state(
-            SizeGrid, self._declared
-        ):
+        if self.calibration is not None and state["declared"] != to_state(SizeGrid, self._declared):
             self._calibrate()
 
     @property
     def _grid(self) -> SizeGrid:
-        return self._declared if self._calibration is None else self._calibration.curve.grid
+        return self._declared if self.calibration is None else self.calibration.curve.grid
 
     def _calibrate(self) -> None:
-        self._calibration = Calibration.of(self._observations, self._declared)
+        self.calibration = Calibration.of(self._observations, self._declared)
 
     def _learn_error(self, shape: Shape, actual: float) -> None:
         """Remember by what share of the way from the nearest measured shape a prediction was
         off.
         """
-        if self._calibration is not None:
-            nearest = self._calibration.nearest(shape)
+        if self.calibration is not None:
+            nearest = self.calibration.nearest(shape)
             self._errors.learn(self.predict(shape).bytes, actual, nearest.reserved)

@@ -77,6 +77,13 @@ class Route:
         total = self.window.total
         return Estimate((outside + prediction.bytes) / total, (outside + prediction.upper) / total)
 
+    @property
+    def fixed(self) -> float:
+        """The share of the memory that is taken at no pixels."""
+        calibration = self.model.calibration
+        held = 0.0 if calibration is None else calibration.fixed
+        return (self.window.outside + held) / self.window.total
+
     def larger_goal(self, present: Shape) -> Goal:
         """What growth from `present` looks for: by bounded factors while little is known."""
         factor = min(2.0**self.model.count, STRIDES[-1][0])
@@ -143,21 +150,21 @@ class Route:
         if rungs == 1:
             share = LQ_KEPT - LQ_FOR_USE * (used - self.target.high)
             goal = replace(goal, min_lq_size=share * present.lq_size)
-        return self.search.shrink(present, goal, rungs) or self._next_below(present)
+        return self.search.shrink(present, goal, rungs) or next_below(present, self.bounds)
 
     def after_failure(self, shape: Shape) -> Shape | None:
         """Two rungs below a shape that ran out of memory; None at the smallest."""
         smaller = None
         if self.model.count:
             smaller = self.search.shrink(shape, self.smaller_goal(), rungs=2)
-        return smaller or self._next_below(shape)
+        return smaller or next_below(shape, self.bounds)
 
     def closer(self, shape: Shape, present: Shape, used: float) -> bool:
         """Whether a move is worth it: while little is known or far from the target any growth; else
         what comes closer to the target than the share that `present` uses.
         """
         target = self.target
-        is_far = used - self._fixed < CLOSE * (target.share - self._fixed)
+        is_far = used - self.fixed < CLOSE * (target.share - self.fixed)
         unsure = self.model.count < FEW_SHAPES or is_far
         grows = self.model.pixels(shape) > self.model.pixels(present)
         if unsure and grows and used < target.share:
@@ -181,17 +188,12 @@ class Route:
         """Padded pixels that no ban forbids."""
         return self.bans.most_pixels(self.window.count, self.model.pixels)
 
-    @property
-    def _fixed(self) -> float:
-        """The share of the memory that is taken at no pixels."""
-        return (self.window.outside + self.model.fixed) / self.window.total
-
     def _stride(self, goal: Goal, factor: float, share: float) -> Goal:
-        fixed = self._fixed
+        base = self.fixed
         return replace(
             goal,
-            high=fixed + share * (goal.high - fixed),
-            ceiling=fixed + share * (goal.ceiling - fixed),
+            high=base + share * (goal.high - base),
+            ceiling=base + share * (goal.ceiling - base),
             max_pixels=min(goal.max_pixels, factor * self.model.largest),
         )
 
@@ -208,16 +210,17 @@ class Route:
             return half_way
         return max(proven, self.model.pixels(present))
 
-    def _next_below(self, shape: Shape) -> Shape | None:
-        """Half the batch, or the next smaller lq_size: for when the model knows nothing that
-        fits.
-        """
-        least = self.bounds.min_batch_size
-        if shape.batch_size > least:
-            return Shape(shape.lq_size, max(least, shape.batch_size // 2))
-        below = [side for side in self.bounds.ladder if side < shape.lq_size]
-        if not below:
-            return None
-        # half the pixels too, if there is such a side; else the smallest
-        halves = [side for side in below if side * side * 2 <= shape.lq_size**2]
-        return Shape((halves or below[:1])[-1], shape.batch_size)
+
+def next_below(shape: Shape, bounds: ShapeBounds) -> Shape | None:
+    """Half the batch, or the next smaller lq_size: for when the model knows nothing that
+    fits.
+    """
+    least = bounds.min_batch_size
+    if shape.batch_size > least:
+        return Shape(shape.lq_size, max(least, shape.batch_size // 2))
+    below = [side for side in bounds.ladder if side < shape.lq_size]
+    if not below:
+        return None
+    # half the pixels too, if there is such a side; else the smallest
+    halves = [side for side in below if side * side * 2 <= shape.lq_size**2]
+    return Shape((halves or below[:1])[-1], shape.batch_size)
