@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.data
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
@@ -20,6 +23,7 @@ from torchvision import models
 
 from traiNNer.losses.ms_ssim import MSSSIMLoss
 from traiNNer.losses.pixel import CharbonnierLoss
+from traiNNer.ops.color import rgb_to_y
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.registry import LOSSES
 
@@ -189,6 +193,50 @@ def test_ms_ssim_equals_torchmetrics(sigma, size):
     sr = noise(gt, sigma)
     expected = 1 - multiscale_structural_similarity_index_measure(sr, gt, data_range=1.0)
     assert MSSSIMLoss()(sr, gt).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.3])
+@pytest.mark.parametrize("size", [11, 64])
+def test_ssim_equals_scikit_image(sigma: float, size: int) -> None:
+    sr = noise(photo(size), sigma)[:1]
+    gt = photo(size)[:1]
+    expected = structural_similarity(
+        sr[0].numpy(),
+        gt[0].numpy(),
+        channel_axis=0,
+        data_range=1.0,
+        gaussian_weights=True,
+        use_sample_covariance=False,
+    )
+    assert 1 - LOSSES["ssim"]()(sr, gt).item() == pytest.approx(expected, abs=5e-5)
+
+
+def test_ncc_is_the_correlation_and_blind_to_contrast() -> None:
+    sr = noise(photo(), 0.1)
+    channels = zip(sr.flatten(0, 1).flatten(1), photo().flatten(0, 1).flatten(1), strict=True)
+    expected = np.mean([np.corrcoef(ours, theirs)[0, 1] for ours, theirs in channels])
+    loss = LOSSES["ncc"]()
+    assert 1 - loss(sr, photo()).item() == pytest.approx(float(expected), abs=1e-4)
+    assert loss(0.5 * photo() + 0.2, photo()).item() == pytest.approx(0, abs=1e-3)
+    assert loss(1 - photo(), photo()).item() == pytest.approx(2, abs=1e-3)
+
+
+def test_gradient_variance_is_that_of_sobel_in_patches() -> None:
+    sr = noise(photo(26), 0.1)
+
+    def variances(picture: Tensor) -> np.ndarray:
+        luma = rgb_to_y(picture)[0, 0].numpy().astype(np.float64)
+        found: list[float] = []
+        for axis in (1, 0):
+            gradient = scipy.ndimage.sobel(luma, axis)[1:-1, 1:-1]
+            for top in range(0, 24, 8):
+                for left in range(0, 24, 8):
+                    found.append(gradient[top : top + 8, left : left + 8].var(ddof=1))
+        return np.array(found)
+
+    expected = np.square(variances(sr[:1]) - variances(photo(26)[:1])).mean()
+    value = LOSSES["gradient_variance"]()(sr[:1], photo(26)[:1]).item()
+    assert value == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize(("size", "weights"), [(88, 4), (87, 3), (64, 3), (43, 2)])

@@ -11,6 +11,17 @@ from traiNNer.losses import (
     ms_ssim,
     perceptual,
     pixel,
+    structure,
 )
 
-__all__ = ["classes", "color", "differences", "frequency", "gan", "ms_ssim", "perceptual", "pixel"]
+__all__ = [
+    "classes",
+    "color",
+    "differences",
+    "frequency",
+    "gan",
+    "ms_ssim",
+    "perceptual",
+    "pixel",
+    "structure",
+]

@@ -63,16 +63,16 @@ class MSSSIMLoss(PairLoss):
             if index:
                 sr = F.avg_pool2d(sr, 2)
                 gt = F.avg_pool2d(gt, 2)
-            level = self._compare_scale(sr, gt, with_luminance=coarsest)
+            if coarsest:
+                border = [WINDOW // 2] * 4
+                sr = F.pad(sr, border, mode="reflect")
+                gt = F.pad(gt, border, mode="reflect")
+            level = self.compare_scale(sr, gt, with_luminance=coarsest)
             similarity = similarity * level.clamp(min=FLOOR) ** weight
         return 1.0 - similarity.mean()
 
-    def _compare_scale(self, sr: Tensor, gt: Tensor, *, with_luminance: bool) -> Tensor:
-        """Mean similarity of each image, (B,)."""
-        if with_luminance:
-            border = [WINDOW // 2] * 4
-            sr = F.pad(sr, border, mode="reflect")
-            gt = F.pad(gt, border, mode="reflect")
+    def compare_scale(self, sr: Tensor, gt: Tensor, *, with_luminance: bool) -> Tensor:
+        """Mean similarity of each image in the windows that lie within it, (B,)."""
         # Variances do not depend on the level, but as small differences of large squares their
         # precision does.
         level = gt.detach().mean(dim=(2, 3), keepdim=True)

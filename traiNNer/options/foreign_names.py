@@ -60,7 +60,7 @@ _TORCHS = "optimizers and schedulers are those of torch alone, and this is none 
 # Names that other trainers have and this version has not, under no other name either.
 _MISSING = {
     "loss": (
-        "pseudohuber smoothl1 ssim tv hfen edge gradientvariance color colorconsistency "
+        "pseudohuber smoothl1 tv hfen edge color colorconsistency "
         "consistency kl wavelet overflow bicubic averagebceloss elastic relativel1 "
         "l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
