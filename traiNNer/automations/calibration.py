@@ -83,11 +83,6 @@ class Calibration:
         largest = max(curve.grid.pixels(shape) for shape in observations.seen)
         return Calibration(curve, tuple(points), largest)
 
-    @property
-    def fixed(self) -> float:
-        """Bytes that are there at no pixels, as far as the measurements tell."""
-        return max(0.0, min([self.curve.intercept, *(point.reserved for point in self.points)]))
-
     def nearest(self, shape: Shape) -> Point:
         """The measured shape that is nearest in pixels, then in lq_size."""
         log_pixels = math.log(self.curve.grid.pixels(shape))

@@ -53,14 +53,14 @@ class MemoryModel:
         history: shapes remembered; the one seen longest ago is forgotten first.
 
     Attributes:
-        calibration: what predictions rest on; None before anything was observed.
+        observations: what was measured.
     """
 
     def __init__(self, size_multiple: int = 1, frames: int = 1, history: int = 64) -> None:
         self._declared = SizeGrid(size_multiple, frames)
-        self._observations = Observations(history)
+        self.observations = Observations(history)
         self._errors = PredictionErrors()
-        self.calibration: Calibration | None = None
+        self._calibration: Calibration | None = None
 
     @property
     def padding(self) -> int:
@@ -76,28 +76,28 @@ class MemoryModel:
     @property
     def count(self) -> int:
         """Shapes measured."""
-        return len(self._observations.seen)
+        return len(self.observations.seen)
 
     @property
     def largest(self) -> int:
         """Padded pixels of the largest shape that was measured; 0 before any was."""
-        return 0 if self.calibration is None else self.calibration.largest
+        return 0 if self._calibration is None else self._calibration.largest
 
     def largest_below(self, pixels: float) -> int:
         """Padded pixels of the largest measured shape that has at most `pixels`; 0 without one."""
-        counts = [self.pixels(shape) for shape in self._observations.seen]
+        counts = [self.pixels(shape) for shape in self.observations.seen]
         return max((count for count in counts if count <= pixels), default=0)
 
     def knows(self, shape: Shape) -> bool:
         """Whether `shape` was measured."""
-        return shape in self._observations.seen
+        return shape in self.observations.seen
 
     def observe(self, shape: Shape, reading: MemoryReading) -> None:
         """Take in the peaks of one shape."""
         # with one shape a prediction is a bound and not an estimate, so it has no error to learn
         if self.count >= 2 and not self.knows(shape):
             self._learn_error(shape, reading.reserved_peak)
-        if self._observations.take(shape, reading):
+        if self.observations.take(shape, reading):
             self._calibrate()
 
     def observe_failure(self, shape: Shape, available: int) -> None:
@@ -106,7 +106,7 @@ class MemoryModel:
         """
         if self.count and self.predict(shape).bytes < available:
             self._learn_error(shape, available)
-            self._observations.fail(shape, available)
+            self.observations.fail(shape, available)
             self._calibrate()  # the padding may turn out to be another
 
     def predict(self, shape: Shape) -> Prediction:
@@ -115,45 +115,47 @@ class MemoryModel:
         Raises:
             LookupError: before anything was observed.
         """
-        if self.calibration is None:
+        if self._calibration is None:
             raise LookupError("nothing was observed yet")
-        known = self._observations.seen.get(shape)
+        known = self.observations.seen.get(shape)
         if known is not None:
             return Prediction(known.reserved, PROVEN_MARGIN * known.reserved)
-        expected, residual = self.calibration.expect(shape)
-        margin = self._errors.margin(self.calibration, shape, expected, residual)
+        expected, residual = self._calibration.expect(shape)
+        margin = self._errors.margin(self._calibration, shape, expected, residual)
         return Prediction(expected, margin)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learned, as numbers, strings, lists, dictionaries and None."""
         return {
             "declared": to_state(SizeGrid, self._declared),
-            "observations": self._observations.state_dict(),
+            "observations": self.observations.state_dict(),
             "errors": to_state(PredictionErrors, self._errors),
             # it may be older than the observations: small changes do not renew it
-            "calibration": to_state(Calibration | None, self.calibration),
+            "calibration": to_state(Calibration | None, self._calibration),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Know again what `state_dict` knew."""
-        self._observations.load_state_dict(state["observations"])
+        self.observations.load_state_dict(state["observations"])
         self._errors = from_state(PredictionErrors, state["errors"])
-        self.calibration = from_state(Calibration | None, state["calibration"])
+        self._calibration = from_state(Calibration | None, state["calibration"])
         # another network counts pixels in another way, and then the curve is another
-        if self.calibration is not None and state["declared"] != to_state(SizeGrid, self._declared):
+        if self._calibration is not None and state["declared"] != to_state(
+            SizeGrid, self._declared
+        ):
             self._calibrate()
 
     @property
     def _grid(self) -> SizeGrid:
-        return self._declared if self.calibration is None else self.calibration.curve.grid
+        return self._declared if self._calibration is None else self._calibration.curve.grid
 
     def _calibrate(self) -> None:
-        self.calibration = Calibration.of(self._observations, self._declared)
+        self._calibration = Calibration.of(self.observations, self._declared)
 
     def _learn_error(self, shape: Shape, actual: float) -> None:
         """Remember by what share of the way from the nearest measured shape a prediction was
         off.
         """
-        if self.calibration is not None:
-            nearest = self.calibration.nearest(shape)
+        if self._calibration is not None:
+            nearest = self._calibration.nearest(shape)
             self._errors.learn(self.predict(shape).bytes, actual, nearest.reserved)

@@ -79,10 +79,8 @@ class Route:
 
     @property
     def fixed(self) -> float:
-        """The share of the memory that is taken at no pixels."""
-        calibration = self.model.calibration
-        held = 0.0 if calibration is None else calibration.fixed
-        return (self.window.outside + held) / self.window.total
+        """The share of the memory that the process holds before a step, as the last one told."""
+        return self.model.observations.floor / self.window.total
 
     def larger_goal(self, present: Shape) -> Goal:
         """What growth from `present` looks for: by bounded factors while little is known."""
@@ -164,7 +162,8 @@ class Route:
         what comes closer to the target than the share that `present` uses.
         """
         target = self.target
-        is_far = used - self.fixed < CLOSE * (target.share - self.fixed)
+        base = self.fixed + self.window.outside / self.window.total
+        is_far = used - base < CLOSE * (target.share - base)
         unsure = self.model.count < FEW_SHAPES or is_far
         grows = self.model.pixels(shape) > self.model.pixels(present)
         if unsure and grows and used < target.share:
