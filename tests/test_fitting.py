@@ -164,7 +164,7 @@ def test_single_samples_become_smaller_and_then_it_is_said() -> None:
     sizes = {step.size for step in fit}
     assert max(sizes) <= 16
     tiny = Loop(Shape(4, 1))
-    with pytest.raises(TrainingError, match="1 sample of size 40 does not fit"):
+    with pytest.raises(TrainingError, match="does not hold 1 sample of size 40"):
         list(tiny.fit(Pictures(), size=40, collate=cut))
 
 

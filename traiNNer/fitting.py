@@ -21,8 +21,6 @@ from torch.utils.data import default_collate as torch_collate
 from traiNNer.automations import (
     AutomationContext,
     Automations,
-    CpuMemory,
-    CudaMemory,
     MemoryBackend,
     Shape,
     ShapeBounds,
@@ -30,6 +28,7 @@ from traiNNer.automations import (
     is_out_of_memory,
 )
 from traiNNer.data.order import ShuffledOrder
+from traiNNer.engine.memory_fit import CPU_STEP_SECONDS, open_memory
 from traiNNer.engine.progress import ShapeSpeed
 from traiNNer.models.memory_needs import release_memory
 from traiNNer.models.phase_runner import PAUSES
@@ -37,14 +36,13 @@ from traiNNer.models.rewind import Rewind
 from traiNNer.models.weight_step import change_weights, decide
 from traiNNer.options.schema import TrainingAutomations
 from traiNNer.utils.arithmetic import round_down
+from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.out_of_memory import first_line
-from traiNNer.utils.text import GIB, plural
+from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
 NAME = "DynamicBatchAndPatchSizeOptimizer"
-# As train.py has it: whoever waits for a line on a CPU waits so long.
-CPU_STEP_SECONDS = 10.0
 # Losses that wait on the device: to fetch each would be a wait in every step.
 MOST_PENDING = 100
 
@@ -215,7 +213,7 @@ def fit_memory(  # noqa: PLR0913 (all named by keyword: a bundle would only hide
         epochs: how often the dataset is gone through; None for ever.
         num_workers: processes that read.
         seed: of the order.
-        scaler: scales the loss for float16, if given; its `step` and `update` are called here.
+        scaler: scales the loss for float16, if given; its `unscale_` and `update` are called here.
         before_step: called with all gradients there, before weights change: for clipping.
         limit_gib: of the memory. None: the whole card, or half of the main memory that is free.
         automation: settings of DynamicBatchAndPatchSizeOptimizer, for example {"pace": "ramp"}.
@@ -241,11 +239,9 @@ def fit_memory(  # noqa: PLR0913 (all named by keyword: a bundle would only hide
     if size is None and max_size is not None:
         raise OptionsError("fit_memory: max_size without size; give the size to begin with")
     device = next(network.parameters()).device
+    memory = memory or open_memory(Runtime(device), limit_gib)
     if memory is None:
-        if device.type not in ("cuda", "cpu"):
-            raise OptionsError(f"fit_memory: the memory of {device} cannot be watched")
-        limit = None if limit_gib is None else int(limit_gib * GIB)
-        memory = CudaMemory(device, limit) if device.type == "cuda" else CpuMemory(limit)
+        raise OptionsError(f"fit_memory: the memory of {device} cannot be watched")
     least = size or 1
     if min_batch is None:
         has_batch_norm = any(isinstance(part, _BatchNorm) for part in network.modules())
@@ -471,9 +467,9 @@ class Fit:
     def _nothing_smaller(self, chunks: Sequence[list[_Read]], complaint: str) -> TrainingError:
         count = plural(max(map(len, chunks)), "sample")
         return TrainingError(
-            f"fit_memory: {count} of size {chunks[0][0].size} does not fit into the memory of "
-            f"{self._device} ({complaint}); what helps: mixed precision, a smaller network, or "
-            "ending other programs that use the memory"
+            f"fit_memory: the memory of {self._device} does not hold {count} of size "
+            f"{chunks[0][0].size} ({complaint}); what helps: mixed precision, a smaller network, "
+            "or ending other programs that use the memory"
         )
 
     def _adapt(self, asked: Shape, fitted: Shape, failures: int) -> None:

@@ -30,7 +30,9 @@ from traiNNer.engine.logs import print_table
 from traiNNer.utils.device import choose_device, describe_device
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL, MIDDLE, LARGE = 16, 32, 64
+SMALL = 16
+MIDDLE = 32
+LARGE = 64
 FIT = {"DynamicBatchAndPatchSizeOptimizer": {"max_lq_size": LARGE}}
 STAGES = [{"size": SMALL, "until": 0.4}, {"size": MIDDLE, "until": 0.75}, {"size": LARGE}]
 RAMP = {"pace": "ramp", "ramp": {"from": 0.3, "until": 0.85}, "max_lq_size": LARGE}

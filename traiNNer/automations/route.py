@@ -15,8 +15,8 @@ from traiNNer.automations.step_cap import Ramp, StepCap
 from traiNNer.automations.target import Target
 from traiNNer.utils.shape import Shape
 
-# A move to so many times the largest measured pixels aims at this share of the way from what is
-# there at no pixels to the target: first look, then land.
+# A move to so many times the largest measured pixels aims at this share of the way from what the
+# process holds before a step to the target: first look, then land.
 STRIDES = ((2.0, 1.0), (4.0, 0.75), (8.0, 0.45), (16.0, 0.2))
 # A move to no more than SMALL times the largest measured size may risk half of what is above the
 # limit: over so short a way a prediction is off by a workspace at most.
@@ -24,8 +24,8 @@ SMALL = 1.35
 # Below so many measured shapes growth teaches something, however little of the memory it is
 # expected to take.
 FEW_SHAPES = 4
-# Share of the way from what is there at no pixels to the target, below which any growth is worth a
-# move: on a CPU the program itself may be most of what is used.
+# Share of the way from what is held before a step, by others too, to the target, below which any
+# growth is worth a move: on a CPU the program itself may be most of what is used.
 CLOSE = 0.6
 # Factor of pixels below which a move is not worth it while a pace or the time of a step bounds
 # them: each costs a step that is not measured, and there would be many.
