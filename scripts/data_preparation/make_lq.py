@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Make LQ images out of GT by shrinking or by a recipe of degradations, for training and
-validation: LQ/a/b.png for each GT/a/b.jpg.
+"""Make a data set out of pictures: GT, and LQ by shrinking it or by a recipe of degradations.
 
-Sub-folders and names are kept. LQ is PNG, with 8 or 16 bits as its GT (8, where it is degraded).
-With --degradations, a picture's name and --seed decide all that is drawn for it. Started again with
-the same arguments, it goes on where it was stopped, and makes anew what has changed. It replaces
-nothing that it has not made itself: LQ has to be a new or empty folder the first time.
+    python scripts/data_preparation/make_lq.py PICTURES -o datasets --scale 2 --val 5
 
-GT has to be a multiple of the scale in width and height. With --crop_gt FOLDER, such a GT is
-written there (cropped at the right and lower edge, and copied as it is where nothing has to be
-cut), to be used in place of the first one.
+writes datasets/train/gt and datasets/train/lq, and five of the pictures to datasets/val/gt and
+datasets/val/lq; without --val datasets/gt and datasets/lq. Sub-folders and names are kept. GT is
+copied as it is, or cropped at its right and lower edge to a multiple of the scale. LQ is PNG, with
+8 or 16 bits as its GT (8, where it is degraded). With --lq_only GT stays where it is, and -o is the
+folder for LQ; the sides of GT have to be multiples of the scale then.
+
+A picture's name and --seed decide all that a recipe draws for it. Started again with the same
+arguments, it goes on where it was stopped, and makes what is new or has changed; what was for
+training or for validation remains so. It replaces nothing that it has not made itself: the folders
+have to be new or empty the first time. Pictures that cannot be used are named at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, get_args
@@ -138,6 +141,10 @@ class Ledger:
                 file.write(json.dumps([key, *stamp]) + "\n")
         return path
 
+    def lists(self, name: str) -> bool:
+        """Whether the file was made, or begun."""
+        return same_everywhere(name) in self._made
+
     def others(self, names: set[str]) -> list[str]:
         """What was made before and is not among these names."""
         wanted = {same_everywhere(name) for name in names}
@@ -154,8 +161,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--gt", type=Path, required=True, metavar="FOLDER", help="the pictures")
-    parser.add_argument("--lq", type=Path, required=True, metavar="FOLDER", help="where to write")
+    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder of them")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="where to write"
+    )
     parser.add_argument(
         "--scale",
         type=int,
@@ -178,10 +187,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of what the recipe draws")
     parser.add_argument(
-        "--crop_gt",
-        type=Path,
-        metavar="FOLDER",
-        help="write there GT whose sides are multiples of the scale",
+        "--val", type=int, default=0, metavar="N", help="as many pictures are for validation"
+    )
+    parser.add_argument(
+        "--lq_only", action="store_true", help="write LQ alone, GT remains where it is"
     )
     parser.add_argument(
         "--jobs", type=int, default=usable_cores(), help="pictures at once (default: all cores)"
@@ -190,12 +199,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 class Maker:
-    """Makes the LQ, and if asked the cropped GT, of one picture after the other.
+    """Makes GT and LQ of one picture after the other.
 
     Args:
         arguments: of the command line.
         lq: the folder for LQ.
-        gt: the folder for the cropped GT, None to make none.
+        gt: the folder for GT, None to make none.
         recipe: makes LQ; None shrinks.
     """
 
@@ -206,9 +215,9 @@ class Maker:
         gt: Ledger | None,
         recipe: DegradationRecipe | None,
     ) -> None:
+        self.lq = lq
+        self.gt = gt
         self._arguments = arguments
-        self._lq = lq
-        self._gt = gt
         self._recipe = recipe
 
     def make(self, image: ScannedImage) -> bool:
@@ -224,28 +233,27 @@ class Maker:
         name = lq_name(image)
         name_gt = gt_name(image, scale)
         size_gt = (width * scale, height * scale)
-        needs_lq = not self._lq.has(name, image.stamp, (width, height))
-        needs_gt = self._gt is not None and not self._gt.has(name_gt, image.stamp, size_gt)
+        needs_lq = not self.lq.has(name, image.stamp, (width, height))
+        needs_gt = self.gt is not None and not self.gt.has(name_gt, image.stamp, size_gt)
         if not needs_lq and not needs_gt:
             return False
         gt = read_image(image.path)[: height * scale, : width * scale]
         # GT first: LQ without its GT would be found by the scan.
-        if needs_gt and self._gt is not None:
-            path = self._gt.claim(name_gt, image.stamp)
+        if needs_gt and self.gt is not None:
+            path = self.gt.claim(name_gt, image.stamp)
             if is_multiple(image, scale):
                 write_atomic(path, image.path.read_bytes())
             else:
                 write_image(path, np.ascontiguousarray(gt))
         if needs_lq:
-            write_image(self._lq.claim(name, image.stamp), self._lq_of(gt, name))
+            write_image(self.lq.claim(name, image.stamp), self._lq_of(gt, name))
         return True
 
     def _lq_of(self, gt: Pixels, name: str) -> Pixels:
         arguments = self._arguments
         if self._recipe is None:
             return shrink(gt, arguments.scale, arguments.filter, antialias=arguments.antialias)
-        # Of the name, so that further pictures change nothing of what the others get.
-        seed = hash_seed(arguments.seed, zlib.crc32(os.fsencode(same_everywhere(name))))
+        seed = name_seed(name, arguments.seed)
         pixels = gt / np.float32(np.iinfo(gt.dtype).max)
         return self._recipe(pixels[None].astype(np.float32, copy=False), seed)[0][0]
 
@@ -289,34 +297,46 @@ def is_multiple(image: ScannedImage, scale: int) -> bool:
     return image.header.width % scale == 0 and image.header.height % scale == 0
 
 
-def find_images(arguments: argparse.Namespace) -> list[ScannedImage]:
-    """The pictures to shrink.
+def find_images(arguments: argparse.Namespace, failures: Failures) -> list[ScannedImage]:
+    """The pictures that can be used; what cannot is added to `failures`.
 
     Raises:
-        DataError: listing all that is wrong with them.
+        DataError: if there are none, or GT would have to be cropped where it lies.
+        OptionsError: if all of them would be for validation.
     """
     scale = arguments.scale
-    problems = Problems()
+    problems = Problems(what="pictures")
     left_out = LeftOut()
-    images = scan_into(arguments.gt, problems, left_out)
-    names: dict[str, ScannedImage] = {}
-    for image in images:
-        other = names.setdefault(file_key(image.stem), image)
-        if other is not image:
-            kind = "two images of one name, which would have one LQ; rename or remove one"
-            problems.add(kind, f"{other.path} and {image.name}")
+    found = scan_into(arguments.pictures, problems, left_out)
+    if not found:
+        problems.raise_if_any()
+    failures.extend(problems.examples)
+    images: dict[str, ScannedImage] = {}
+    off_grid = Problems(what="pictures")
+    for image in found:
         if min(image.header.width, image.header.height) < scale:
-            problems.add(f"smaller than {scale}x{scale} pixels", f"{image.path} is {image.size}")
-        elif arguments.crop_gt is None and not is_multiple(image, scale):
-            problems.add(
-                f"the sides are no multiples of {scale}; --crop_gt FOLDER writes GT that is "
-                "cropped, to be used in place of this one",
+            failures.say(f"{image.path} is {image.size}, smaller than {scale}x{scale} pixels")
+            continue
+        other = images.setdefault(file_key(image.stem), image)
+        if other is not image:
+            failures.say(f"{image.path} and {other.name} would have one LQ; rename one of them")
+        elif arguments.lq_only and not is_multiple(image, scale):
+            off_grid.add(
+                f"the sides are no multiples of {scale}; without --lq_only GT is written too, "
+                "cropped where it has to be",
                 f"{image.path} is {image.size}",
             )
-    problems.raise_if_any()
+    off_grid.raise_if_any()
+    if not images:
+        failures.raise_if_any()
+    if arguments.val >= len(images):
+        raise OptionsError(
+            f"--val {arguments.val} leaves nothing to train on: there are "
+            f"{plural(len(images), 'picture')}"
+        )
     parts = [plural(len(images), "picture"), *left_out.describe()]
-    log.info("%s: %s", arguments.gt, ", ".join(parts))
-    return images
+    log.info("%s: %s", arguments.pictures, ", ".join(parts))
+    return list(images.values())
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -326,28 +346,92 @@ def check(arguments: argparse.Namespace) -> None:
         OptionsError: naming them.
     """
     least = 2 if arguments.degradations is None else 1
-    if arguments.scale < least:
-        raise OptionsError(f"--scale {arguments.scale}: expected {least} or more")
-    if arguments.jobs < 1:
-        raise OptionsError(f"--jobs {arguments.jobs}: expected 1 or more")
-    folders = {"--gt": arguments.gt, "--lq": arguments.lq}
-    if arguments.crop_gt is not None:
-        folders["--crop_gt"] = arguments.crop_gt
-    places = {option: folder.resolve() for option, folder in folders.items()}
-    for option, place in places.items():
-        for other, folder in places.items():
-            if other != option and place.is_relative_to(folder):
-                raise OptionsError(
-                    f"{option} {folders[option]} is in {other} {folders[other]}, where it would "
-                    "be found as a part of that set; name folders beside each other"
-                )
+    for option, value, lowest in (
+        ("--scale", arguments.scale, least),
+        ("--jobs", arguments.jobs, 1),
+        ("--val", arguments.val, 0),
+    ):
+        if value < lowest:
+            raise OptionsError(f"{option} {value}: expected {lowest} or more")
+    if arguments.val and arguments.lq_only:
+        raise OptionsError("--val parts GT as well; leave out --val or --lq_only")
+    pictures = arguments.pictures.resolve()
+    for folder in folders(arguments).values():
+        place = folder.resolve()
+        if place.is_relative_to(pictures):
+            raise OptionsError(
+                f"{folder} is in {arguments.pictures}, where it would be found as pictures the "
+                "next time; name an -o outside of it"
+            )
+        if pictures.is_relative_to(place):
+            raise OptionsError(f"{arguments.pictures} is in {folder}, which is to be written")
+
+
+def folders(arguments: argparse.Namespace) -> dict[str, Path]:
+    """What is written: `gt` and `lq`, or both of `train` and `val`, or `lq` alone."""
+    output = arguments.output
+    if arguments.lq_only:
+        return {"lq": output}
+    parts = ("train/", "val/") if arguments.val else ("",)
+    return {f"{part}{kind}": output / part / kind for part in parts for kind in ("gt", "lq")}
+
+
+def make_makers(arguments: argparse.Namespace, recipe: DegradationRecipe | None) -> list[Maker]:
+    """One; or that of the pictures to train on, and that of those to validate on.
+
+    Raises:
+        OptionsError: if a folder holds something else.
+        DiskError: if a folder cannot be written.
+    """
+    settings: dict[str, Any] = {
+        "scale": arguments.scale,
+        "filter": arguments.filter,
+        "antialias": "on" if arguments.antialias else "off",
+    }
+    if arguments.degradations is not None:
+        settings |= {"degradations": arguments.degradations, "seed": arguments.seed}
+    settings_gt = {"scale": arguments.scale}
+    # Another number would move pictures from training to validation.
+    if arguments.val:
+        settings["val"] = arguments.val
+        settings_gt["val"] = arguments.val
+    places = folders(arguments)
+    ledgers = {
+        name: Ledger(path, settings_gt if name.endswith("gt") else settings)
+        for name, path in places.items()
+    }
+    parts = dict.fromkeys(name.removesuffix("lq").removesuffix("gt") for name in places)
+    return [
+        Maker(arguments, ledgers[f"{part}lq"], ledgers.get(f"{part}gt"), recipe) for part in parts
+    ]
+
+
+def share_out(
+    images: Sequence[ScannedImage], makers: Sequence[Maker], count: int
+) -> list[tuple[ScannedImage, Maker]]:
+    """Who makes which picture: `count` of them are for validation. By a hash of the names, so that
+    the pictures of one folder or one day are not all of them.
+    """
+    if not count:
+        return [(image, makers[0]) for image in images]
+    training, validation = makers
+    chosen = {image for image in images if validation.lq.lists(lq_name(image))}
+    others = [
+        image
+        for image in sorted(images, key=lambda image: name_seed(lq_name(image)))
+        if image not in chosen and not training.lq.lists(lq_name(image))
+    ]
+    chosen.update(others[: max(0, count - len(chosen))])
+    return [(image, validation if image in chosen else training) for image in images]
+
+
+def name_seed(name: str, seed: int = 0) -> int:
+    """Of the name, so that further pictures change nothing of what the others get."""
+    return hash_seed(seed, zlib.crc32(os.fsencode(same_everywhere(name))))
 
 
 def make_all(
-    images: Sequence[ScannedImage],
-    make: Callable[[ScannedImage], bool],
-    jobs: int,
-    failures: Failures,
+    work: Sequence[tuple[ScannedImage, Maker]], jobs: int, failures: Failures
 ) -> tuple[int, int]:
     """Make all of them, several at once, and return how many had to be made and how many had
     not.
@@ -358,10 +442,10 @@ def make_all(
     present = 0
     done = 0
     last_line = time.monotonic()
-    bar = ProgressBar(len(images), 0)
+    bar = ProgressBar(len(work), 0)
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures = {pool.submit(make, image): image for image in images}
+        futures = {pool.submit(maker.make, image): image for image, maker in work}
         for future in as_completed(futures):
             done += 1
             try:
@@ -375,7 +459,7 @@ def make_all(
             bar.say(visible(futures[future].name))
             if not console.is_terminal and time.monotonic() - last_line > LOG_EVERY_S:
                 last_line = time.monotonic()
-                log.info("%d of %d pictures", done, len(images))
+                log.info("%d of %d pictures", done, len(work))
     finally:
         # After Ctrl-C, those at hand are finished and the others are not begun.
         pool.shutdown(cancel_futures=True)
@@ -383,37 +467,40 @@ def make_all(
     return made, present
 
 
+def report(work: Sequence[tuple[ScannedImage, Maker]], scale: int) -> None:
+    """Say what is in the folders, and what remains there of pictures that are gone."""
+    for maker in dict.fromkeys(maker for _, maker in work):
+        mine = [image for image, other in work if other is maker]
+        images = [image for image in mine if maker.lq.lists(lq_name(image))]
+        cropped = sum(not is_multiple(image, scale) for image in images)
+        note = f", {cropped} of them cropped to multiples of {scale}" if cropped else ""
+        if maker.gt is not None:
+            log.info("%s: %s%s", maker.gt.folder, plural(len(images), "picture"), note)
+        log.info("%s: %s", maker.lq.folder, plural(len(images), "picture"))
+        for ledger, names in (
+            (maker.lq, {lq_name(image) for image in mine}),
+            (maker.gt, {gt_name(image, scale) for image in mine}),
+        ):
+            rest = [] if ledger is None else ledger.others(names)
+            if ledger is not None and rest:
+                log.warning(
+                    "%s: %s whose GT is gone, %s for example; delete what is not wanted",
+                    ledger.folder,
+                    plural(len(rest), "picture"),
+                    visible(rest[0]),
+                )
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Make LQ, and say what was made."""
+    """Make the data set, and say what was made."""
     check(arguments)
     recipe = find_recipe(arguments)
-    images = find_images(arguments)
-    scale = arguments.scale
-    settings = {
-        "scale": scale,
-        "filter": arguments.filter,
-        "antialias": "on" if arguments.antialias else "off",
-    }
-    if arguments.degradations is not None:
-        settings |= {"degradations": arguments.degradations, "seed": arguments.seed}
-    lq = Ledger(arguments.lq, settings)
-    gt = None if arguments.crop_gt is None else Ledger(arguments.crop_gt, {"scale": scale})
     failures = Failures()
-    maker = Maker(arguments, lq, gt, recipe)
-    made, present = make_all(images, maker.make, arguments.jobs, failures)
-    log.info("%s: %d made, %d were there already", arguments.lq, made, present)
-    for ledger, names in (
-        (lq, {lq_name(image) for image in images}),
-        (gt, {gt_name(image, scale) for image in images}),
-    ):
-        rest = [] if ledger is None else ledger.others(names)
-        if ledger is not None and rest:
-            log.warning(
-                "%s: %s whose GT is gone, %s for example; delete what is not wanted",
-                ledger.folder,
-                plural(len(rest), "picture"),
-                visible(rest[0]),
-            )
+    images = find_images(arguments, failures)
+    work = share_out(images, make_makers(arguments, recipe), arguments.val)
+    made, present = make_all(work, arguments.jobs, failures)
+    log.info("%d made, %d were there already", made, present)
+    report(work, arguments.scale)
     failures.raise_if_any()
     return 0
 

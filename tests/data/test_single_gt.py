@@ -22,22 +22,20 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """GT of several sizes, one of 16 bit and one off the grid, and what make_lq.py makes of it."""
-    gt = tmp_path / "gt"
+    gt = tmp_path / "pictures"
     for number, (height, width) in enumerate([(96, 128), (64, 64), (97, 99)]):
         write_image(gt / f"{number}.png", texture(height, width, number))
     deep = texture(80, 72, 7).astype(np.uint16) * 257 + 3
     write_image(gt / "3.png", deep)
-    return gt, tmp_path / "lq"
+    return gt, tmp_path / "set" / "lq"
 
 
 def made(gt: Path, lq: Path, mode: str) -> Path:
     """The folder of GT that is cropped to whole LQ pixels, beside that of LQ."""
-    cropped = lq.with_name("cropped")
     script = load_script("scripts/data_preparation/make_lq.py").main
-    places = ["--gt", str(gt), "--lq", str(lq), "--crop_gt", str(cropped)]
-    arguments = [*places, "--scale", "2", "--filter", mode]
+    arguments = [str(gt), "-o", str(lq.parent), "--scale", "2", "--filter", mode]
     assert script(arguments) == 0
-    return cropped
+    return lq.parent / "gt"
 
 
 def tensors(dataset: Any, request: SampleRequest) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,17 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from tests.docs.pages import Snippet, snippets
-from tests.support import ROOT
+from tests.docs.pages import Snippet, commands, snippets
+from tests.support import ROOT, load_script, run_training, texture
 from traiNNer.options.reference import explain_key
+from traiNNer.utils.images import write_image
 from traiNNer.utils.registry import ARCHS, LOSSES, METRICS
 
 PYTHON = snippets("python")
@@ -70,6 +72,25 @@ def exported(text: str, name: str) -> set[str]:
     names = set(ast.literal_eval(listed.value))
     assert {alias.name for alias in imported.names} == names
     return names
+
+
+def test_the_first_page_leads_from_a_folder_of_pictures_to_a_training() -> None:
+    """Its three commands as they stand, but for the end and the device."""
+    for number in range(20):
+        write_image(Path(f"PICTURES/{number % 3}/{number}.png"), texture(80, 81 + number, number))
+    make, check, start, _ = [
+        command.words
+        for command in commands()
+        if command.page == "README.md"
+        and ("PICTURES" in command.words or "options/realtime.yml" in command.words)
+    ]
+    assert load_script(make[1]).main(list(make[2:])) == 0
+    assert (check[:4], check[4:]) == (start, ("--check",))
+    preset = ROOT / start[3]
+    assert run_training(preset, "--check", "--set", "num_gpu=0") == 0
+    short = ("--set", "train.total_iter=3", "--set", "num_gpu=0")
+    assert run_training(preset, *short) == 0
+    assert "15 pairs" in Path("experiments/realtime/log/train.log").read_text()
 
 
 def test_a_metric_is_added(made: dict[str, ModuleType]) -> None:

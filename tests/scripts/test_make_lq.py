@@ -38,9 +38,9 @@ def pictures() -> list[str]:
 
 
 def run(*arguments: str, scale: int = 2, lq: Path = LQ) -> int:
-    return make_lq.main(
-        ["--gt", str(GT), "--lq", str(lq), "--scale", str(scale), "--jobs", "2", *arguments]
-    )
+    """LQ alone, of GT that stays where it is."""
+    places = [str(GT), "-o", str(lq), "--lq_only"]
+    return make_lq.main([*places, "--scale", str(scale), "--jobs", "2", *arguments])
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -117,18 +117,68 @@ def test_what_is_somebody_else_s_stays(pictures: list[str], capfd: Capture) -> N
 def test_gt_that_is_no_multiple_is_refused_or_cropped(pictures: list[str], capfd: Capture) -> None:
     assert run(scale=3) == 2
     message = capfd.readouterr().err
-    assert "the sides are no multiples of 3; --crop_gt FOLDER writes GT" in message
+    assert "the sides are no multiples of 3; without --lq_only GT is written too" in message
     assert "gt/a [b].png is 24x16" in message
     assert "deep.png" not in message
     assert not LQ.exists()
-    assert run("--crop_gt", "cropped", scale=3) == 0
-    cropped = Path("cropped")
-    assert len(pair_folders([cropped], [LQ], 3)) == 4
+    whole = [str(GT), "-o", "set", "--scale", "3"]
+    assert make_lq.main(whole) == 0
+    assert "set/gt: 4 pictures, 3 of them cropped to multiples of 3" in capfd.readouterr().err
+    cropped = Path("set/gt")
+    assert len(pair_folders([cropped], [Path("set/lq")], 3)) == 4
     assert np.array_equal(read_image(cropped / "a [b].png"), texture(16, 24, 0)[:15])
     assert (cropped / "deep.png").read_bytes() == (GT / "deep.png").read_bytes()
-    before = stamps(cropped) | stamps(LQ)
-    assert run("--crop_gt", "cropped", scale=3) == 0
-    assert stamps(cropped) | stamps(LQ) == before
+    before = stamps(Path("set"))
+    assert make_lq.main(whole) == 0
+    assert stamps(Path("set")) == before
+
+
+def parts_of(folder: Path) -> dict[str, set[str]]:
+    """The stems for training and for validation."""
+    return {
+        part: {
+            pair.gt.stem for pair in pair_folders([folder / part / "gt"], [folder / part / "lq"], 2)
+        }
+        for part in ("train", "val")
+    }
+
+
+def test_pictures_for_validation_remain_so(pictures: list[str], capfd: Capture) -> None:
+    for number in range(8):
+        write_image(GT / f"more/{number}.png", texture(9, 8, number))
+    arguments = [str(GT), "-o", "set", "--scale", "2", "--val", "5"]
+    assert make_lq.main(arguments) == 0
+    first = parts_of(Path("set"))
+    assert (len(first["train"]), len(first["val"])) == (7, 5)
+    assert not first["train"] & first["val"]
+    # Not those of one folder alone.
+    assert {stem.rpartition("/")[0] for stem in first["val"]} != {"more"}
+    for number in range(8, 30):
+        write_image(GT / f"more/{number}.png", texture(8, 8, number))
+    assert make_lq.main(arguments) == 0
+    second = parts_of(Path("set"))
+    assert second["val"] == first["val"]
+    assert len(second["train"]) == 29
+    capfd.readouterr()
+    assert make_lq.main([*arguments, "--val", "6"]) == 2
+    assert "made with other settings" in capfd.readouterr().err
+    assert parts_of(Path("set")) == second
+
+
+def test_what_cannot_be_used_is_named_and_the_others_are_made(
+    pictures: list[str], capfd: Capture
+) -> None:
+    write_image(GT / "dot.png", texture(1, 1, 0))
+    (GT / "empty.jpg").write_bytes(b"")
+    (GT / "deep.bmp").write_bytes(cv2.imencode(".bmp", texture(8, 8, 0))[1].tobytes())
+    assert make_lq.main([str(GT), "-o", "set", "--scale", "2"]) == 2
+    message = capfd.readouterr().err
+    assert "all is done but 3 things:" in message
+    assert "gt/dot.png is 1x1, smaller than 2x2 pixels" in message
+    assert "gt/empty.jpg" in message
+    assert "gt/deep.png and deep.bmp would have one LQ; rename one of them" in message
+    assert "set/lq: 4 pictures" in message
+    assert len(pair_folders([Path("set/gt")], [Path("set/lq")], 2)) == 4
 
 
 def test_a_picture_that_breaks_does_not_end_the_others(pictures: list[str], capfd: Capture) -> None:
@@ -145,36 +195,37 @@ def test_a_picture_that_breaks_does_not_end_the_others(pictures: list[str], capf
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--lq", "gt/lq"], "--lq gt/lq is in --gt gt"),
-        (["--lq", "gt"], "is in"),
-        (["--crop_gt", "lq/gt"], "--crop_gt lq/gt is in --lq lq"),
-        (["--scale", "1"], "--scale 1: expected 2 or more"),
-        (["--jobs", "0"], "--jobs 0: expected 1 or more"),
-        (["--scale", "13"], "smaller than 13x13 pixels"),
-        (["--gt", "nowhere"], "the folder does not exist"),
+        (["gt", "-o", "gt/lq"], "gt/lq/gt is in gt, where it would be found"),
+        (["gt", "-o", "."], "gt is in gt, where"),
+        (["gt", "-o", "gt", "--lq_only"], "gt is in gt, where"),
+        (["gt/sub", "-o", "."], "gt/sub is in gt, which is to be written"),
+        (["gt", "--scale", "1"], "--scale 1: expected 2 or more"),
+        (["gt", "--jobs", "0"], "--jobs 0: expected 1 or more"),
+        (["gt", "--val", "-1"], "--val -1: expected 0 or more"),
+        (["gt", "--val", "4"], "--val 4 leaves nothing to train on: there are 4 pictures"),
+        (["gt", "--val", "1", "--lq_only"], "leave out --val or --lq_only"),
+        (["gt", "--scale", "99"], "smaller than 99x99 pixels"),
+        (["nowhere"], "the folder does not exist"),
     ],
 )
 def test_mistakes_are_one_sentence(
     pictures: list[str], arguments: list[str], words: str, capfd: Capture
 ) -> None:
-    assert make_lq.main(["--gt", "gt", "--lq", "lq", "--scale", "2", *arguments]) == 2
+    assert make_lq.main(["-o", "set", "--scale", "2", *arguments]) == 2
     message = capfd.readouterr().err
     assert words in message
     assert "Traceback" not in message
+    assert not Path("set").exists()
     assert not LQ.exists()
 
 
-def test_two_of_one_name_and_a_damaged_ledger(pictures: list[str], capfd: Capture) -> None:
+def test_a_damaged_ledger_is_refused(pictures: list[str], capfd: Capture) -> None:
     assert run() == 0
     for content in (b"", b"{", b"[1]", json.dumps({"scale": 4}).encode()):
         (LQ / make_lq.LEDGER).write_bytes(content)
         assert run() == 2
         message = capfd.readouterr().err
         assert "name a new folder" in message or "made with other settings" in message
-    write_image(GT / "DEEP.tif.png", texture(12, 12, 1))
-    (GT / "DEEP.tif.png").rename(GT / "DEEP.bmp")
-    assert run(lq=Path("other")) == 2
-    assert "two images of one name, which would have one LQ" in capfd.readouterr().err
 
 
 def test_a_recipe_makes_the_same_whatever_is_beside(pictures: list[str]) -> None:
