@@ -96,7 +96,7 @@ CONFIGS = {
             "train.optim_g.type": "those of torch alone",
             "val.tile": "it is called val.tile_size here",
             "logger.total_iter": "that key belongs at train.total_iter",
-            "logger.save_tb_img": "not part of this version",
+            "logger.save_tb_img": "TensorBoard shows val.tb_images",
         },
     ),
     "basicsr": (
@@ -190,9 +190,13 @@ def test_options_of_other_trainers_are_explained(tmp_path: Path, trainer: str) -
         load_options(TrainingOptions, write_options(tmp_path / "o.yml", options))
     lines = str(caught.value)
     for key, words in expected.items():
-        pattern = rf"^.*?: (unknown key )?{re.escape(key)}( = .*)?[:;] .*{re.escape(words)}"
+        others = r"( = .*|( \(line \d+\))?(, [^:]*)?)"
+        pattern = (
+            rf"^.*?: (unknown keys? (.*, )?)?{re.escape(key)}{others}[:;] .*{re.escape(words)}"
+        )
         assert re.search(pattern, lines, re.MULTILINE), f"{key}: {words}\nnot in\n{lines}"
     assert "did you mean" not in lines.replace("did you mean span", "")
+    assert lines.splitlines()[-1].endswith(f"from_neighbours.py {tmp_path / 'o.yml'} mine.yml")
 
 
 def test_keys_of_ours_are_nobody_elses() -> None:

@@ -81,8 +81,9 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "blur_kernel_size", "blur_kernel_size2", "kernel_list", "kernel_list2", "kernel_prob",
             "kernel_prob2", "kernel_range", "kernel_range2", "sinc_prob", "sinc_prob2",
             "blur_sigma", "blur_sigma2", "betag_range", "betag_range2", "betap_range",
-            "betap_range2", "final_sinc_prob", "lr_downscale", "lr_blur", "lr_noise", "hr_noise",
-            "resize_types", "dataset_degradations", "compression",
+            "betap_range2", "final_sinc_prob",
+            "final_kernel_size", "resize_mode_prob", "lr_downscale", "lr_blur", "lr_noise",
+            "hr_noise", "resize_types", "dataset_degradations", "compression",
         ),
         _MIXING: (
             "moa", "use_moa", "moa_augs", "moa_probs",
@@ -145,11 +146,15 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         _ABSENT: (
             "sam", "sam_init", "sam_opt", "eco", "eco_schedule", "eco_iters", "eco_init",
             "swa", "use_swa", "swa_opt", "detect_anomaly", "print_network",
-            "selfensemble_testing", "self_ensemble", "gradient_checkpointing", "distillation",
+            "gradient_checkpointing", "distillation",
             "network_teacher", "teacher", "network_t", "network_f", "backup_freq", "dml", "qat",
-            "save_tb_img", "suffix", "pbar", "use_pbar", "overwrite_chkp", "phase", "max_minibatch",
-            "sample_interval", "use_petite",  "test_time_aug",
+            "suffix", "pbar", "use_pbar", "overwrite_chkp", "phase", "max_minibatch",
+            "sample_interval", "use_petite",
         ),
+        "it is self_ensemble: x8 in test.py's options": (
+            "selfensemble_testing", "self_ensemble", "test_time_aug", "geometric_ensemble",
+        ),
+        "TensorBoard shows val.tb_images of each val set": ("save_tb_img",),
         _COLOUR: ("n_channels", "image_channels", "color", "in_nc", "out_nc"),
         _DATA: ("dataroot", "input_folder", "data_root", "dataset_root"),
         "the run's folders are those of path.experiments_root": ("root", "log_root"),
@@ -244,12 +249,19 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "scale", "upscale", "sf", "upscaling_factor", "upscale_factor", "up_scale", "factor",
         ),
         "the network's name is given by type": ("which_model_g", "net_type", "name"),
+        "this network's width and depth have other names; --explain network_g.TYPE lists them": (
+            "num_feat", "num_feats", "nf", "n_feats", "n_feat", "ngf", "num_features",
+            "feature_channels", "dim", "embed_dim", "num_grow_ch", "gc", "num_block", "num_blocks",
+            "nb", "n_blocks", "n_resblocks", "num_conv", "depth",
+        ),
     },
+    "network_d": {_COLOUR: ("num_in_ch", "in_nc", "in_channels", "in_ch", "input_nc")},
     "losses": {
         called("loss_weight"): ("weight", "w", "lambda", "pixel_weight", "l_weight"),
         called("label"): ("name",),
         "losses are means over all pixels; leave it out": ("reduction",),
         "mixes are written as two losses, each with its loss_weight": ("alpha",),
+        "this loss compares in one way; leave it out": ("criterion",),
         called("real_label"): ("real_label_val",),
         called("layers"): ("layer_weights",),
         called("backbone"): ("vgg_type",),
@@ -283,7 +295,7 @@ _TABLE = {
 # The second network of a GAN, however a trainer writes it, and what belongs to it.
 _DISCRIMINATOR = re.compile(r"(net|optim|scheduler|lr|pretrain|strict|param)\w*_d")
 # Sections in which a key means something of its own; what is deeper comes first.
-_OWN_SECTIONS = ("losses", "metrics", "optim_g", "scheduler", "network_g")
+_OWN_SECTIONS = ("losses", "metrics", "optim_g", "scheduler", "network_g", "network_d")
 
 
 def explain_foreign_key(path: KeyPath) -> str | None:
@@ -298,4 +310,5 @@ def explain_foreign_key(path: KeyPath) -> str | None:
             return _TABLE[section].get(spelling)
     if _DISCRIMINATOR.fullmatch(str(path[-1]).lower()):
         return GAN
-    return _TABLE[""].get(spelling)
+    # Second and third stages of a degradation are numbered: blur_prob2, resize_mode_list3.
+    return _TABLE[""].get(spelling) or _TABLE[""].get(spelling.rstrip("23"))

@@ -39,6 +39,8 @@ _MOST_PROBLEMS = 60
 # Higher than difflib's 0.6: keys of a section are often alike (val_freq and print_freq), and to
 # suggest a wrong one is worse than to suggest none.
 _LEAST_SIMILARITY = 0.75
+# A file with so many keys of other trainers was written for one of them.
+_MOST_FOREIGN_KEYS = 3
 # Keys that say nothing about where they belong.
 _EVERYWHERE = ("type", "name", "label", "enabled")
 # Keys of three letters begin too many others.
@@ -82,13 +84,19 @@ def check_options(model: type[AnyOptions], raw: RawOptions, path: Path) -> AnyOp
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        problems = _problems(model, raw, error, path)
+        by_key = errors_by_key(model, raw, error)
+    problems = _problems(model, raw, by_key, path)
     # Each is worth a line, but not a thousand of them, as of a file that is something else.
     shown = problems[:_MOST_PROBLEMS]
     if len(problems) > len(shown):
         shown.append(f"... and {len(problems) - len(shown)} more")
+    if sum(_is_foreign(key, details) for key, details in by_key.items()) > _MOST_FOREIGN_KEYS:
+        shown.append(
+            "it seems to be another trainer's file; this makes one of ours of it: python "
+            f"scripts/options/from_neighbours.py {path} mine.yml"
+        )
     lines = "\n".join(f"  {text}" for text in shown)
-    raise OptionsError(f"{path}: {plural(len(problems), 'problem')} in the options\n{lines}")
+    raise OptionsError(f"{path}: {plural(len(by_key), 'problem')} in the options\n{lines}")
 
 
 def options_text(options: BaseModel) -> str:
@@ -124,18 +132,42 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _problems(
-    model: type[BaseModel], raw: RawOptions, error: ValidationError, path: Path
+    model: type[BaseModel],
+    raw: RawOptions,
+    by_key: dict[KeyPath, list[dict[str, Any]]],
+    path: Path,
 ) -> list[str]:
-    """One line for each place that is wrong, in the order of the file."""
-    by_key = errors_by_key(model, raw, error)
+    """One line for each place that is wrong, in the order of the file; and one for all of its keys
+    that are other trainers' and of which the same is to be said.
+    """
     lines: list[tuple[str, int, str]] = []
+    foreign: dict[tuple[str, str], list[KeyPath]] = {}
     for key, details in by_key.items():
         position = raw.position(key)
-        where = str(path) if position.file == "options" else str(position)
-        lines.append(
-            (position.file, position.line, f"{where}: {_describe(model, raw, key, details)}")
-        )
-    return [text for _, _, text in sorted(lines)]
+        if _is_foreign(key, details):
+            alike = (position.file, str(explain_foreign_key(key)))
+            foreign.setdefault(alike, []).append(key)
+        else:
+            said = _describe(model, raw, key, details)
+            lines.append((position.file, position.line, said))
+    for (file, sentence), keys in foreign.items():
+        first, *others = sorted(keys, key=lambda key: raw.position(key).line)
+        names = [".".join(map(str, first))]
+        for key in others:
+            line = raw.position(key).line
+            names.append(".".join(map(str, key)) + (f" (line {line})" if line else ""))
+        said = f"unknown key{'s' if others else ''} {', '.join(names)}: {sentence}"
+        lines.append((file, raw.position(first).line, said))
+    places = [
+        (str(path) if file == "options" else str(Position(file, line)), said)
+        for file, line, said in sorted(lines)
+    ]
+    return [f"{place}: {said}" for place, said in places]
+
+
+def _is_foreign(key: KeyPath, details: list[dict[str, Any]]) -> bool:
+    """Whether it is unknown here, and known to be a key of other trainers."""
+    return details[0]["type"] == "extra_forbidden" and explain_foreign_key(key) is not None
 
 
 def errors_by_key(

@@ -51,7 +51,10 @@ def other_language(text: str) -> str | None:
     lines = (line.strip() for line in text.lstrip("\ufeff").splitlines())
     first = next((line for line in lines if line and not line.startswith("#")), "")
     if _TOML_SECTION.fullmatch(first) or _ASSIGNMENT.fullmatch(first):
-        return f"`[section]` and `key = value` are TOML or Python; {_YAML}"
+        return (
+            f"`[section]` and `key = value` are TOML or Python; {_YAML}; "
+            "scripts/options/from_neighbours.py rewrites neosr's TOML files"
+        )
     if _JSON.match(text.lstrip("\ufeff \t\r\n")) and _JSON_COMMENT.search(text):
         return f"this is JSON with comments; {_YAML}, and a comment begins with #"
     return None
