@@ -75,7 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     kinds = {
         "the largest size alone": options_of(arguments, [max(scales)], {}),
         "all sizes, each alone": options_of(arguments, scales, {}),
-        "consistency, recomputed": options_of(arguments, scales, {"scale_consistency": {}}),
+        "consistency, recomputed": options_of(
+            arguments, scales, {"scale_consistency": {"recompute": True}}
+        ),
         "consistency, all at once": options_of(
             arguments, scales, {"scale_consistency": {"recompute": False}}
         ),

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests.engine.test_recipes import Stop
 from tests.engine.witness import Witness, card
 from tests.support import make_pairs, run_training, small_options
+from traiNNer.automations import CardModel, SimulatedMemory
 from traiNNer.utils.shape import Shape
 
 
@@ -25,6 +26,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_step_takes_all_sizes_and_a_resume_is_bit_for_bit(options: dict[str, Any]) -> None:
+    options["train"]["scale_consistency"]["recompute"] = True
     witness = Witness(card(Shape(64, 16)))
     assert run_training(options, parts=[witness]) == 0
     # The largest once, and the others twice, of which the first time makes no graph.
@@ -39,6 +41,28 @@ def test_a_step_takes_all_sizes_and_a_resume_is_bit_for_bit(options: dict[str, A
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     log = Path("experiments/small/log/train.log").read_text(encoding="utf-8")
     assert "scale_consistency" in log
+
+
+@pytest.mark.parametrize(
+    ("total", "sides", "words"),
+    [
+        (8e9, (16, 12, 8), "sizes that go through the network once: 16 px, 12 px, 8 px"),
+        (1e5, (16, 12, 8, 12, 8), "once: 16 px; 12 px, 8 px twice, for which the memory does"),
+    ],
+)
+def test_sizes_run_once_where_the_memory_does(
+    options: dict[str, Any],
+    total: float,
+    sides: tuple[int, ...],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    witness = Witness(card(Shape(64, 16)))
+    options["train"]["total_iter"] = 1
+    memory = SimulatedMemory(CardModel(int(total), 0, 0))
+    assert run_training(options, memory=memory, parts=[witness]) == 0
+    assert witness.entered == [Shape(side, 2) for side in sides]
+    assert words in capfd.readouterr().err
 
 
 def test_sizes_of_the_readers_train_the_same(options: dict[str, Any]) -> None:

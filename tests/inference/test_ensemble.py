@@ -143,6 +143,9 @@ def test_a_map_needs_several_results(options: dict[str, Any], capfd: Capture) ->
     options["val"] |= {"agreement_map": True}
     assert run_test(options) == 2
     assert "there is one result only" in capfd.readouterr().err
+    options["ensemble"] = [{"file": "a.safetensors"}]
+    assert run_test(options) == 2
+    assert "ensemble.0.checkpoint is missing" in capfd.readouterr().err
 
 
 def test_averaged_weights_are_a_checkpoint(tmp_path: Path, capfd: Capture) -> None:

@@ -30,6 +30,7 @@ from traiNNer.models.base_model import learning_rate_scale
 from traiNNer.options.length import whole_amount
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.planning.bounds import elements_per_pixel, first_shape, probe_size, shape_bounds
+from traiNNer.planning.scale_groups import plan_scale_group
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import DiskError
@@ -111,6 +112,38 @@ def build_memory_fit(
     )
     log.info("%s\n%s", automations.describe(), memory.describe())
     return MemoryFit(automations, memory)
+
+
+def hold_sizes_at_once(
+    options: TrainingOptions, recipe: BaseModel, memory: MemoryBackend | None = None
+) -> None:
+    """Where a term couples the sizes of a step and the sizes stay as they are, run as many of them
+    once as the memory is expected to do for; see `train.scale_consistency.recompute`.
+
+    Args:
+        options: the checked options.
+        recipe: trains.
+        memory: of the device; None opens it.
+
+    Raises:
+        OptionsError: if the memory of the network cannot be planned.
+    """
+    consistency = options.train.scale_consistency
+    coupled = recipe.coupled_objectives
+    if consistency is None or consistency.recompute != "auto" or not coupled:
+        return
+    memory = memory or open_memory(recipe.runtime, options.vram_limit_gib)
+    if memory is None:
+        return
+    group = plan_scale_group(options, memory.look())
+    for objective in coupled:
+        objective.at_once = group
+    assert options.patch_scales is not None, "coupled objectives have several sizes"
+    sides = options.patch_scales.sides(options.datasets.train.lq_size)
+    once = [f"{side} px" for place, side in enumerate(sides) if place in group]
+    twice = [f"{side} px" for place, side in enumerate(sides) if place not in group]
+    rest = f"; {', '.join(twice)} twice, for which the memory does" if twice else ""
+    log.info("sizes that go through the network once: %s%s", ", ".join(once), rest)
 
 
 class MemoryFit(Part):

@@ -16,7 +16,7 @@ from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.folders import archive_old_run, set_aside_later_states, tidy
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import log_to_file, print_table
-from traiNNer.engine.memory_fit import build_memory_fit, picture_path
+from traiNNer.engine.memory_fit import build_memory_fit, hold_sizes_at_once, picture_path
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.plan import best_metric
@@ -105,6 +105,8 @@ def assemble(
     if runtime.device.type == "cuda":
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
     fit = build_memory_fit(options, recipe, dataset, memory)
+    if fit is None:
+        hold_sizes_at_once(options, recipe, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)
     parts: list[Part] = [] if fit is None else [fit]
     parts += [section.entry(**section.params) for section in options.parts]

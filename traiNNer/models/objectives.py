@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from traiNNer.data import Batch
 from traiNNer.models.chunks import Chunk, Memo
-from traiNNer.models.rewind import Generators, Rewind
+from traiNNer.models.rewind import Rewind
 from traiNNer.models.step import Losses
 from traiNNer.utils.shape import Shape
 
@@ -111,15 +111,15 @@ class Objective:
         portion.accumulated.add_chunk(chunk, self.label)
 
 
-@dataclass(frozen=True)
+@dataclass
 class CoupledObjective:
     """Losses of several views of the same samples that look at all of their outputs at once.
 
-    The first view goes through the network with its graph. With `recompute`, the others go through
-    it without one; the gradient of the losses with respect to each output is kept, and each of
-    these views goes through once more and receives it, with the random numbers of the first time.
-    So the gradient is exact, running statistics are updated once for each view, and the memory is
-    that of the first view and the outputs.
+    The views of `at_once` go through the network with their graphs. The others go through it
+    without one; the gradient of the losses with respect to each output is kept, and each of these
+    views goes through once more and receives it, with the random numbers and the statistics of the
+    first time. So the gradient is exact, running statistics are updated once for each view, and the
+    memory is that of the graphs of `at_once` and the outputs.
 
     Attributes:
         views: the first one is the largest.
@@ -127,55 +127,56 @@ class CoupledObjective:
         losses: from all chunks and outputs, in the order of `views`, to the weighted losses by
             label.
         network: that `output` runs through.
-        recompute: else all graphs are held at once, which takes less time and more memory.
+        at_once: places in `views` whose graphs are held at once: the more, the less time and the
+            more memory.
     """
 
     views: tuple[View, ...]
     output: Callable[[Chunk], Tensor]
     losses: Callable[[Sequence[Chunk], Sequence[Tensor]], Losses]
     network: nn.Module
-    recompute: bool = True
+    at_once: tuple[int, ...] = (0,)
+    _rewinds: list[Rewind] = field(init=False, default_factory=list)
 
     def accumulate(self, portion: Portion) -> None:
         """Add the gradients of a portion."""
-        chunks = [portion.chunk(view) for view in self.views]
-        outputs = [self.output(chunks[0])]
-        if self.recompute:
-            self._accumulate_again(portion, chunks, outputs)
-        else:
-            outputs += [self.output(chunk) for chunk in chunks[1:]]
-            self._backward(portion, chunks, outputs)
-        for chunk in chunks:
-            portion.accumulated.add_chunk(chunk, str)
-
-    def _accumulate_again(
-        self, portion: Portion, chunks: Sequence[Chunk], outputs: list[Tensor]
-    ) -> None:
         device = portion.batch.device
-        statistics = Rewind([self.network], device)
-        statistics.mark()
-        before: list[Generators] = []
-        for chunk in chunks[1:]:
-            before.append(Generators.of(device))
-            with torch.no_grad():
+        chunks = [portion.chunk(view) for view in self.views]
+        outputs: list[Tensor] = []
+        again: list[tuple[Chunk, Tensor, Rewind]] = []
+        for place, chunk in enumerate(chunks):
+            if place in self.at_once:
                 outputs.append(self.output(chunk))
-        after = Generators.of(device)
-        statistics.restore()
-        leaves = [output.detach().requires_grad_() for output in outputs[1:]]
-        self._backward(portion, chunks, [outputs[0], *leaves])
-        # The graph of the largest view is gone, and its output need not stay either.
-        outputs.clear()
-        for chunk, leaf, generators in zip(chunks[1:], leaves, before, strict=True):
-            generators.set(device)
-            self.output(chunk).backward(leaf.grad)
-        after.set(device)
-
-    def _backward(
-        self, portion: Portion, chunks: Sequence[Chunk], outputs: Sequence[Tensor]
-    ) -> None:
+                continue
+            before = self._mark(len(again), device)
+            with torch.no_grad():
+                leaf = self.output(chunk)
+            outputs.append(leaf.requires_grad_())
+            again.append((chunk, leaf, before))
         losses = self.losses(chunks, outputs)
         portion.backward(losses, 1.0)
         portion.accumulated.add_losses(losses, portion.weight)
+        # The graphs are gone, and their outputs need not stay either.
+        outputs.clear()
+        if again:
+            self._pass_on(again, device)
+        for chunk in chunks:
+            portion.accumulated.add_chunk(chunk, str)
+
+    def _pass_on(self, again: Sequence[tuple[Chunk, Tensor, Rewind]], device: torch.device) -> None:
+        """The gradients of outputs that were made without a graph."""
+        after = self._mark(len(again), device)
+        for chunk, leaf, before in again:
+            before.restore()
+            self.output(chunk).backward(leaf.grad)
+        after.restore()
+
+    def _mark(self, number: int, device: torch.device) -> Rewind:
+        """The way back to here; one for each number, made once."""
+        if number == len(self._rewinds):
+            self._rewinds.append(Rewind([self.network], device))
+        self._rewinds[number].mark()
+        return self._rewinds[number]
 
 
 AnyObjective = Objective | CoupledObjective

@@ -60,7 +60,8 @@ def objectives_of(options: TrainingOptions, parts: NetworkLosses) -> list[AnyObj
         return [Objective(parts.alone, view=view, weight=weight) for view, weight in pairs]
     term = ScaleConsistency(consistency.weight, consistency.type or DEFAULTS[options.task])
     joined = partial(_joined, parts, weights, term)
-    return [CoupledObjective(views, parts.output, joined, parts.network, consistency.recompute)]
+    at_once = (0,) if consistency.recompute else tuple(range(count))
+    return [CoupledObjective(views, parts.output, joined, parts.network, at_once)]
 
 
 def scale_weights(options: TrainingOptions) -> list[float]:

@@ -27,7 +27,7 @@ def inner_sections(annotation: Any) -> list[type[BaseModel]]:
 def is_collection(annotation: Any) -> bool:
     """Whether the sections in `annotation` are items of a list or a dict."""
     origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
         return any(is_collection(part) for part in typing.get_args(annotation))
     return origin in (list, dict)
 

@@ -366,9 +366,10 @@ class ScaleConsistencyOptions(Section):
     """How outputs are compared: each with that of the largest size. charbonnier, l1 or mse for
     pictures, which are shrunk to the other's size; mse, cosine or kl_divergence for classes. Left
     out: charbonnier, or kl_divergence."""
-    recompute: bool = True
-    """Run the smaller sizes twice, so that the step takes the memory of the largest one. false:
-    once, with the memory of all of them."""
+    recompute: Literal["auto"] | bool = "auto"
+    """true: run the smaller sizes twice, so that the step takes the memory of the largest one.
+    false: once, with the memory of all of them. auto: as many once as 85 % of the memory is
+    expected to do for, and true beside automations, which give the memory to larger batches."""
 
 
 class TrainOptions(Section):
