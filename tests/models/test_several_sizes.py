@@ -86,7 +86,8 @@ def test_running_twice_gives_the_gradient_of_running_at_once(name: str) -> None:
     groups = ((0,), (0, 2), (0, 1), (0, 1, 2))
     models = [make_model(name, scale_consistency={"weight": 0.5}) for _ in groups]
     for model, group in zip(models, groups, strict=True):
-        (objective,) = model.coupled_objectives
+        (objective,) = model.phases[0].objectives
+        assert isinstance(objective, CoupledObjective)
         objective.at_once = group
     batches = [make_batch(4, 32), make_batch(3, 32, seed=1)]
     results = [trained(model, batches) for model in models]

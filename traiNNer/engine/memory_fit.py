@@ -25,7 +25,7 @@ from traiNNer.data import DynamicDatasetWrapper
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
 from traiNNer.engine.vram_picture import save_vram_picture
-from traiNNer.models import BaseModel, StepResult
+from traiNNer.models import BaseModel, CoupledObjective, StepResult
 from traiNNer.models.base_model import learning_rate_scale
 from traiNNer.options.length import whole_amount
 from traiNNer.options.schema import TrainingOptions
@@ -129,7 +129,8 @@ def hold_sizes_at_once(
         OptionsError: if the memory of the network cannot be planned.
     """
     consistency = options.train.scale_consistency
-    coupled = recipe.coupled_objectives
+    objectives = [objective for phase in recipe.phases for objective in phase.objectives]
+    coupled = [each for each in objectives if isinstance(each, CoupledObjective)]
     if consistency is None or consistency.recompute != "auto" or not coupled:
         return
     memory = memory or open_memory(recipe.runtime, options.vram_limit_gib)

@@ -19,7 +19,7 @@ from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.memory_needs import release_memory, with_second_try
 from traiNNer.models.networks import MovingAverage, Network, Networks, Role
 from traiNNer.models.nonfinite import NonFiniteGuard
-from traiNNer.models.objectives import AnyObjective, CoupledObjective
+from traiNNer.models.objectives import AnyObjective
 from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
 from traiNNer.models.step import StepResult
@@ -166,12 +166,6 @@ class BaseModel:
         phase = Phase(name, built, tuple(objectives), guard, scaler, scheduler)
         self.phases.append(phase)
         return phase
-
-    @property
-    def coupled_objectives(self) -> list[CoupledObjective]:
-        """Those over several sizes of the same samples."""
-        objectives = (objective for phase in self.phases for objective in phase.objectives)
-        return [objective for objective in objectives if isinstance(objective, CoupledObjective)]
 
     # -- a step ------------------------------------------------------------------------------------
 
