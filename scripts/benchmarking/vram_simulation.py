@@ -13,6 +13,10 @@ counted apart.
 The neighbours' laws are written after their published behaviour: the trials that they make, what
 they do when memory runs out, and when they stop. All but the additive rule move the batch only, at
 the lq_size of the options.
+
+With --guests other programs come and go on every card: they grow within a second or two, to 5 to
+30 % of the memory each, and leave again; and MemoryPressureController, which looks at the memory
+before each step, stands beside ours and beside a batch that was set by hand at 85 % of the memory.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from traiNNer.automations import (
+    Automation,
     AutomationContext,
+    Automations,
     CardModel,
     DynamicBatchAndPatchSizeOptimizer,
     NothingSmallerError,
@@ -40,6 +46,7 @@ from traiNNer.automations import (
     SimulatedMemory,
     SimulatedOutOfMemoryError,
     StepReport,
+    TimedLook,
 )
 from traiNNer.utils.text import GIB, MIB
 
@@ -52,6 +59,8 @@ ADDITIVE_STEPS = 2000
 BAND = (0.82, 0.86)
 PEERS_BAND = (0.80, 0.85)
 MAX_BATCH = 256
+# Of a step on a simulated card: the automation's clock where programs come and go.
+STEP_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,27 @@ def others(chance: random.Random, total: int) -> Callable[[int], float]:
     return lambda step: base + (size if begin <= step < end else 0.0)
 
 
-def draw(seed: int) -> Case:
+def guests(chance: random.Random, total: int) -> Callable[[int], float]:
+    """Programs that come and go, on top of CUDA's context."""
+    base = chance.uniform(0.3, 0.8) * GIB
+    visits: list[tuple[int, int, int, float]] = []
+    step = 60
+    while step < STEPS - 100:
+        stays = chance.randrange(15, 120)
+        visits.append((step, chance.randrange(1, 9), stays, chance.uniform(0.05, 0.3) * total))
+        step += stays + chance.randrange(20, 100)
+
+    def held(step: int) -> float:
+        total = base
+        for begin, rises, stays, size in visits:
+            if begin <= step < begin + stays:
+                total += size * min(1.0, (step - begin + 1) / rises)
+        return total
+
+    return held
+
+
+def draw(seed: int, *, visited: bool = False) -> Case:
     """A random card and setting."""
     chance = random.Random(seed)  # noqa: S311 (not for secrets)
     total = chance.choice([6, 8, 10, 11, 12, 16, 24, 32, 48, 80]) * GIB
@@ -136,7 +165,7 @@ def draw(seed: int) -> Case:
         workspace_max=log_uniform(chance, 0.003, 0.04) * total,
         fragmentation=chance.uniform(1.0, 1.08),
         fragmentation_spread=chance.uniform(0.0, 0.015),
-        outside=others(chance, total),
+        outside=guests(chance, total) if visited else others(chance, total),
         seed=seed,
     )
     bounds = ShapeBounds(
@@ -182,6 +211,56 @@ def reachable(case: Case) -> str:
 def make_optimizer(case: Case) -> DynamicBatchAndPatchSizeOptimizer:
     context = AutomationContext(case.bounds, case.start, case.card.total)
     return DynamicBatchAndPatchSizeOptimizer(context, max_batch_size=MAX_BATCH)
+
+
+def with_automations(case: Case, *names: str) -> Outcome:
+    """A run with all automations of these names, and its mean use in place of that at the end.
+    Without the automation of the sizes it begins with a batch that fills 85 % of the memory while
+    nobody else is there.
+    """
+    memory = SimulatedMemory(case.card)
+    start = case.start
+    settings = {"max_batch_size": MAX_BATCH}
+    active = {name: settings if name.startswith("Dynamic") else {} for name in names}
+    if "DynamicBatchAndPatchSizeOptimizer" not in names:
+        start = batch_at(memory, case, 0.85)
+    context = AutomationContext(case.bounds, start, case.card.total)
+    # An automation that has nothing to say stands for none.
+    none = Automations({"none": Automation(context)})
+    automations = Automations.build(active, context) if active else none
+    automations.before_training()
+    outcome = Outcome(automations.shape)
+    shares: list[float] = []
+    for step in range(1, STEPS + 1):
+        began = time.perf_counter()
+        decisions = [automations.watch([TimedLook(step * STEP_S, memory.look())])]
+        outcome.seconds += time.perf_counter() - began
+        gives_back = any(part.wants_memory_back for part in automations.parts.values())
+        if decisions[0] is not None or gives_back:
+            memory.release()
+        shape = automations.shape
+        memory.start_window()
+        try:
+            memory.step(shape)
+        except SimulatedOutOfMemoryError:
+            outcome.ooms += 1
+            fitted = repeat_in_chunks(memory, shape)
+            try:
+                decisions.append(automations.after_out_of_memory(shape, fitted))
+            except NothingSmallerError:
+                outcome.gave_up = True
+                break
+        else:
+            report = StepReport(step, shape, memory.read())
+            decisions.append(automations.after_step(report))
+        shares.append(min(1.0, memory.share(shape)))
+        if decisions[-1] is not None:
+            memory.release()
+        outcome.moves += sum(decision is not None for decision in decisions)
+        note_band(outcome, memory, shape, step)
+    outcome.shape = automations.shape
+    outcome.end = statistics.fmean(shares) if shares else 0.0
+    return outcome
 
 
 def ours(case: Case) -> Outcome:
@@ -459,6 +538,51 @@ def report_hard(cases: list[Case], reasons: list[str]) -> Iterator[str]:
         )
 
 
+def batch_at(memory: SimulatedMemory, case: Case, share: float) -> Shape:
+    """The largest batch of the options' lq_size within a share of the memory."""
+    side = case.bounds.nearest(case.start).lq_size
+    batches = range(1, case.bounds.largest_batch(side) + 1)
+    fitting = [batch for batch in batches if memory.share(Shape(side, batch)) <= share]
+    return Shape(side, max(fitting, default=1))
+
+
+def hand_set_share(case: Case) -> float:
+    """The share of the memory that one patch of the options' size takes at the beginning."""
+    memory = SimulatedMemory(case.card)
+    return memory.share(batch_at(memory, case, 0.85))
+
+
+def report_guests(seed: int, cards: int) -> int:
+    """What programs that come and go cost, with the controller and without."""
+    drawn = [draw(seed + number, visited=True) for number in range(cards)]
+    # On the others not even one patch of the options' size fits, and a batch alone cannot help.
+    cases = [case for case in drawn if hand_set_share(case) <= 0.85]
+    print(
+        f"{len(cases)} of {cards} cards of 6 to 80 GiB, {STEPS} steps each, on which other "
+        "programs come and go"
+    )
+    print(f"{'':<36}{'OOMs a run':>12}{'mean use %':>12}{'moves':>8}{'ended':>8}{'us a step':>11}")
+    sizes = "DynamicBatchAndPatchSizeOptimizer"
+    pressure = "MemoryPressureController"
+    laws = {
+        "a batch set by hand": (),
+        "the same, MemoryPressureController": (pressure,),
+        "ours": (sizes,),
+        "ours, MemoryPressureController": (sizes, pressure),
+    }
+    for name, names in laws.items():
+        outcomes = [with_automations(case, *names) for case in cases]
+        print(
+            f"{name:<36}{statistics.fmean(o.ooms for o in outcomes):>12.3f}"
+            f"{100 * statistics.fmean(o.end for o in outcomes):>12.1f}"
+            f"{statistics.fmean(o.moves for o in outcomes):>8.1f}"
+            f"{sum(o.gave_up for o in outcomes):>8}"
+            f"{1e6 * sum(o.seconds for o in outcomes) / len(cases) / STEPS:>11.1f}",
+            flush=True,
+        )
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -473,10 +597,15 @@ def main() -> int:
         help="laws to run (default: all)",
     )
     parser.add_argument(
+        "--guests", action="store_true", help="programs come and go; ours with and without a watch"
+    )
+    parser.add_argument(
         "--misses", type=int, default=0, help="print so many of our runs that missed the band"
     )
     arguments = parser.parse_args()
     began = time.perf_counter()
+    if arguments.guests:
+        return report_guests(arguments.seed, arguments.cards)
     cases = [draw(arguments.seed + number) for number in range(arguments.cards)]
     reasons = [reachable(case) for case in cases]
     fair = [case for case, reason in zip(cases, reasons, strict=True) if reason == "yes"]

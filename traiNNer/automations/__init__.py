@@ -10,6 +10,8 @@ from traiNNer.automations.dynamic_batch_and_patch_size_optimizer import (
     NothingSmallerError,
 )
 from traiNNer.automations.memory_model import MemoryModel, Prediction
+from traiNNer.automations.memory_pressure_controller import MemoryPressureController
+from traiNNer.automations.pressure import TimedLook
 from traiNNer.automations.progressive_sizes import ProgressiveSizes
 from traiNNer.automations.random_sizes import RandomSizes
 from traiNNer.automations.shape_bounds import ShapeBounds
@@ -36,6 +38,7 @@ __all__ = [
     "MemoryBackend",
     "MemoryLook",
     "MemoryModel",
+    "MemoryPressureController",
     "MemoryReading",
     "NothingSmallerError",
     "Prediction",
@@ -47,5 +50,6 @@ __all__ = [
     "SimulatedOutOfMemoryError",
     "StepReport",
     "Target",
+    "TimedLook",
     "is_out_of_memory",
 ]

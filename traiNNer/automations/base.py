@@ -4,10 +4,11 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from traiNNer.automations.pressure import TimedLook
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
@@ -25,6 +26,7 @@ class AutomationContext:
             nothing; None is as long as it likes.
         run_length: of the run, in its own measure.
         seed: of the run.
+        companions: names of the other automations that take part.
     """
 
     bounds: ShapeBounds
@@ -33,6 +35,7 @@ class AutomationContext:
     step_seconds: float | None = None
     run_length: float = 1.0
     seed: int = 0
+    companions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,14 @@ class Automation:
     Args:
         context: what network, images, options and device allow.
         enabled: whether it takes part in the run.
+
+    Attributes:
+        polls_per_second: how often it wants the memory to be looked at between steps; 0 for never.
+        wants_memory_back: cached memory is to be given back before the next step.
     """
+
+    polls_per_second: float = 0.0
+    wants_memory_back: bool = False
 
     def __init__(self, context: AutomationContext, *, enabled: bool = True) -> None:
         self.context = context
@@ -122,6 +132,12 @@ class Automation:
         Args:
             resumed: the run goes on in another process than that of the state, which does not hold
                 exactly what the former one did.
+        """
+        return None
+
+    def watch(self, looks: Sequence[TimedLook]) -> Decision | None:  # noqa: ARG002
+        """Before a step: how the memory looked since the step before, at `polls_per_second`. A
+        decision takes effect from the next batch on.
         """
         return None
 

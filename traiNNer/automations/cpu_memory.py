@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.memory import MemoryLook, MemoryReading
+from traiNNer.utils.names import visible
 from traiNNer.utils.text import gib
 
 # Of what is available when no budget is set: the other half is for the workers that read images,
@@ -191,13 +193,17 @@ class CpuMemory:
         return MemoryReading(peak, peak, 0, self._total, baseline=self._baseline)
 
     def look(self) -> MemoryLook:
-        """The resident memory now."""
+        """The resident memory now, and what the system has left."""
         resident, _ = self._probe.read()
-        return MemoryLook(resident, resident, 0, self._total)
+        return MemoryLook(resident, resident, 0, self._total, available_bytes())
 
     def release(self) -> None:
         """Give freed memory back to the system."""
         self._probe.trim()
+
+    def others(self) -> str:
+        """The largest other programs in main memory."""
+        return other_programs()
 
     def describe(self) -> str:
         """The budget and what it is counted in."""
@@ -209,6 +215,26 @@ class CpuMemory:
             f"{gib(self._total)} of main memory ({origin}) for the training process's resident "
             f"memory{how}; data-loading workers come on top"
         )
+
+
+def other_programs(most: int = 3) -> str:
+    """The largest programs in main memory besides this one and its children, in words; empty where
+    the system does not tell.
+    """
+    try:
+        psutil = importlib.import_module("psutil")
+        processes = list(psutil.process_iter(["pid", "name", "memory_info"]))
+        own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    except (ImportError, OSError):
+        return ""
+    sizes: list[tuple[int, str]] = []
+    for process in processes:
+        # A process of somebody else's may not tell its size.
+        memory = process.info["memory_info"]
+        if memory is not None and process.pid not in own:
+            sizes.append((memory.rss, f"{process.info['name']} (pid {process.pid})"))
+    largest = sorted(sizes, reverse=True)[:most]
+    return ", ".join(f"{visible(name)} {gib(size)}" for size, name in largest)
 
 
 def choose_probe() -> ResidentProbe:

@@ -107,9 +107,9 @@ class CudaMemory:
     def describe(self) -> str:
         """The card, the limit, and who else is on it."""
         limit = f", limited to {gib(self._total)}" if self._limited else ""
-        return f"{gib(self._card)} of GPU memory{limit}; {self.other_processes()}"
+        return f"{gib(self._card)} of GPU memory{limit}; {self.others()}"
 
-    def other_processes(self) -> str:
+    def others(self) -> str:
         """The other programs on the card and what they hold, or why that is not known."""
         if self._nvml is None:
             return "other programs are counted but not named (no NVML: pip install nvidia-ml-py)"

@@ -88,6 +88,7 @@ class SimulatedMemory:
     _peaks: dict[Shape, tuple[float, float]] = field(default_factory=dict)
     _allocated: float = 0.0
     _reserved: float = 0.0
+    _cached: float = 0.0
 
     def __post_init__(self) -> None:
         self._noise = random.Random(self.card.seed)  # noqa: S311
@@ -134,6 +135,7 @@ class SimulatedMemory:
             )
         self._allocated = max(self._allocated, allocated)
         self._reserved = max(self._reserved, reserved)
+        self._cached = max(self._cached, reserved)
 
     def start_window(self) -> None:
         """Forget the peaks."""
@@ -144,12 +146,19 @@ class SimulatedMemory:
         return MemoryReading(int(self._allocated), int(self._reserved), self.outside, self.total)
 
     def look(self) -> MemoryLook:
-        """What is left between steps: the optimizer's state exists from the first one on."""
+        """What is left between steps: the optimizer's state exists from the first one on, and what
+        the largest step took stays reserved.
+        """
         held = int(self.card.persistent) if self.steps else 0
-        return MemoryLook(held, held, self.outside, self.total)
+        return MemoryLook(held, int(max(held, self._cached)), self.outside, self.total)
 
     def release(self) -> None:
-        """A formula keeps no cache."""
+        """Forget what is reserved and not in use."""
+        self._cached = 0.0
+
+    def others(self) -> str:
+        """What they hold."""
+        return f"others hold {gib(self.outside)}" if self.outside else ""
 
     def describe(self) -> str:
         """Its size."""

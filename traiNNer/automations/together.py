@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from traiNNer.automations.base import Automation, AutomationContext, Decision, StepReport
+from traiNNer.automations.pressure import TimedLook
 from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.state import from_state, to_state
 from traiNNer.utils.errors import CheckpointError, OptionsError
@@ -30,13 +32,16 @@ class Automations:
 
     Raises:
         OptionsError: if two of them allow no common shape.
+
+    Attributes:
+        parts: the automations by name.
     """
 
     def __init__(self, automations: Mapping[str, Automation]) -> None:
         if not automations:
             raise ValueError("expected at least one automation")
-        self._parts = dict(automations)
-        self._context = next(iter(self._parts.values())).context
+        self.parts = dict(automations)
+        self._context = next(iter(self.parts.values())).context
         self._wishes: dict[str, Shape] = {}
         self._decider = ""
         self._bounds = self._context.bounds
@@ -55,7 +60,11 @@ class Automations:
         Raises:
             OptionsError: for parameters that cannot be served, alone or together.
         """
-        return cls({name: AUTOMATIONS[name](context, **given) for name, given in active.items()})
+        parts: dict[str, Automation] = {}
+        for name, given in active.items():
+            others = tuple(other for other in active if other != name)
+            parts[name] = AUTOMATIONS[name](replace(context, companions=others), **given)
+        return cls(parts)
 
     @property
     def bounds(self) -> ShapeBounds:
@@ -66,10 +75,6 @@ class Automations:
     def shape(self) -> Shape:
         """What is asked for now."""
         return self._shape
-
-    def describe(self) -> str:
-        """One line for each."""
-        return "\n".join(f"{name}: {part.describe()}" for name, part in self._parts.items())
 
     def before_training(self, *, resumed: bool = False) -> Shape | None:
         """The shape to begin or to resume with; None leaves what the options say.
@@ -82,13 +87,17 @@ class Automations:
         has_wish = bool(self._wishes) or self._bounds != self._context.bounds
         return self._shape if has_wish else None
 
+    def watch(self, looks: Sequence[TimedLook]) -> Decision | None:
+        """Before a step: how the memory looked since the step before."""
+        return self._settle({name: part.watch(looks) for name, part in self.parts.items()})
+
     def after_step(self, report: StepReport) -> Decision | None:
         """After every change of the weights. A decision takes effect from the next batch on.
 
         Raises:
             OptionsError: if the bounds have moved so that two automations allow no common shape.
         """
-        decisions = {name: part.after_step(report) for name, part in self._parts.items()}
+        decisions = {name: part.after_step(report) for name, part in self.parts.items()}
         return self._settle(decisions)
 
     def after_out_of_memory(self, shape: Shape, fitted: Shape) -> Decision | None:
@@ -99,7 +108,7 @@ class Automations:
             TrainingError: if nothing smaller is possible.
         """
         decisions = {
-            name: part.after_out_of_memory(shape, fitted) for name, part in self._parts.items()
+            name: part.after_out_of_memory(shape, fitted) for name, part in self.parts.items()
         }
         return self._settle(decisions)
 
@@ -107,21 +116,21 @@ class Automations:
         """What the batch that begins at `position` of the samples is to be; `shape`, where nobody
         wants another one.
         """
-        for part in self._parts.values():
+        for part in self.parts.values():
             shape = part.shape_of_batch(shape, position)
         return shape
 
     def scalars(self) -> dict[str, float]:
         """Points for TensorBoard, by tag."""
         points: dict[str, float] = {}
-        for part in self._parts.values():
+        for part in self.parts.values():
             points |= part.scalars()
         return points
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each, and who wishes for what."""
         return {
-            "automations": {name: part.state_dict() for name, part in self._parts.items()},
+            "automations": {name: part.state_dict() for name, part in self.parts.items()},
             "wishes": to_state(dict[str, Shape], self._wishes),
             "decider": self._decider,
         }
@@ -135,7 +144,7 @@ class Automations:
         """
         states: Mapping[str, Any] = state["automations"]
         wishes: dict[str, Shape] = from_state(dict[str, Shape], state["wishes"])
-        for name, part in self._parts.items():
+        for name, part in self.parts.items():
             if name not in states:
                 log.warning("%s is not in the checkpoint: it begins anew", name)
                 continue
@@ -150,14 +159,14 @@ class Automations:
             if name in wishes:
                 self._wishes[name] = wishes[name]
         for name in states:
-            if name not in self._parts:
+            if name not in self.parts:
                 log.warning("%s is in the checkpoint and not enabled now: it is left out", name)
         self._decider = str(state["decider"])
         self._begin()
 
     def _begin(self, *, resumed: bool = False) -> None:
         """Ask everyone for the shape to begin or to go on with."""
-        for name, part in self._parts.items():
+        for name, part in self.parts.items():
             # what the part itself says goes before a wish from a checkpoint: on another card it has
             # found another shape
             shape = part.before_training(resumed=resumed)
@@ -171,26 +180,26 @@ class Automations:
         changes.
         """
         news = {name: decision for name, decision in decisions.items() if decision is not None}
-        allowed = tuple(part.bounds for part in self._parts.values())
+        allowed = tuple(part.bounds for part in self.parts.values())
         # this is every step but a few
         if not news and allowed == self._allowed:
             return None
         # a wish stays until its automation replaces it, in force or not
         self._wishes |= {name: decision.shape for name, decision in news.items()}
         if allowed != self._allowed:
-            self._bounds = intersection(self._parts)
+            self._bounds = intersection(self.parts)
             self._allowed = allowed
-            for name, part in self._parts.items():
+            for name, part in self.parts.items():
                 inside = part.narrow(self._bounds)
                 if inside is not None:
                     news[name] = inside
                     self._wishes[name] = inside.shape
         before = self._shape
-        wishes = {name: self._wishes[name] for name in self._parts if name in self._wishes}
+        wishes = {name: self._wishes[name] for name in self.parts if name in self._wishes}
         self._decider = smallest_wish(wishes, self._bounds, self._decider)
         wish = self._wishes.get(self._decider, self._context.start)
         self._shape = self._bounds.nearest(wish)
-        for part in self._parts.values():
+        for part in self.parts.values():
             part.follow(self._shape)
         decision = news.get(self._decider)
         # a wish that was renewed just now is passed on even at the same shape: it was a decision
@@ -208,16 +217,16 @@ class Automations:
             reason = decision.reason
             share = decision.predicted_share
         else:
-            estimates = [part.predict(shape) for part in self._parts.values()]
+            estimates = [part.predict(shape) for part in self.parts.values()]
             share = next((estimate for estimate in estimates if estimate is not None), None)
             reason = "asks for the fewest pixels now" if decision is None else decision.reason
         if not decider:
-            outside = [n for n, part in self._parts.items() if not part.bounds.contains(before)]
-            decider = outside[0] if outside else next(iter(self._parts))
+            outside = [n for n, part in self.parts.items() if not part.bounds.contains(before)]
+            decider = outside[0] if outside else next(iter(self.parts))
             reason = "the bounds have moved"
         elif shape != self._wishes[decider]:
             reason = f"{reason}, brought inside {self._bounds.describe()}"
-        if len(self._parts) > 1:
+        if len(self.parts) > 1:
             reason = f"{decider}: {reason}"
         return Decision(shape, reason, share, decider, "" if decision is None else decision.speed)
 

@@ -4,6 +4,7 @@ what they decide.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from traiNNer.automations import (
     StepReport,
 )
 from traiNNer.data import DynamicDatasetWrapper
+from traiNNer.engine.memory_monitor import MemoryMonitor
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
 from traiNNer.engine.vram_picture import save_vram_picture
@@ -110,7 +112,8 @@ def build_memory_fit(
             options.manual_seed,
         ),
     )
-    log.info("%s\n%s", automations.describe(), memory.describe())
+    described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]
+    log.info("%s\n%s", "\n".join(described), memory.describe())
     return MemoryFit(automations, memory)
 
 
@@ -171,6 +174,7 @@ class MemoryFit(Part):
         self._failures = 0
         self._searching = False
         self._memory_word = "memory"
+        self._monitor: MemoryMonitor | None = None
 
     def start(self, run: Run) -> None:
         """Begin at the shape that the automations want, and have every attempt measured."""
@@ -187,6 +191,22 @@ class MemoryFit(Part):
         if shape is not None:
             run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)
             log.info("begins with %s", shape)
+        polls = max(part.polls_per_second for part in self.automations.parts.values())
+        if polls:
+            self._monitor = MemoryMonitor(self.memory, polls)
+            self._monitor.start()
+
+    def before_step(self, run: Run) -> None:
+        """Take in what was seen of the memory since the last step."""
+        if self._monitor is None:
+            return
+        decision = self.automations.watch(self._monitor.drain())
+        if any(part.wants_memory_back for part in self.automations.parts.values()):
+            gc.collect()
+            self.memory.release()
+            log.warning("cached memory was given back; %s", self.memory.others() or "no others")
+        if decision is not None:
+            self._carry_out(run, run.iteration, decision)
 
     def after_step(self, run: Run, result: StepResult) -> None:
         """Take in what the step took, and carry out what is decided for the next one."""
@@ -218,7 +238,7 @@ class MemoryFit(Part):
         if is_eventful or run.is_nth(run.options.logger.print_freq):
             self._remember(result)
         if decision is not None:
-            self._carry_out(run, result, decision)
+            self._carry_out(run, result.iteration, decision)
 
     def scalars(self) -> dict[str, float]:
         return self.automations.scalars() | self._measured()
@@ -232,7 +252,9 @@ class MemoryFit(Part):
         return 0.0 if self._reading is None else 100 * self._reading.used_share
 
     def close(self, run: Run) -> None:
-        """Draw the curves so far; a full disk is only said."""
+        """End the thread, and draw the curves so far; a full disk is only said."""
+        if self._monitor is not None:
+            self._monitor.stop()
         if not self.history:
             return
         try:
@@ -259,7 +281,7 @@ class MemoryFit(Part):
             "lq_size": str(self._last_shape.lq_size),
             "batch": str(self._last_shape.batch_size),
             "used": f"{self.used_pct:.1f} %",
-            "target": f"{target:.0f} %",
+            "target": "none" if math.isnan(target) else f"{target:.0f} %",
             "reached at": f"iteration {arrivals[0]:.0f}" if arrivals else "not yet",
             "moves": str(self.moves),
             "out of memory": str(self._failures),
@@ -304,7 +326,7 @@ class MemoryFit(Part):
             "vram/outside_gib": self._reading.outside / GIB,
         }
 
-    def _carry_out(self, run: Run, result: StepResult, decision: Decision) -> None:
+    def _carry_out(self, run: Run, iteration: int, decision: Decision) -> None:
         # Not what entered the network: after a shortage that is less than what was asked for.
         loader = run.stream.loader
         before = Shape(loader.lq_size, loader.batch_size)
@@ -313,7 +335,7 @@ class MemoryFit(Part):
         text = f"{before} -> {decision}{consequences}"
         log.info("%s", text)
         self.moves += 1
-        run.tracker.text("dynamic/decisions", text, result.iteration)
+        run.tracker.text("dynamic/decisions", text, iteration)
         # Blocks of the former shape do not fit the next one; kept, they would count as used.
         self.memory.release()
         run.recipe.recover_from_oom(shape.batch_size, shape.lq_size)

@@ -62,17 +62,26 @@ class MemoryLook:
         reserved: what the process holds for them.
         outside: what the process's allocator does not hold, as in `MemoryReading`.
         total: what there is, or the limit that was set.
+        available: what the system would still give, where that may be less than what is left of
+            `total`: main memory, of which others take without being counted.
     """
 
     allocated: int
     reserved: int
     outside: int
     total: int
+    available: int | None = None
 
     @property
     def used_share(self) -> float:
         """The share of `total` that is in use; 0.85 is 85 %."""
         return (self.outside + self.reserved) / self.total
+
+    @property
+    def headroom(self) -> int:
+        """Bytes that can still be had."""
+        left = max(0, self.total - self.outside - self.reserved)
+        return left if self.available is None else min(left, self.available)
 
 
 class MemoryBackend(Protocol):
@@ -109,4 +118,10 @@ class MemoryBackend(Protocol):
 
     def describe(self) -> str:
         """What is measured, and what is not, in one line for the log."""
+        ...
+
+    def others(self) -> str:
+        """Who else takes of this memory, in words; empty where that is not known. May take tenths
+        of a second.
+        """
         ...
