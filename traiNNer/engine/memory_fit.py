@@ -35,7 +35,7 @@ from traiNNer.planning.bounds import elements_per_pixel, first_shape, probe_size
 from traiNNer.planning.scale_groups import plan_scale_group
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
-from traiNNer.utils.errors import DiskError
+from traiNNer.utils.errors import DiskError, OptionsError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.shape import Shape
@@ -127,19 +127,23 @@ def hold_sizes_at_once(
         options: the checked options.
         recipe: trains.
         memory: of the device; None opens it.
-
-    Raises:
-        OptionsError: if the memory of the network cannot be planned.
     """
     consistency = options.train.scale_consistency
     objectives = [objective for phase in recipe.phases for objective in phase.objectives]
     coupled = [each for each in objectives if isinstance(each, CoupledObjective)]
     if consistency is None or consistency.recompute != "auto" or not coupled:
         return
+    # The planner knows batches of pictures alone.
+    if options.task != "restoration":
+        return
     memory = memory or open_memory(recipe.runtime, options.vram_limit_gib)
     if memory is None:
         return
-    group = plan_scale_group(options, memory.look())
+    try:
+        group = plan_scale_group(options, memory.look())
+    except OptionsError as error:
+        log.info("the smaller sizes go through the network twice: %s", first_line(error))
+        return
     for objective in coupled:
         objective.at_once = group
     assert options.patch_scales is not None, "coupled objectives have several sizes"
