@@ -13,6 +13,7 @@ import torch
 from traiNNer.data import DynamicDatasetWrapper, ImageFolderDataset
 from traiNNer.data.roots import all_data_roots
 from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.difficulty import DifficultyNotes
 from traiNNer.engine.folders import archive_old_run, set_aside_later_states, tidy
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import log_to_file, print_table
@@ -111,6 +112,9 @@ def assemble(
     parts: list[Part] = [] if fit is None else [fit]
     parts += [section.entry(**section.params) for section in options.parts]
     parts += more_parts
+    data = options.datasets.train
+    if data.difficulty is not None:
+        parts.append(DifficultyNotes(data.curriculum, report=data.report_hardest))
     parts.append(Reporter())
     if validator is not None:
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))

@@ -17,6 +17,7 @@ from traiNNer.data import (
     MultiScaleDataset,
     SizedDataset,
 )
+from traiNNer.data.curriculum import AdaptiveCurriculumSampler
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.engine.class_validation import ClassValidator
 from traiNNer.engine.folders import RunFolders
@@ -231,6 +232,16 @@ def build_loader(
             seed=options.manual_seed,
             enlarge_ratio=train.dataset_enlarge_ratio,
             **train.order.params,
+        )
+    if train.curriculum is not None:
+        if len(train_set) < 2:
+            raise OptionsError("a curriculum needs two images or more; there is one")
+        order = AdaptiveCurriculumSampler(
+            len(train_set),
+            options.manual_seed,
+            train.dataset_enlarge_ratio,
+            temperature=train.curriculum.temperature,
+            floor=train.curriculum.floor,
         )
     return DynamicDataLoaderWrapper(
         train_set,

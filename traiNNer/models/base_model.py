@@ -22,7 +22,7 @@ from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.objectives import AnyObjective
 from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
-from traiNNer.models.step import StepResult
+from traiNNer.models.step import SampleVisit, StepResult
 from traiNNer.optim import build_optimizer, build_scheduler
 from traiNNer.options.recipes import Task
 from traiNNer.options.schema import OptimizerOptions, TrainingOptions
@@ -193,7 +193,8 @@ class BaseModel:
         results = {phase.name: self.runner.run(phase, batches, context) for phase in due}
         samples = after.samples - self.work.samples
         indices = tuple(index for batch in batches for index in batch.indices)
-        result = StepResult(after.iterations, samples, results, indices)
+        visits = tuple(_visits(batches)) if per_sample else ()
+        result = StepResult(after.iterations, samples, results, indices, visits)
         self.out_of_memory_total += sum(retry.failures for retry in result.retries)
         self.work.add(result.samples, result.pixels)
         place = self.length.place(self.work)
@@ -291,6 +292,14 @@ class BaseModel:
             average.has_begun = bool(state["averages"].get(average.network.name, False))
             average.iteration = self.iteration
             average.done = self.length.done(self.work)
+
+
+def _visits(batches: Iterable[Batch]) -> Iterator[SampleVisit]:
+    for batch in batches:
+        places = zip(batch.indices, batch.seeds, batch.placements, strict=True)
+        for index, seed, placement in places:
+            corner = None if placement is None else placement.corner(batch.lq_size)
+            yield SampleVisit(index, seed, batch.lq_size, corner)
 
 
 def _follow(

@@ -14,10 +14,10 @@ from traiNNer.models.criteria import Criteria
 from traiNNer.models.objectives import Objective
 from traiNNer.models.restoration_model import RestorationModel
 from traiNNer.models.several_sizes import NetworkLosses, objectives_of
-from traiNNer.models.step import Losses
+from traiNNer.models.step import DIFFICULTY, Losses
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
-from traiNNer.utils.registry import RECIPES
+from traiNNer.utils.registry import DIFFICULTIES, RECIPES
 
 
 @RECIPES.register("SRModel")
@@ -50,6 +50,8 @@ class SRModel(RestorationModel):
             else:
                 compared.append((label, loss.loss_weight, criterion))
         self._criteria = Criteria(tuple(compared))
+        asked = options.datasets.train.difficulty
+        self._difficulty = None if asked is None else DIFFICULTIES[asked]
         self._adversary = self._add_adversary(adversarial)
         generator = self.add_phase(
             "generator",
@@ -89,7 +91,18 @@ class SRModel(RestorationModel):
         losses = self._criteria(frames, targets)
         if chunk.wants_per_sample:
             chunk.per_sample = self._criteria.of_each(frames.detach(), targets, len(chunk.batch))
+            if self._difficulty is not None:
+                chunk.per_sample[DIFFICULTY] = self._difficulty_of_each(chunk, sr.detach())
         if self._adversary is not None:
             chunk.remember(OUTPUT, sr)
             losses |= self._adversary.deceived(frames)
         return losses
+
+    def _difficulty_of_each(self, chunk: Chunk, sr: Tensor) -> Tensor:
+        assert self._difficulty is not None, "somebody asks"
+        lq, gt = chunk.batch.pair
+        if lq.ndim > 4:
+            # Of a clip the frame in the middle, which all targets have.
+            lq = lq[:, lq.shape[1] // 2]
+            gt, sr = (t[:, t.shape[1] // 2] if t.ndim > 4 else t for t in (gt, sr))
+        return self._difficulty(lq, gt, sr)

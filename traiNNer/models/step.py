@@ -12,6 +12,8 @@ from traiNNer.utils.shape import Shape
 
 Losses = dict[str, Tensor]
 """Weighted losses by label, scalars on the device."""
+DIFFICULTY = "difficulty"
+"""Beside the losses of each sample: how hard it is, of `DIFFICULTIES`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,23 @@ class PhaseResult:
     reading: MemoryReading | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SampleVisit:
+    """A sample as a step saw it.
+
+    Attributes:
+        index: of the element in the dataset.
+        seed: of its request: with index and size it gives the same crop again.
+        lq_size: side of the LQ crop in pixels.
+        corner: top and left of the crop in the LQ image; None where that is not known.
+    """
+
+    index: int
+    seed: int
+    lq_size: int
+    corner: tuple[int, int] | None
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What really happened in a step; nothing has to be looked up elsewhere.
@@ -66,12 +85,15 @@ class StepResult:
         samples: of all batches of the step.
         phases: what each phase did, by its name, in order.
         indices: of the samples' elements in the dataset, in the order of `per_sample`.
+        visits: what was seen of each, in the same order; empty unless losses of each sample were
+            asked for.
     """
 
     iteration: int
     samples: int
     phases: Mapping[str, PhaseResult]
     indices: tuple[int, ...]
+    visits: tuple[SampleVisit, ...] = ()
 
     @property
     def shape(self) -> Shape:

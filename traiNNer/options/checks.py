@@ -40,6 +40,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_random_sizes(options, problems)
     _check_augmentations(options, problems)
     _check_adversary(options, problems)
+    _check_curriculum(options, problems)
     return problems
 
 
@@ -250,6 +251,19 @@ def _check_augmentations(options: TrainingOptions, problems: OptionProblems) -> 
     if options.task == "classification" and options.datasets.train.augmentations.shares:
         place = ("datasets", "train", "augmentations")
         problems.add(place, "are for pairs of LQ and GT; a classifier has classes", None)
+
+
+def _check_curriculum(options: TrainingOptions, problems: OptionProblems) -> None:
+    """Two orders, and difficulties of pixels that a classifier does not compare."""
+    train = options.datasets.train
+    if train.curriculum is None:
+        return
+    place = ("datasets", "train", "curriculum")
+    if train.order is not None:
+        problems.add(place, "curriculum and order are two orders; leave one of them out", None)
+    if options.task != "restoration" and train.curriculum.difficulty != "loss":
+        message = "only loss tells how hard a sample is where no pictures are compared"
+        problems.add((*place, "difficulty"), message, train.curriculum.difficulty)
 
 
 def _check_lengths(options: TrainingOptions, problems: OptionProblems) -> None:

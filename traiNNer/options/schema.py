@@ -23,6 +23,7 @@ from traiNNer.options.augmentations import AugmentationOptions
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.checks import problems_of
 from traiNNer.options.components import Component, Section
+from traiNNer.options.curriculum import CurriculumOptions
 from traiNNer.options.length import MEASURES, RunLength
 from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
 from traiNNer.options.recipes import DEFAULT_RECIPE, Task, known_recipe, task_of
@@ -246,6 +247,11 @@ class TrainDatasetOptions(DatasetOptions):
     """How often each image is seen in an epoch, each time with another crop."""
     order: OrderOptions | None = None
     """In which order the images are visited. Left out: shuffled anew for each epoch."""
+    curriculum: CurriculumOptions | None = None
+    """Easy images first. Left out: all are visited alike."""
+    report_hardest: bool = False
+    """Note how hard each sample is, and write the hardest and the easiest places of the images at
+    the end, as a sheet and a table: wrong pairs are mostly among the first."""
     scales: Annotated[list[Positive], Field(min_length=2)] | None = None
     """Train each patch at several sizes, sides in LQ pixels, the largest of which is lq_size. The
     smaller ones are the patch shrunk, LQ and GT alike; where lq_size grows they keep the
@@ -256,6 +262,13 @@ class TrainDatasetOptions(DatasetOptions):
 
     augmentations: AugmentationOptions = Field(default_factory=AugmentationOptions)
     """Augmentations that mix samples, or LQ and GT of one."""
+
+    @property
+    def difficulty(self) -> str | None:
+        """What tells how hard a sample is; None where nobody asks."""
+        if self.curriculum is not None:
+            return self.curriculum.difficulty
+        return "loss" if self.report_hardest else None
 
     @property
     def clip_frames(self) -> int | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # Only a type checker sees these, so that an entry has a type on every floor while no floor is
     # imported by the one below it.
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from traiNNer.archs.spec import ArchSpec as ArchSpec
     from traiNNer.automations.base import Automation
@@ -184,6 +184,8 @@ PartFactory: TypeAlias = "Callable[..., Part]"
 OrderFactory: TypeAlias = "Callable[..., Order]"
 SourceFactory: TypeAlias = "Callable[..., PixelSource]"
 DegradationFactory: TypeAlias = "Callable[..., Degradation]"
+# From LQ, GT and output (B, 3, h, w) to (B,).
+Difficulty: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
 ARCHS: Registry[NetworkSpec] = Registry("network", "traiNNer.archs")
 DISCRIMINATORS: Registry[DiscriminatorFactory] = Registry(
@@ -199,5 +201,6 @@ RECIPES: Registry[Recipe] = Registry("recipe", "traiNNer.models")
 ORDERS: Registry[OrderFactory] = Registry("order", "traiNNer.data")
 SOURCES: Registry[SourceFactory] = Registry("source of pixels", "traiNNer.data")
 DEGRADATIONS: Registry[DegradationFactory] = Registry("degradation", "traiNNer.ops.degradations")
+DIFFICULTIES: Registry[Difficulty] = Registry("difficulty", "traiNNer.losses")
 # Parts are a program's or a user's own: those of every run stand in the session.
 PARTS: Registry[PartFactory] = Registry("part")
