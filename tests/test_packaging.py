@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -45,6 +46,15 @@ def installed_names(text: str) -> Iterator[str]:
         name = _NAME.match(rest)
         if name:
             yield name["name"].lower()
+
+
+def test_commands_are_there() -> None:
+    """What `pip install .` puts beside Python."""
+    commands = project()["project"]["scripts"]
+    assert set(commands) == {"trainner-train", "trainner-test", "trainner-validate"}
+    for target in commands.values():
+        module, name = target.split(":")
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_advice_to_install_names_what_is_required() -> None:
