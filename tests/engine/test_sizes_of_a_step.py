@@ -199,3 +199,31 @@ def test_random_sizes_beside_other_sizes_are_refused(
     options["training_automations"] = {"enabled": True, "RandomSizes": {"sizes": SIZES}}
     assert run_training(options) == 2
     assert "goes with patches of one size" in capfd.readouterr().err
+
+
+# -- memory that is saved --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "total", "words"),
+    [
+        ("true", 8e9, "2 blocks of esrgan (RRDB) are made again"),
+        ("auto", 1e6, "2 blocks of esrgan (RRDB) are made again"),
+        ("auto", 8e9, ""),
+    ],
+)
+def test_blocks_are_made_again_where_that_is_asked_for_or_needed(
+    options: dict[str, Any], way: str, total: float, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del options["datasets"]["train"]["scales"], options["train"]["scale_consistency"]
+    options["network_g"] = {"type": "esrgan", "num_filters": 4, "num_blocks": 2}
+    options["train"]["total_iter"] = 2
+    memory = SimulatedMemory(CardModel(int(total), 0, 0))
+    assert run_training(options, "--set", f"use_checkpointing={way}", memory=memory) == 0
+    told = capfd.readouterr().err
+    assert words in told
+    assert bool(words) == ("made again" in told)
+    assert run_training(options | {"name": "plain"}) == 0
+    files = [Path(f"experiments/{name}/models/net_g_2.safetensors") for name in ("small", "plain")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())

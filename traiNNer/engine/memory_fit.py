@@ -27,15 +27,14 @@ from traiNNer.engine.memory_monitor import MemoryMonitor
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
 from traiNNer.engine.vram_picture import save_vram_picture
-from traiNNer.models import BaseModel, CoupledObjective, StepResult
+from traiNNer.models import BaseModel, StepResult
 from traiNNer.models.base_model import learning_rate_scale
 from traiNNer.options.length import whole_amount
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.planning.bounds import elements_per_pixel, first_shape, probe_size, shape_bounds
-from traiNNer.planning.scale_groups import plan_scale_group
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
-from traiNNer.utils.errors import DiskError, OptionsError
+from traiNNer.utils.errors import DiskError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.shape import Shape
@@ -115,43 +114,6 @@ def build_memory_fit(
     described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]
     log.info("%s\n%s", "\n".join(described), memory.describe())
     return MemoryFit(automations, memory)
-
-
-def hold_sizes_at_once(
-    options: TrainingOptions, recipe: BaseModel, memory: MemoryBackend | None = None
-) -> None:
-    """Where a term couples the sizes of a step and the sizes stay as they are, run as many of them
-    once as the memory is expected to do for; see `train.scale_consistency.recompute`.
-
-    Args:
-        options: the checked options.
-        recipe: trains.
-        memory: of the device; None opens it.
-    """
-    consistency = options.train.scale_consistency
-    objectives = [objective for phase in recipe.phases for objective in phase.objectives]
-    coupled = [each for each in objectives if isinstance(each, CoupledObjective)]
-    if consistency is None or consistency.recompute != "auto" or not coupled:
-        return
-    # The planner knows batches of pictures alone.
-    if options.task != "restoration":
-        return
-    memory = memory or open_memory(recipe.runtime, options.vram_limit_gib)
-    if memory is None:
-        return
-    try:
-        group = plan_scale_group(options, memory.look())
-    except OptionsError as error:
-        log.info("the smaller sizes go through the network twice: %s", first_line(error))
-        return
-    for objective in coupled:
-        objective.at_once = group
-    assert options.patch_scales is not None, "coupled objectives have several sizes"
-    sides = options.patch_scales.sides(options.datasets.train.lq_size)
-    once = [f"{side} px" for place, side in enumerate(sides) if place in group]
-    twice = [f"{side} px" for place, side in enumerate(sides) if place not in group]
-    rest = f"; {', '.join(twice)} twice, for which the memory does" if twice else ""
-    log.info("sizes that go through the network once: %s%s", ", ".join(once), rest)
 
 
 class MemoryFit(Part):

@@ -14,10 +14,11 @@ from traiNNer.data import DynamicDatasetWrapper, ImageFolderDataset
 from traiNNer.data.roots import all_data_roots
 from traiNNer.engine.checkpoints import Checkpoints
 from traiNNer.engine.difficulty import DifficultyNotes
+from traiNNer.engine.fixed_sizes import checkpoint_where_needed, hold_sizes_at_once
 from traiNNer.engine.folders import archive_old_run, set_aside_later_states, tidy
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import log_to_file, print_table
-from traiNNer.engine.memory_fit import build_memory_fit, hold_sizes_at_once, picture_path
+from traiNNer.engine.memory_fit import build_memory_fit, picture_path
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.plan import best_metric
@@ -106,6 +107,7 @@ def assemble(
     if runtime.device.type == "cuda":
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
     fit = build_memory_fit(options, recipe, dataset, memory)
+    checkpoint_where_needed(options, recipe, memory)
     if fit is None:
         hold_sizes_at_once(options, recipe, memory)
     validator = build_validator(options, runtime, job.val_sets, tracker, job.folders)

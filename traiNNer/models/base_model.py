@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from traiNNer.archs import build_network
+from traiNNer.archs.checkpointing import checkpoint_blocks
 from traiNNer.archs.loading import load_weights
 from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.memory_needs import release_memory, with_second_try
@@ -81,6 +82,8 @@ class BaseModel:
             self.phases,
             self.prepare,
         )
+        if options.use_checkpointing is True:
+            checkpoint_blocks(network)
         self.main = self.add_network("net_g", network)
         self.add_average(self.main)
 

@@ -146,7 +146,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         _ABSENT: (
             "sam", "sam_init", "sam_opt", "eco", "eco_schedule", "eco_iters", "eco_init",
             "swa", "use_swa", "swa_opt", "detect_anomaly", "print_network",
-            "gradient_checkpointing", "distillation",
+            "distillation",
             "network_teacher", "teacher", "network_t", "network_f", "backup_freq", "dml", "qat",
             "suffix", "pbar", "use_pbar", "overwrite_chkp", "phase", "max_minibatch",
             "sample_interval", "use_petite",
@@ -197,6 +197,9 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         called("amp_bf16", " (beside use_amp: true)"): (
             "bf16", "use_bf16", "bfloat16", "use_bfloat16", "amp_dtype",
         ),
+        called("use_checkpointing"): (
+            "gradient_checkpointing", "use_checkpoint", "activation_checkpointing",
+        ),
         called("use_compile"): ("compile", "torch_compile", "compile_mode", "compile_model"),
         called("use_channels_last"): ("channels_last", "memory_format"),
         called("fast_matmul"): ("tf32", "use_tf32", "allow_tf32", "matmul_precision"),
@@ -244,7 +247,10 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "num_in_ch", "num_out_ch", "in_nc", "out_nc", "in_chans", "in_channels", "out_channels",
             "in_ch", "out_ch", "n_channels", "n_colors", "image_channels", "color", "n_out",
         ),
-        _ABSENT: ("flash_attn", "use_flash_attn", "gradient_checkpointing"),
+        _ABSENT: ("flash_attn", "use_flash_attn"),
+        "it is use_checkpointing, at the top": (
+            "use_checkpoint", "gradient_checkpointing", "with_cp", "checkpointing",
+        ),
         "the network is built at the scale that stands at the top; leave it out": (
             "scale", "upscale", "sf", "upscaling_factor", "upscale_factor", "up_scale", "factor",
         ),

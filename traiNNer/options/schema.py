@@ -603,6 +603,10 @@ class TrainingOptions(_Runtime):
     model_type: RecipeName = DEFAULT_RECIPE
     """Training recipe: which networks there are, and what a step does with them. SRModel trains
     one network on pairs of GT and LQ, classifier one on pictures and their classes."""
+    use_checkpointing: Literal["auto"] | bool = False
+    """Keep the inputs of the network's blocks alone, and make the rest again in the backward pass:
+    half the memory and less, for a third more time. auto: where the options' own sizes do not fit
+    85 % of the memory without."""
     scale: int = Field(ge=1, le=16)
     """How many times larger GT is than LQ. Left out of a classifier's options: 1."""
     manual_seed: int = Field(default=0, ge=0, le=2**63 - 1)
