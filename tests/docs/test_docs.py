@@ -125,6 +125,7 @@ YAML = [
     # Weights of a backbone are not on every machine.
     if "extensions:" not in s.text
     and "type: perceptual" not in s.text
+    and "type: dists" not in s.text
     and not any(f"type: {name}" in s.text for name in ADDED)
 ]
 

@@ -131,7 +131,7 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
         while process.poll() is None and time.monotonic() < deadline:
             found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
             peak = max(peak, int(found[1]) * 1024 if found else 0)
-            time.sleep(0.01)
+            time.sleep(0.003)
     finally:
         process.kill()
         output = process.communicate()[0]

@@ -38,8 +38,28 @@ def weights_of(backbone: str) -> str:
     return str(path)
 
 
+@cache
+def features_of(backbone: str) -> str:
+    """A file of random weights of a backbone's features, which are the smaller part of it."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        features = models.get_model(backbone, weights=None).features
+    features.to_empty(device="cpu")
+    for module in features:
+        if isinstance(module, torch.nn.Conv2d):
+            module.reset_parameters()
+    path = Path(tempfile.mkdtemp()) / f"{backbone}.pth"
+    state = features.state_dict()
+    torch.save({f"features.{key}": value for key, value in state.items()}, path)
+    return str(path)
+
+
 def arguments_of(name: str) -> dict[str, Any]:
     """What an entry is built with where its defaults need something that is not there."""
+    if name == "lpips":
+        return {"backbone": "alexnet", "weights": features_of("alexnet")}
+    if name == "dists":
+        return {"weights": features_of("vgg16")}
     if name != "perceptual":
         return {}
     layers = {"features.0": 1.0, "features.3": 0.5}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.engine.test_video_training import make_scenes
+from tests.losses.test_losses import features_of
 from tests.support import load_script, make_pairs, run_training, write_options
 from traiNNer.options.converting import convert
 from traiNNer.options.converting_degradations import degradations_of
@@ -49,6 +50,9 @@ def test_they_train(name: str, tmp_path: Path) -> None:
     train |= {"lq_size": 16, "batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
     if "network_d" in options:
         options["network_d"]["num_feat"] = 8
+    for metric in options.get("val", {}).get("metrics", {}).values():
+        if metric["type"].endswith("dists"):
+            metric["weights"] = features_of("vgg16")
     options["train"]["total_iter"] = 20
     options["num_gpu"] = 0
     assert run_training(write_options(tmp_path / "o.yml", options)) == 0

@@ -43,7 +43,7 @@ CONFIGS = {
                   io_backend: {type: disk}, lq_usm: true}
         train: {optim_d: {type: AdamW}, ema_update_after_step: 3, use_moa: true, moa_augs: [mixup],
                 losses: [{type: mssiml1loss, alpha: 0.1}, {type: ganloss, gan_type: vanilla}]}
-        val: {metrics_enabled: true, pbar: true, metrics: {d: {type: calculate_dists}}}
+        val: {metrics_enabled: true, pbar: true, metrics: {d: {type: calculate_topiq}}}
         logger: {save_checkpoint_format: safetensors, wandb: {project: x}}
         """,
         {
@@ -91,7 +91,7 @@ CONFIGS = {
             "train.sam": "not part of this version",
             "train.wavelet_guided": GAN,
             "train.mssim_opt": "losses are a list here, train.losses",
-            "train.perceptual_opt": "a loss of features is {type: perceptual}",
+            "train.perceptual_opt": "losses of features are {type: perceptual}",
             "train.gan_opt": GAN,
             "train.optim_g.type": "those of torch alone",
             "val.tile": "it is called val.tile_size here",
@@ -165,7 +165,7 @@ CONFIGS = {
             "train.lr_steps": "the schedule is train.scheduler",
             "train.pixel_criterion": "losses are a list here",
             "train.niter": "it is called train.total_iter here",
-            "train.feature_weight": "a loss of features is {type: perceptual}",
+            "train.feature_weight": "losses of features are {type: perceptual}",
             "train.gan_weight": GAN,
             "train.D_update_ratio": GAN,
             "train.optimizers": "arguments of the optimizer stand in train.optim_g",

@@ -11,6 +11,7 @@ from traiNNer.losses import (
     gan,
     ms_ssim,
     perceptual,
+    perceptual_distance,
     pixel,
     structure,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "gan",
     "ms_ssim",
     "perceptual",
+    "perceptual_distance",
     "pixel",
     "structure",
 ]

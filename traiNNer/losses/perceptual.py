@@ -16,6 +16,9 @@ from traiNNer.utils.files import at_home
 from traiNNer.utils.registry import LOSSES
 
 Criterion = Literal["l1", "mse", "charbonnier"]
+# Of each channel, with which torchvision's networks were trained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 # Of the last convolution of each block of a VGG, before its activation: Wang et al., "Real-ESRGAN",
 # 2021.
 _BLOCK_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
@@ -64,10 +67,9 @@ class PerceptualLoss(PairLoss):
         self._min_side = self.least_side(backbone, layers, criterion, weights)
         self._nodes = {name: node_of(backbone, name) for name in self.layers}
         self._compare = _CRITERIA[criterion]
-        self.features = _features(backbone, tuple(self._nodes.values()), weights)
-        # ImageNet's, which torchvision's networks were trained with.
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.features = frozen_features(backbone, tuple(self._nodes.values()), weights)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1))
 
     @staticmethod
     def least_side(
@@ -187,15 +189,39 @@ def _require_backbone(backbone: str) -> None:
         )
 
 
-def _features(backbone: str, nodes: tuple[str, ...], weights: str | None) -> nn.Module:
-    """From a picture to the features at `nodes`, frozen."""
+def frozen_features(
+    backbone: str,
+    nodes: tuple[str, ...],
+    weights: str | None,
+    pooling: type[nn.Module] | None = None,
+) -> nn.Module:
+    """From a picture, normalized as ImageNet's, to the features at `nodes` by name, frozen.
+
+    Args:
+        backbone: a network of torchvision.
+        nodes: as its feature extraction calls them.
+        weights: file of its weights; None for the one in torchvision's cache.
+        pooling: takes the place of each pooling by the largest value; None leaves them.
+
+    Raises:
+        OptionsError: for weights that are not there or of something else, or an unknown node.
+    """
     from torchvision import models
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    network = models.get_model(backbone, weights=None)
     path = weights_file(backbone, weights)
+    # Without memory: of most of these networks the larger part is a classifier that nobody asks.
+    with torch.device("meta"):
+        network = models.get_model(backbone, weights=None)
+    in_features = all(node.startswith("features.") for node in nodes)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if in_features:
+            state = {key: value for key, value in state.items() if key.startswith("features.")}
+            for name, _ in list(network.named_children()):
+                if name != "features":
+                    setattr(network, name, nn.Identity())
+        network.load_state_dict(state, assign=True)
     # A reader may trip in any way over a file that is something else.
     except Exception as error:
         reason = str(error).splitlines()[0]
@@ -204,8 +230,14 @@ def _features(backbone: str, nodes: tuple[str, ...], weights: str | None) -> nn.
         # In place, it would change the features before it.
         if isinstance(module, nn.ReLU):
             module.inplace = False
+        for name, child in list(module.named_children()):
+            if pooling is not None and isinstance(child, nn.MaxPool2d):
+                setattr(module, name, pooling())
     try:
-        features = create_feature_extractor(network.eval(), list(dict.fromkeys(nodes)))
+        # Nobody looks inside of what is not torch's.
+        leaves = {} if pooling is None else {"leaf_modules": [pooling]}
+        names = list(dict.fromkeys(nodes))
+        features = create_feature_extractor(network.eval(), names, tracer_kwargs=leaves)
     except ValueError as error:
         raise OptionsError(f"{backbone}: {error}") from error
     return features.requires_grad_(False).eval()

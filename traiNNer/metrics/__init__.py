@@ -2,6 +2,6 @@
 each.
 """
 
-from traiNNer.metrics import classes, flicker, psnr_ssim
+from traiNNer.metrics import classes, flicker, learned, psnr_ssim
 
-__all__ = ["classes", "flicker", "psnr_ssim"]
+__all__ = ["classes", "flicker", "learned", "psnr_ssim"]

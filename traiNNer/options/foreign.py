@@ -25,8 +25,8 @@ _MIXING = (
     "for each: {mixup: 0.1, cutmix: 0.1, resizemix: 0.1, cutblur: 0.3, cutout: 0, downup: 0}"
 )
 PERCEPTUAL = (
-    "a loss of features is {type: perceptual} in train.losses here; others are not part of this "
-    "version yet"
+    "losses of features are {type: perceptual}, lpips and dists in train.losses here; others are "
+    "not part of this version yet"
 )
 _LOSS = (
     "losses are a list here, train.losses, each with a type and a loss_weight; --explain "

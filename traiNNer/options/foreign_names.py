@@ -9,7 +9,7 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
         GAN: ("multiscale_gan", "gan_feat", "ldl", "r1", "wgan"),
         PERCEPTUAL: (
-            "vgg", "lpips", "dists", "contextual", "cx", "style", "msswd", "fdl", "adists",
+            "vgg", "contextual", "cx", "style", "msswd", "fdl", "adists",
             "perceptual_fp16", "pieapp", "clip",
         ),
         "mixes are written as two losses, {type: l1} and {type: ms_ssim}, each with its "
@@ -65,9 +65,9 @@ _MISSING = {
         "l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
     "metric": (
-        "lpips dists niqe brisque fid nrqm pi musiq maniqa topiq topiqfr ilniqe clipiqa "
-        "vmaf msssim mssim mse mae rmse vif fsim gmsd adists calculateniqe calculatelpips "
-        "calculatedists calculatetopiq calculateilniqe calculatefid dreamsim arniqa "
+        "niqe brisque fid nrqm pi musiq maniqa topiq topiqfr ilniqe clipiqa "
+        "vmaf msssim mssim mse mae rmse vif fsim gmsd adists calculateniqe "
+        "calculatetopiq calculateilniqe calculatefid dreamsim arniqa "
         "hyperiqa dbcnn"
     ),
     "optimizer": (
