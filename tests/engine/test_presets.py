@@ -25,6 +25,8 @@ PRESETS = (
     "stream_otf",
     "photo",
     "photo_gan",
+    "anime_gan",
+    "realtime_gan",
     "otf_gan",
     "anime",
     "anime_otf",
