@@ -82,14 +82,11 @@ def test_what_changes_itself_is_not_made_twice() -> None:
 
 
 def test_most_networks_have_blocks_that_hold_most_of_their_weights() -> None:
-    checked = 0
     for name in ("realplksr_s", "hat_s", "drct", "nafnet", "mosr", "omnisr", "atd_light"):
         network = build_network(name, scale=min(ARCHS[name].scales or (2,), key=lambda s: s != 2))
         blocks = find_blocks(network)
         total = sum(p.numel() for p in network.parameters())
         assert sum(p.numel() for block in blocks for p in block.parameters()) > 0.8 * total
-        checked += 1
-    assert checked == 7
 
 
 def test_the_planner_knows_what_it_saves() -> None:

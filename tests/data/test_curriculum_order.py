@@ -47,6 +47,12 @@ def test_blocks_are_whole_epochs_and_begin_with_all_elements() -> None:
     assert len(seeds) == order.block
 
 
+def test_a_block_is_longer_than_what_is_read_ahead() -> None:
+    order = AdaptiveCurriculumSampler(LENGTH, 3, 2, largest_batch=1024)
+    assert order.block >= 5 * 1024
+    assert order.block % order.samples_per_epoch == 0
+
+
 def test_the_easy_ones_take_part_equally_often() -> None:
     order = made()
     before = elements(order, 0), elements(order, 1)

@@ -14,10 +14,12 @@ from traiNNer.data.order import Visit
 from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.seeds import hash_seed
 
-# Samples of a block, at least. Processes read up to four batches ahead, of up to 256 samples where
-# nobody sets more, and beside them one is put together: what a block visits is decided before any
-# of them reaches it.
-LEAST_BLOCK = 5 * 256
+# Batches of a block, at least. Processes read up to four ahead, and beside them one is put
+# together: what a block visits is decided before any of them reaches it.
+LEAST_BATCHES = 5
+# Samples of the largest batch, where nobody sets more.
+LARGEST_BATCH = 256
+LEAST_BLOCK = LEAST_BATCHES * LARGEST_BATCH
 # Rank of an element that nobody has judged yet: neither easy nor hard.
 UNKNOWN = 0.5
 
@@ -51,6 +53,7 @@ class AdaptiveCurriculumSampler:
             is not the same for all.
         floor: every element is visited at least once in so many epochs, in the mean over a block;
             None for no such promise.
+        largest_batch: samples that a batch may have.
 
     Attributes:
         block: samples of a block.
@@ -64,12 +67,14 @@ class AdaptiveCurriculumSampler:
         *,
         temperature: float = 0.0,
         floor: int | None = None,
+        largest_batch: int = LARGEST_BATCH,
     ) -> None:
         self._length = length
         self._seed = seed
         self._temperature = temperature
         self._enlarge_ratio = enlarge_ratio
-        epochs = ceil_div(LEAST_BLOCK, self.samples_per_epoch)
+        least = max(LEAST_BLOCK, LEAST_BATCHES * largest_batch)
+        epochs = ceil_div(least, self.samples_per_epoch)
         self.block = epochs * self.samples_per_epoch
         # Blocks among which the others' turns are shared out, or times that each is due in one.
         self._turns = 0 if floor is None else max(1, floor // epochs)

@@ -170,7 +170,8 @@ class MemoryFit(Part):
         if any(part.wants_memory_back for part in self.automations.parts.values()):
             gc.collect()
             self.memory.release()
-            log.warning("cached memory was given back; %s", self.memory.others() or "no others")
+            others = self.memory.others()
+            log.warning("cached memory was given back%s", f"; {others}" if others else "")
         if decision is not None:
             self._carry_out(run, run.iteration, decision)
 

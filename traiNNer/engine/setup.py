@@ -236,12 +236,15 @@ def build_loader(
     if train.curriculum is not None:
         if len(train_set) < 2:
             raise OptionsError("a curriculum needs two images or more; there is one")
+        given = options.training_automations.active.values()
+        batches = [train.batch_size_per_gpu, *(one.get("max_batch_size", 0) for one in given)]
         order = AdaptiveCurriculumSampler(
             len(train_set),
             options.manual_seed,
             train.dataset_enlarge_ratio,
             temperature=train.curriculum.temperature,
             floor=train.curriculum.floor,
+            largest_batch=max(batches),
         )
     return DynamicDataLoaderWrapper(
         train_set,
