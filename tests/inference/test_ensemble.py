@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tests.support import load_script, make_pairs, save_checkpoint, write_options
 from traiNNer.archs import build_network
 from traiNNer.archs.facts import NetworkFacts
+from traiNNer.inference import residents
 from traiNNer.inference.ensemble import Ensemble, Member, turned, turned_back
 from traiNNer.inference.network import RunningNetwork
 from traiNNer.models import TileSettings, Upscaler
@@ -167,3 +169,54 @@ def test_averaged_weights_are_a_checkpoint(tmp_path: Path, capfd: Capture) -> No
     capfd.readouterr()
     assert average([names[0], str(other), "-o", str(out)]) == 2
     assert "are not of one network" in capfd.readouterr().err
+
+
+class Bench(Runtime):
+    """A device that notes which networks come to it."""
+
+    def place(self, network: nn.Module) -> nn.Module:
+        assert isinstance(network, Level)
+        arrivals.append(network.level)
+        return network
+
+
+arrivals: list[float] = []
+
+
+@pytest.mark.parametrize(
+    ("parallel", "free", "staying"),
+    [(1, 0, 0), (2, 0, 1), (3, 0, 3), (9, 0, 3), ("auto", 6, 3), ("auto", 4, 1), ("auto", 1, 0)],
+)
+def test_as_many_members_stay_as_asked_for_or_as_fit(
+    parallel: Any, free: int, staying: int
+) -> None:
+    networks = [nn.Linear(256, 1, bias=False) for _ in range(3)]  # 1 KiB each
+    places = residents.find_places(networks, [Runtime(CPU)], parallel, lambda _: free * 1024)
+    assert [place.stays for place in places] == [order < staying for order in range(3)]
+
+
+def test_members_that_do_not_stay_come_once_for_each_picture() -> None:
+    arrivals.clear()
+    members = [
+        Member(replace(running(Level(level)), stays=level == 0.0), 1.0) for level in (0.0, 0.3, 0.6)
+    ]
+    for member in members:
+        member.network.upscaler.runtime = Bench(CPU)
+    ensemble = Ensemble(members, turned=True)
+    for _ in range(2):
+        result = ensemble(torch.rand(1, 3, 4, 4))
+        torch.testing.assert_close(result, torch.full_like(result, 0.3))
+    assert arrivals == [0.3, 0.6] * 2
+
+
+def test_members_on_several_devices_give_the_same_mean() -> None:
+    torch.manual_seed(0)
+    networks = [build_network("compact", scale=2, **SMALL) for _ in range(3)]
+    places = residents.find_places(networks, [Runtime(CPU), Runtime(CPU)], "auto")
+    assert all(place.stays for place in places)
+    members = [Member(running(network), 1.0 + n) for n, network in enumerate(networks)]
+    lq = torch.rand(1, 3, 9, 12)
+    alone = Ensemble(members, turned=True).judge(lq)
+    beside = Ensemble(members, turned=True, devices=2).judge(lq)
+    torch.testing.assert_close(beside.mean, alone.mean)
+    torch.testing.assert_close(beside.deviation, alone.deviation)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from traiNNer.archs.weight_files import read_metadata
 from traiNNer.inference.ensemble import turned
-from traiNNer.inference.network import open_network
+from traiNNer.inference.network import on_device, open_network
+from traiNNer.inference.residents import find_places
 from traiNNer.models.classifier_model import probabilities
 from traiNNer.ops.resize import resize
 from traiNNer.options.schema import TestOptions
@@ -49,11 +50,14 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class ClassMember:
-    """A network, in evaluation mode on its device, its facts and its share of the mean."""
+    """A network in evaluation mode, its facts, its share of the mean, and whether it stays on the
+    device.
+    """
 
     network: nn.Module
     facts: ClassFacts
     weight: float = 1.0
+    stays: bool = True
 
 
 class Classifier:
@@ -93,11 +97,13 @@ class Classifier:
         shown = pictures.to(self.runtime.device)
         total = torch.zeros(len(pictures), len(self.facts.classes))
         weights = sum(member.weight for member in self.members) * len(positions)
-        for member, position in product(self.members, positions):
-            with self.runtime.autocast():
-                logits = member.network(turned(shown, position))
-            told = probabilities(logits, member.facts.activation).cpu()
-            total += told * (member.weight / weights)
+        for member in self.members:
+            with on_device(member.network, self.runtime, stays=member.stays):
+                for position in positions:
+                    with self.runtime.autocast():
+                        logits = member.network(turned(shown, position))
+                    told = probabilities(logits, member.facts.activation).cpu()
+                    total += told * (member.weight / weights)
         return total
 
     def of_whole(self, picture: Tensor) -> Tensor:
@@ -154,16 +160,21 @@ def open_classifier(options: TestOptions, runtime: Runtime) -> Classifier:
     """
     if options.val.agreement_map:
         raise OptionsError("val.agreement_map is for networks that make pictures; leave it out")
-    members: list[ClassMember] = []
-    for path, weight in _checkpoints(options):
+    files = _checkpoints(options)
+    networks: list[nn.Module] = []
+    for path, _ in files:
         where = options.path.model_copy(update={"pretrain_network_g": str(path)})
         own = options.model_copy(update={"path": where})
-        network = runtime.place(open_network(own).network).eval()
+        networks.append(open_network(own).network.eval())
+    places = find_places(networks, [runtime], options.parallel)
+    members: list[ClassMember] = []
+    for (path, weight), network, place in zip(files, networks, places, strict=True):
+        if place.stays:
+            runtime.place(network)
         facts = _facts(path, options)
         log.info("%s: %s, %s", path, ", ".join(facts.classes), runtime)
-        if runtime.compile:
-            network = cast(nn.Module, torch.compile(network))
-        members.append(ClassMember(network, facts, weight))
+        forward = cast(nn.Module, torch.compile(network)) if runtime.compile else network
+        members.append(ClassMember(forward, facts, weight, place.stays))
     return Classifier(members, runtime, is_turned=options.val.self_ensemble == "x8")
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor
 
 from traiNNer.archs.facts import NetworkFacts
-from traiNNer.inference.network import RunningNetwork, open_network
+from traiNNer.inference.network import RunningNetwork, on_device, open_network
+from traiNNer.inference.residents import ensemble_runtimes, find_places
 from traiNNer.options.schema import TestOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import OptionsError
@@ -63,14 +66,16 @@ class Ensemble:
     Args:
         members: of one scale, all for images or all for the same clips.
         turned: send each picture through in all eight positions.
+        devices: so many members, each on a device of its own, work at the same time.
 
     Raises:
         OptionsError: if the networks do not go together.
     """
 
-    def __init__(self, members: Sequence[Member], *, turned: bool) -> None:
+    def __init__(self, members: Sequence[Member], *, turned: bool, devices: int = 1) -> None:
         self.members = tuple(members)
         self.turned = turned
+        self.devices = devices
         for member in self.members[1:]:
             _require_alike(self.members[0].network.facts, member.network.facts)
 
@@ -106,10 +111,23 @@ class Ensemble:
 
     def _results(self, lq: Tensor) -> Iterator[tuple[float, Tensor]]:
         positions = 8 if self.turned else 1
-        for member in self.members:
-            for position in range(positions):
-                result = member.network(turned(lq, position))
-                yield member.weight / positions, turned_back(result, position)
+        for first in range(0, len(self.members), self.devices):
+            group = self.members[first : first + self.devices]
+            with ExitStack() as stack:
+                for network in (member.network for member in group):
+                    runtime = network.upscaler.runtime
+                    stack.enter_context(on_device(network.network, runtime, stays=network.stays))
+                for position in range(positions):
+                    results = _side_by_side(group, turned(lq, position))
+                    for member, result in zip(group, results, strict=True):
+                        yield member.weight / positions, turned_back(result, position)
+
+
+def _side_by_side(members: Sequence[Member], lq: Tensor) -> list[Tensor]:
+    if len(members) == 1:
+        return [members[0].network(lq)]
+    with ThreadPoolExecutor(len(members)) as pool:
+        return list(pool.map(lambda member: member.network(lq), members))
 
 
 def turned(picture: Tensor, position: int) -> Tensor:
@@ -138,15 +156,25 @@ def open_enlarger(options: TestOptions, runtime: Runtime) -> Enlarger:
         network = RunningNetwork.start(open_network(options), options, runtime)
         turns = options.val.self_ensemble == "x8"
         return Ensemble([Member(network, 1.0)], turned=True) if turns else network
-    members: list[Member] = []
-    for section in options.ensemble:
-        path = options.path.model_copy(update={"pretrain_network_g": section.checkpoint})
-        own = options.model_copy(update={"path": path})
-        network = RunningNetwork.start(open_network(own), own, runtime)
-        members.append(Member(network, section.weight))
+    each = [
+        options.model_copy(
+            update={
+                "path": options.path.model_copy(update={"pretrain_network_g": section.checkpoint})
+            }
+        )
+        for section in options.ensemble
+    ]
+    opened = [open_network(own) for own in each]
+    runtimes = ensemble_runtimes(options, runtime, len(opened))
+    places = find_places([one.network for one in opened], runtimes, options.parallel)
+    members = [
+        Member(RunningNetwork.start(one, own, place.runtime, stays=place.stays), section.weight)
+        for one, own, place, section in zip(opened, each, places, options.ensemble, strict=True)
+    ]
     names = ", ".join(f"{Path(m.checkpoint).name} x {m.weight:g}" for m in options.ensemble)
     log.info("the mean of %s%s", names, ", each x8" if options.val.self_ensemble == "x8" else "")
-    return Ensemble(members, turned=options.val.self_ensemble == "x8")
+    turns = options.val.self_ensemble == "x8"
+    return Ensemble(members, turned=turns, devices=len(runtimes))
 
 
 def _require_alike(first: NetworkFacts, other: NetworkFacts) -> None:

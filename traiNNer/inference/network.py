@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -63,22 +65,30 @@ class RunningNetwork:
         network: the network, compiled if the runtime says so.
         upscaler: device, precision, tiles.
         facts: what the network takes and makes.
+        stays: whether it is on its device all the time, and not only in `on_device`.
     """
 
     network: nn.Module
     upscaler: Upscaler
     facts: NetworkFacts
+    stays: bool = True
 
     @classmethod
-    def start(cls, opened: OpenedNetwork, options: TestOptions, runtime: Runtime) -> RunningNetwork:
-        """Bring an open network to its device; nothing is computed before the first image."""
+    def start(
+        cls, opened: OpenedNetwork, options: TestOptions, runtime: Runtime, *, stays: bool = True
+    ) -> RunningNetwork:
+        """Bring an open network to its device, if it stays there; nothing is computed before the
+        first image.
+        """
         facts = opened.facts
         path = options.path.pretrain_network_g
         log.info("%s: %s x%d, %s", path, facts.name, facts.scale, runtime)
-        network = runtime.place(opened.network).eval()
+        network = opened.network.eval()
+        if stays:
+            runtime.place(network)
         forward = cast(nn.Module, torch.compile(network)) if runtime.compile else network
         upscaler = Upscaler(runtime, tile_settings(facts, options.val))
-        return cls(forward, upscaler, facts)
+        return cls(forward, upscaler, facts, stays)
 
     def __call__(self, lq: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 3, H * scale, W * scale)`, both in main memory; tiles visit the
@@ -96,6 +106,19 @@ class RunningNetwork:
         precise = Upscaler(replace(self.upscaler.runtime, amp_dtype=None), self.upscaler.settings)
         precise.tile_size = self.upscaler.tile_size
         return precise(self.network, lq)
+
+
+@contextmanager
+def on_device(network: nn.Module, runtime: Runtime, *, stays: bool) -> Iterator[None]:
+    """The network is on its device in here, and in main memory afterwards, unless it stays."""
+    if stays:
+        yield
+        return
+    runtime.place(network)
+    try:
+        yield
+    finally:
+        network.to("cpu")
 
 
 def is_finite(result: Tensor) -> bool:

@@ -750,6 +750,10 @@ class TestOptions(_Runtime):
     ensemble: Annotated[list[MemberOptions], Field(min_length=1)] | None = None
     """Checkpoints whose results are averaged, in place of path.pretrain_network_g; of any
     architectures with one scale."""
+    parallel: Literal["auto"] | Positive = "auto"
+    """How many networks of an ensemble are on the GPU at once; the others wait in main memory for
+    their turn. auto: as many as half of its free memory holds, and on several GPUs, unless num_gpu
+    is 1, side by side."""
     network_g: NetworkOptions | None = None
     """The network, for a checkpoint that does not tell its architecture. Left out: found in the
     checkpoint."""
