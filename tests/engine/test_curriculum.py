@@ -99,8 +99,10 @@ def test_the_order_is_the_same_however_a_run_goes(options: dict[str, Any], diffi
     if difficulty == "texture":
         # To the losses a repeat in chunks is the same but for rounding.
         assert trained(options | {"name": "short"}, short_at=10) == wanted
-        workers = options | {"name": "workers"}
-        assert trained(workers, "--set", "datasets.train.num_worker_per_gpu=2") == wanted
+        for count in (2, 4):
+            workers = options | {"name": f"workers_{count}"}
+            processes = f"datasets.train.num_worker_per_gpu={count}"
+            assert trained(workers, "--set", processes) == wanted
     half = options | {"name": "half"}
     first = Seen()
     assert run_training(half, parts=[first, Stop(LEAST_BLOCK // BATCH * 2 + 7)]) == 130

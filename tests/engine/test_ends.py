@@ -49,7 +49,7 @@ class Failing(Part):
         if self.where == "reading":
             run.stream._read = _fail  # type: ignore[method-assign]
         if self.where == "the first half of a step":
-            run.recipe._forward_g = _fail  # pyright: ignore[reportAttributeAccessIssue]
+            run.recipe.forward_main = _fail  # pyright: ignore[reportAttributeAccessIssue]
         if self.where == "a change of weights":
             run.recipe.runner.apply = _fail  # type: ignore[method-assign]
 

@@ -120,7 +120,7 @@ class Impatient(Part):
         self.iteration = iteration
 
     def start(self, run: Run) -> None:
-        forward = run.recipe._forward_g  # pyright: ignore[reportAttributeAccessIssue]
+        forward = run.recipe.forward_main  # pyright: ignore[reportAttributeAccessIssue]
 
         def pressed(lq: Tensor) -> Tensor:
             output = forward(lq)
@@ -130,7 +130,7 @@ class Impatient(Part):
                 signal.raise_signal(signal.SIGINT)
             return output
 
-        run.recipe._forward_g = pressed  # pyright: ignore[reportAttributeAccessIssue]
+        run.recipe.forward_main = pressed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_step_that_was_given_up_is_made_again_bit_for_bit(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def _fail(gradient: Tensor) -> Tensor:
 def scarce_model(limit: int, where: str = "forward", **train: object):
     model = make_model(**train)
     scarce = Scarce(network_of(model), limit, where)
-    model._forward_g = scarce
+    model.forward_main = scarce
     return model, scarce
 
 
@@ -126,7 +126,7 @@ def test_single_samples_are_cropped_before_the_run_gives_up() -> None:
 
 def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
     model = make_model()
-    model._forward_g = Scarce(nn.Conv2d(4, 3, 1), 10**9, "forward")
+    model.forward_main = Scarce(nn.Conv2d(4, 3, 1), 10**9, "forward")
     with pytest.raises(RuntimeError, match="channels"):
         model.step([make_batch()])
 
@@ -209,7 +209,7 @@ class Complaining(nn.Module):
 
 def complaining_step(*errors: Exception, samples: int = 2) -> StepResult:
     model = make_model()
-    model._forward_g = Complaining(network_of(model), list(errors))
+    model.forward_main = Complaining(network_of(model), list(errors))
     return model.step([make_batch(samples)])
 
 
@@ -467,7 +467,7 @@ def test_a_step_that_is_left_out_leaves_running_statistics_as_they_were() -> Non
     model = make_model()
     norm = nn.BatchNorm2d(3)
     network = nn.Sequential(norm, network_of(model))
-    model._forward_g = network
+    model.forward_main = network
     model.runner._rewinds[model.phases[0].name] = Rewind([network], CPU)
     model.step([make_batch(2)])
     assert norm.running_mean is not None

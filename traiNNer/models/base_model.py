@@ -17,6 +17,7 @@ from traiNNer.archs import build_network
 from traiNNer.archs.checkpointing import checkpoint_blocks
 from traiNNer.archs.loading import load_weights
 from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
+from traiNNer.models.graphed_forward import GraphedForward, open_forward
 from traiNNer.models.memory_needs import release_memory, with_second_try
 from traiNNer.models.networks import MovingAverage, Network, Networks, Role
 from traiNNer.models.nonfinite import NonFiniteGuard
@@ -46,6 +47,7 @@ class BaseModel:
 
     Attributes:
         main: the network that the run is about; its average, where there is one, is validated.
+        forward_main: calls it in a step, compiled or by graphs if the options say so.
         work: done so far; its seconds are told by whoever trains.
         place: steps that the schedules have made.
         out_of_memory_total: how often memory ran out in steps so far.
@@ -85,6 +87,11 @@ class BaseModel:
         if options.use_checkpointing is True:
             checkpoint_blocks(network)
         self.main = self.add_network("net_g", network)
+        self.forward_main = open_forward(
+            self.main.module, runtime, graphs=bool(options.use_cuda_graphs)
+        )
+        if isinstance(self.forward_main, GraphedForward):
+            self.runner.graph = self.forward_main
         self.add_average(self.main)
 
     @property
@@ -167,6 +174,7 @@ class BaseModel:
                 train.scheduler.type, built, self.length, train.scheduler.params
             )
         phase = Phase(name, built, tuple(objectives), guard, scaler, scheduler)
+        phase.keeps_gradients = self.runner.graph is not None
         self.phases.append(phase)
         return phase
 

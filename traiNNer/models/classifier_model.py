@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -35,9 +34,6 @@ class ClassifierModel(BaseModel):
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         super().__init__(options, runtime, network)
         module = self.main.module
-        self._forward: Callable[[Tensor], Tensor] = module
-        if runtime.compile:
-            self._forward = torch.compile(module)
         losses = options.labelled_losses
         built = {label: loss.entry(**loss.params) for label, loss in losses.items()}
         self._criteria = Criteria(
@@ -59,7 +55,7 @@ class ClassifierModel(BaseModel):
         pictures = chunk.batch.lq
         assert pictures is not None, "the dataset gives pictures"
         with self.runtime.autocast():
-            return self._forward(chunk.enter(pictures)).float()
+            return self.forward_main(chunk.enter(pictures)).float()
 
     def _losses(self, chunk: Chunk, logits: Tensor) -> Losses:
         labels = chunk.batch.labels

@@ -1,5 +1,8 @@
 """One network's share of a step, and everything that belongs to it alone."""
 
+# torch's functions for lists of tensors are private to a type checker.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -31,6 +34,7 @@ class Phase:
         scheduler: of the learning rate; None for a constant one.
         every: iterations from one of its steps to the next.
         begins_after: iterations that it leaves out at the beginning.
+        keeps_gradients: whether they are set to zero between steps and not dropped.
         parameters: the weights that it changes.
     """
 
@@ -42,6 +46,7 @@ class Phase:
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     every: int = 1
     begins_after: int = 0
+    keeps_gradients: bool = False
     parameters: list[nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +57,16 @@ class Phase:
         return iteration > self.begins_after and iteration % self.every == 0
 
     def drop_gradients(self) -> None:
-        """None is left. torch's own zero_grad asks the profiler, which needs memory."""
+        """None is left, or zeros where they are kept. torch's own zero_grad asks the profiler,
+        which needs memory.
+        """
+        if self.keeps_gradients:
+            for weight in self.parameters:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+            kept = [weight.grad for weight in self.parameters if weight.grad is not None]
+            torch._foreach_zero_(kept)
+            return
         for weight in self.parameters:
             weight.grad = None
 

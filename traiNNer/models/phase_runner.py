@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from traiNNer.data import Batch
 from traiNNer.models.chunks import Memo, largest_shape, smaller_chunks
+from traiNNer.models.graphed_forward import GraphedForward
 from traiNNer.models.memory_needs import describe_needs, release_memory, with_second_try
 from traiNNer.models.networks import Networks
 from traiNNer.models.objectives import Accumulated, Portion
@@ -23,7 +24,7 @@ from traiNNer.models.step import PhaseResult, Retry
 from traiNNer.models.weight_step import change_weights, decide
 from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
-from traiNNer.utils.memory import MemoryBackend
+from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class PhaseRunner:
         giving_up: surrounds what may be given up, by StopRequested or whatever else it raises: the
             first half of a step's first phase. All is as before it then.
         between_steps: whether no phase of an unfinished step has begun to change weights.
+        graph: what replays the main network's passes, where anything does.
         stepping_device: whose way of changing weights is taken; that of the networks, but where
             the memory of another device is planned.
     """
@@ -89,6 +91,7 @@ class PhaseRunner:
         self.memory: MemoryBackend | None = None
         self.giving_up: Callable[[], AbstractContextManager[None]] = nullcontext
         self.between_steps = True
+        self.graph: GraphedForward | None = None
         self.stepping_device = device
         self._device = device
         self._train = train
@@ -98,6 +101,7 @@ class PhaseRunner:
         self._phases = phases
         self._prepare = prepare
         self._rewinds: dict[str, Rewind] = {}
+        self._readings: dict[str, MemoryReading] = {}
         self._was_short = False
 
     def run(self, phase: Phase, batches: Sequence[Batch], step: StepContext) -> PhaseResult:
@@ -137,6 +141,8 @@ class PhaseRunner:
             # The except block is left, so nothing holds the frames of the failed attempt, and with
             # them its activations.
             failures += 1
+            if self.graph is not None:
+                self.graph.leave()
             release_memory(self._device)
             smaller = smaller_chunks(
                 chunks, self._smallest_lq_size, self._spec.size_multiple, self._spec.min_batch
@@ -170,7 +176,7 @@ class PhaseRunner:
             Retry(phase.name, largest_shape(batches), accumulated.shape, failures)
             if failures
             else None,
-            None if self.memory is None else self.memory.read(),
+            None if self.memory is None else self._read(self.memory, phase.name),
         )
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
@@ -234,6 +240,16 @@ class PhaseRunner:
             for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
                 group["lr"] = rate
         return scheduled[0] * step.rate_factor, failures
+
+    def _read(self, memory: MemoryBackend, phase: str) -> MemoryReading:
+        """What the attempt took; with a graph, whose memory no counter sees, what the same shape
+        took before.
+        """
+        reading = memory.read()
+        if self.graph is not None and self.graph.is_active and phase in self._readings:
+            return self._readings[phase]
+        self._readings[phase] = reading
+        return reading
 
     def _guesses(self, error: Exception, guesses: int) -> int:
         """How many errors of this step may have been something else than a lack of memory; below 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
 
 from traiNNer.losses.gan import GANLoss
@@ -37,9 +34,6 @@ class SRModel(RestorationModel):
     def __init__(self, options: TrainingOptions, runtime: Runtime, network: nn.Module) -> None:
         super().__init__(options, runtime, network)
         module = self.main.module
-        self._forward_g: Callable[[Tensor], Tensor] = module
-        if runtime.compile:
-            self._forward_g = torch.compile(module)
         compared: list[tuple[str, float, nn.Module]] = []
         adversarial: list[tuple[str, float, GANLoss]] = []
         for label, loss in options.labelled_losses.items():
@@ -81,7 +75,7 @@ class SRModel(RestorationModel):
     def _output(self, chunk: Chunk) -> Tensor:
         lq, _ = chunk.batch.pair
         with self.runtime.autocast():
-            return self._forward_g(chunk.enter(lq)).float()
+            return self.forward_main(chunk.enter(lq)).float()
 
     def _losses(self, chunk: Chunk, sr: Tensor) -> Losses:
         _, gt = chunk.batch.pair

@@ -607,6 +607,10 @@ class TrainingOptions(_Runtime):
     """Keep the inputs of the network's blocks alone, and make the rest again in the backward pass:
     half the memory and less, for a third more time. auto: where the options' own sizes do not fit
     85 % of the memory without."""
+    use_cuda_graphs: Literal["auto"] | Literal[False] = False
+    """auto: once the sizes have stayed for 50 steps, passes through the network are replayed as
+    CUDA graphs, which saves the host's time where a network is small, and are left when sizes move.
+    Needs a CUDA device, and is not yet measured on one."""
     scale: int = Field(ge=1, le=16)
     """How many times larger GT is than LQ. Left out of a classifier's options: 1."""
     manual_seed: int = Field(default=0, ge=0, le=2**63 - 1)
@@ -633,6 +637,14 @@ class TrainingOptions(_Runtime):
     """Validation and tiling."""
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
     """Log, curves and checkpoints."""
+
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> TrainingOptions:
+        others = [key for key in ("use_compile", "use_checkpointing") if getattr(self, key)]
+        if self.use_cuda_graphs and others:
+            message = f"does not go together with {' and '.join(others)}; leave one of them out"
+            raise_at([("use_cuda_graphs",)], message, value=self.use_cuda_graphs)
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ import gc
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,13 +17,17 @@ from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.step_overhead import Setup, wait_for
 from traiNNer.data import Batch
 from traiNNer.models import SRModel
+from traiNNer.models.graphed_forward import CALLS_UNTIL_SETTLED
 from traiNNer.utils.device import Runtime, configure_backends, is_emulated
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.text import MIB
 
+# Behind a variant's name: `use_cuda_graphs`.
+GRAPHS = "-graphs"
 # A common way to train, then one change after the other; what compiles takes longest to begin.
 VARIANTS = (
-    "fp32", "fp32-cl", "amp-bf16", "amp-bf16-cl", "amp-fp16-cl", "amp-fp16", "amp-bf16-cl-compile",
+    "fp32", "fp32-cl", "amp-bf16", "amp-bf16-cl", "amp-fp16-cl", "amp-fp16", "amp-bf16-cl-graphs",
+    "amp-bf16-cl-compile",
 )  # fmt: skip
 CPU_VARIANTS = ("fp32", "fp32-cl", "amp-bf16")
 GPU_SETUPS = (
@@ -76,7 +80,8 @@ class Contestant:
 
     def play(self) -> None:
         """The first steps."""
-        self.steps(0.0, WARM_UP)
+        has_graphs = self.recipe.runner.graph is not None
+        self.steps(0.0, CALLS_UNTIL_SETTLED + 1 if has_graphs else WARM_UP)
 
 
 def measure(task: Task) -> None:
@@ -90,9 +95,10 @@ def measure(task: Task) -> None:
     table = task.notebook.table("steps", "steps of training, AdamW, L1", COLUMNS)
     setups = CPU_SETUPS if task.is_small else GPU_SETUPS
     names = CPU_VARIANTS if task.is_small else VARIANTS
+    parsed = [replace(Variant.parse(name.removesuffix(GRAPHS)), name=name) for name in names]
     for number, setup in enumerate(setups):
         end = time.monotonic() + task.left_s / (len(setups) - number)
-        variants = _choose(task, setup, [Variant.parse(name) for name in names])
+        variants = _choose(task, setup, parsed)
         if variants and task.has_time(setup.network):
             rows = _measure_network(task, setup, variants, end)
             for row in rows:
@@ -164,7 +170,10 @@ def _build(
         torch.compiler.reset()
     amp_dtype = variant.dtype if variant.amp else None
     runtime = Runtime(device, amp_dtype, variant.channels_last, variant.compile)
-    return Contestant(SRModel(setup.options(folder), runtime, setup.build()), batches)
+    options = setup.options(folder)
+    if variant.name.endswith(GRAPHS):
+        options = options.model_copy(update={"use_cuda_graphs": "auto"})
+    return Contestant(SRModel(options, runtime, setup.build()), batches)
 
 
 def _rows(
