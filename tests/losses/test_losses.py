@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
+import skimage.color
 import skimage.data
 import torch
 from skimage.metrics import structural_similarity
@@ -21,6 +23,8 @@ from torchmetrics.functional.image import (
 )
 from torchvision import models
 
+from traiNNer.losses.color import lab
+from traiNNer.losses.distributions import directions, sliced_wasserstein
 from traiNNer.losses.ms_ssim import MSSSIMLoss
 from traiNNer.losses.pixel import CharbonnierLoss
 from traiNNer.ops.color import rgb_to_y
@@ -60,6 +64,8 @@ def arguments_of(name: str) -> dict[str, Any]:
         return {"backbone": "alexnet", "weights": features_of("alexnet")}
     if name == "dists":
         return {"weights": features_of("vgg16")}
+    if name == "fdl":
+        return {"backbone": "vgg11", "weights": features_of("vgg11"), "projections": 8}
     if name != "perceptual":
         return {}
     layers = {"features.0": 1.0, "features.3": 0.5}
@@ -121,7 +127,7 @@ class TestContract:
     def test_positive_and_growing_otherwise(self, name):
         loss = build(name)
         little, much = (loss(noise(photo(), sigma), photo()).item() for sigma in (0.02, 0.2))
-        assert 1e-5 < little < much
+        assert 1e-7 < little < much
 
     @pytest.mark.parametrize("case", list(inputs()))
     def test_finite_value_and_gradient(self, name, case):
@@ -306,3 +312,86 @@ def test_the_smallest_patch_is_told_truly(name: str) -> None:
         smaller = patch[..., 1:, :]
         with pytest.raises(DataError, match=f"at least {side}x{side} pixels"):
             loss(smaller, smaller)
+
+
+def test_variation_beyond_the_targets_counts() -> None:
+    gt = photo(32)
+    sr = noise(gt, 0.05)
+    across = (np.abs(np.diff(sr.numpy(), axis=3)), np.abs(np.diff(gt.numpy(), axis=3)))
+    down = (np.abs(np.diff(sr.numpy(), axis=2)), np.abs(np.diff(gt.numpy(), axis=2)))
+    excess = sum(np.maximum(made - wanted, 0).mean() for made, wanted in (across, down))
+    assert LOSSES["tv"]()(sr, gt).item() == pytest.approx(float(excess), rel=1e-5)
+    whole = sum(made.mean() for made, _ in (across, down))
+    assert LOSSES["tv"](absolute=True)(sr, gt).item() == pytest.approx(float(whole), rel=1e-5)
+    # A smooth output of a lively target is no artifact.
+    assert LOSSES["tv"]()(torch.full_like(gt, 0.5), gt).item() == 0
+
+
+def test_artifacts_weigh_by_the_residuals_variance() -> None:
+    sr, gt = noise(photo(24), 0.1), photo(24)
+    residual = (gt - sr).abs().sum(1).double().numpy()
+    weights = np.empty_like(residual)
+    for picture, values in enumerate(residual):
+        padded = np.pad(values, 3, mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (7, 7))
+        weights[picture] = windows.var(axis=(2, 3), ddof=1) * values.var(ddof=1) ** 0.2
+    expected = (weights[:, None] * (sr - gt).abs().double().numpy()).mean()
+    assert LOSSES["ldl"]()(sr, gt).item() == pytest.approx(float(expected), rel=1e-4)
+    # The same error, all in one place, is an artifact.
+    patch = gt.clone()
+    patch[:, :, 8:14, 8:14] += 0.5
+    even = gt + 0.5 * 36 / 24**2
+    assert LOSSES["ldl"]()(patch, gt) > 10 * LOSSES["ldl"]()(even, gt)
+
+
+def test_lab_is_that_of_scikit_image() -> None:
+    pictures = photo(32)
+    expected = skimage.color.rgb2lab(pictures.permute(0, 2, 3, 1).double().numpy())
+    torch.testing.assert_close(
+        lab(pictures).permute(0, 2, 3, 1).double(), torch.from_numpy(expected), atol=0.02, rtol=1e-3
+    )
+
+
+def test_consistency_sees_colour_and_brightness_and_no_detail() -> None:
+    loss = LOSSES["consistency"]()
+    gt = photo()
+    brighter = loss((gt + 0.05).clamp(0, 1), gt).item()
+    detail = loss(noise(gt, 0.05).clamp(0, 1), gt).item()
+    assert brighter > 4 * detail
+    # Flat pictures are their own blur: the formula itself.
+    dark, light = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.6)
+    wanted = [skimage.color.rgb2lab(np.full((1, 1, 3), value))[0, 0, 0] for value in (0.2, 0.6)]
+    expected = (wanted[1] - wanted[0]) / 100
+    assert loss(light, dark).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_distances_of_distributions_are_those_along_each_direction() -> None:
+    first, second = photo(20)[:1], photo(20)[1:]
+    kernels = directions(5, 3, 3)
+    patches = [
+        np.lib.stride_tricks.sliding_window_view(picture[0].numpy(), (3, 3), axis=(1, 2))
+        .transpose(1, 2, 0, 3, 4)
+        .reshape(-1, 27)
+        for picture in (first, second)
+    ]
+    distances = [
+        scipy.stats.wasserstein_distance(patches[0] @ kernel, patches[1] @ kernel)
+        for kernel in kernels.flatten(1).numpy()
+    ]
+    value = sliced_wasserstein(first, second, kernels).item()
+    assert value == pytest.approx(float(np.mean(distances)), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ms_swd", "fdl"])
+def test_a_shift_costs_distributions_little(name: str) -> None:
+    # Wide borders, so that nothing comes in from outside.
+    gt = torch.nn.functional.pad(photo(64), [24] * 4, value=0.5)
+    shifted = gt.roll(4, -1)
+    blurred = torch.nn.functional.avg_pool2d(gt, 3, 1, 1, count_include_pad=False)
+    loss, pixels = build(name), LOSSES["l1"]()
+    # To pixels a shift is worse than a blur, to distributions it is not.
+    assert pixels(shifted, gt) > 2 * pixels(blurred, gt)
+    assert loss(shifted, gt) < loss(blurred, gt)
+    if name == "ms_swd":
+        # Windows of two scales lie within the borders, and find the same patches elsewhere.
+        assert LOSSES[name](scales=2)(shifted, gt) < 1e-6

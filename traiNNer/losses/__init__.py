@@ -3,10 +3,12 @@ each.
 """
 
 from traiNNer.losses import (
+    artifacts,
     classes,
     color,
     differences,
     difficulties,
+    distributions,
     frequency,
     gan,
     ms_ssim,
@@ -17,10 +19,12 @@ from traiNNer.losses import (
 )
 
 __all__ = [
+    "artifacts",
     "classes",
     "color",
     "differences",
     "difficulties",
+    "distributions",
     "frequency",
     "gan",
     "ms_ssim",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
@@ -68,6 +70,16 @@ def luv(image: Tensor) -> Tensor:
     u = 13 * lightness * ((4 * x + _DARK * _WHITE[0]) / total - _WHITE[0])
     v = 13 * lightness * ((9 * y + _DARK * _WHITE[1]) / total - _WHITE[1])
     return torch.stack([lightness, u, v], 1)
+
+
+def lab(image: Tensor) -> Tensor:
+    """sRGB (B, 3, H, W) in [0, 1] as CIE 1976 L* in [0, 100], a* and b*, of D65."""
+    white = [sum(row) for row in _XYZ]
+    relative = _mixed(linear_light(image), _XYZ) / image.new_tensor(white).view(3, 1, 1)
+    root = relative.clamp(min=_KNEE) ** (1 / 3)
+    curve = torch.where(relative > _KNEE, root, (_SLOPE * relative + 16) / 116)
+    x, y, z = curve.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
 def hsluv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,3 +171,63 @@ class OklabLoss(PairLoss):
     def compare(self, sr: Tensor, gt: Tensor) -> Tensor:
         difference = (oklab(sr) - oklab(gt)).abs()
         return difference[:, 0].mean() + self.chroma * difference[:, 1:].mean()
+
+
+@LOSSES.register("consistency", aliases=("ConsistencyLoss", "color_consistency"))
+class ConsistencyLoss(PairLoss):
+    """Mean absolute difference of brightness (CIE's L*, from 0 to 1) and colour (Oklab's two axes)
+    of what is left when both pictures are blurred: no shifts of colour or brightness, and detail
+    is free.
+
+    Args:
+        sigma: standard deviation of the Gaussian blur in pixels; 0 for none.
+        lightness: weight of the brightness.
+        chroma: weight of the colours.
+
+    Raises:
+        OptionsError: if one of them is negative, or both weights are 0.
+    """
+
+    def __init__(self, sigma: float = 2.5, lightness: float = 1.0, chroma: float = 1.0) -> None:
+        super().__init__()
+        if min(sigma, lightness, chroma) < 0 or lightness + chroma == 0:
+            raise OptionsError(
+                "consistency: sigma and weights are 0 or more, and one of the weights above 0"
+            )
+        self.sigma = sigma
+        self.lightness = lightness
+        self.chroma = chroma
+
+    @property
+    def min_side(self) -> int:
+        # The blur mirrors that many pixels at each border.
+        return self._radius + 1
+
+    @property
+    def _radius(self) -> int:
+        # Three standard deviations: 0.3 % of a Gaussian is beyond them.
+        return math.ceil(3 * self.sigma)
+
+    def compare(self, sr: Tensor, gt: Tensor) -> Tensor:
+        """See the class.
+
+        Raises:
+            DataError: if a side is shorter than half the blur.
+        """
+        self.require_side(sr)
+        made, wanted = self._blurred(sr), self._blurred(gt)
+        brightness = F.l1_loss(luv(made)[:, 0], luv(wanted)[:, 0]) / 100
+        colours = F.l1_loss(oklab(made)[:, 1:], oklab(wanted)[:, 1:])
+        return self.lightness * brightness + self.chroma * colours
+
+    def _blurred(self, image: Tensor) -> Tensor:
+        radius = self._radius
+        if radius == 0:
+            return image
+        places = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+        kernel = torch.exp(-0.5 * (places / self.sigma).square())
+        kernel = kernel / kernel.sum()
+        planes = F.pad(image.flatten(0, 1)[:, None], [radius] * 4, mode="reflect")
+        planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
+        planes = F.conv2d(planes, kernel.view(1, 1, -1, 1))
+        return planes.view_as(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +103,16 @@ class PerceptualLoss(PairLoss):
 
     def compare(self, sr: Tensor, gt: Tensor) -> Tensor:
         """The weighted sum over the layers of what `criterion` says of their features."""
+        return self.compare_layers(sr, gt, self._compare)
+
+    def compare_layers(
+        self, sr: Tensor, gt: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """The weighted sum over the layers of what any criterion says of their features.
+
+        Raises:
+            DataError: if a side is too short for the network.
+        """
         self.require_side(sr)
         made = self.features(self._normalized(sr))
         with torch.no_grad():
@@ -109,7 +120,7 @@ class PerceptualLoss(PairLoss):
         total = torch.zeros((), device=sr.device)
         for name, weight in self.layers.items():
             node = self._nodes[name]
-            total = total + weight * self._compare(made[node], wanted[node])
+            total = total + weight * criterion(made[node], wanted[node])
         return total
 
     def _normalized(self, pictures: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "net_d", "scheduler_d", "gan_opt", "cls_opt", "d_update_ratio", "d_init_iters",
             "d_reg_every", "gan_weight", "gan_loss", "ganloss", "pretrain_model_d",
             "pretrained_net_d", "param_key_d", "which_model_d", "lr_d", "gan_gt_usm",
-            "ldl_opt", "net_d_reg_every", "wavelet_guided", "wavelet_init",
+            "net_d_reg_every", "wavelet_guided", "wavelet_init",
         ),
         OTF: (
             "degradations", "degradation", "high_order_degradation",
@@ -97,8 +97,8 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         _LOSS: (
             "pixel_opt", "pix_opt", "l1_opt", "mssim_opt", "ms_ssim_opt", "ssim_opt", "fft_opt",
-            "ff_opt", "fdl_opt", "color_opt", "luma_opt", "hue_opt", "tv_opt", "hfen_opt",
-            "edge_opt", "consistency_opt", "msswd_opt", "kl_opt", "focal_opt", "gv_opt",
+            "ff_opt", "fdl_opt", "ldl_opt", "color_opt", "luma_opt", "hue_opt", "tv_opt",
+            "hfen_opt", "edge_opt", "consistency_opt", "msswd_opt", "kl_opt", "focal_opt", "gv_opt",
             "gradient_opt", "charbonnier_opt", "pixel_criterion", "pixel_weight", "loss", "loss_fn",
             "criterion", "tv_type", "tv_weight", "ssim_type", "ssim_weight", "hfen_criterion",
             "hfen_weight", "fft_type", "fft_weight", "g_lossfn_type", "g_lossfn_weight",

@@ -7,9 +7,9 @@ from traiNNer.utils.registry import normalize
 
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
-        GAN: ("multiscale_gan", "gan_feat", "ldl", "r1", "wgan"),
+        GAN: ("multiscale_gan", "gan_feat", "r1", "wgan"),
         PERCEPTUAL: (
-            "vgg", "contextual", "cx", "style", "msswd", "fdl", "adists",
+            "vgg", "contextual", "cx", "style", "adists",
             "perceptual_fp16", "pieapp", "clip",
         ),
         "mixes are written as two losses, {type: l1} and {type: ms_ssim}, each with its "
@@ -60,9 +60,8 @@ _TORCHS = "optimizers and schedulers are those of torch alone, and this is none 
 # Names that other trainers have and this version has not, under no other name either.
 _MISSING = {
     "loss": (
-        "pseudohuber smoothl1 tv hfen edge color colorconsistency "
-        "consistency kl wavelet overflow bicubic averagebceloss elastic relativel1 "
-        "l1cosinesim clipiqa linear nrmse hue dctloss"
+        "pseudohuber smoothl1 hfen edge color kl wavelet overflow bicubic averagebceloss "
+        "elastic relativel1 l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
     "metric": (
         "niqe brisque fid nrqm pi musiq maniqa topiq topiqfr ilniqe clipiqa "
