@@ -22,6 +22,7 @@ from tests.models.two_phases import TwoPhases
 from traiNNer.archs import build_network
 from traiNNer.models import SRModel, StepResult, phase_runner, weight_step
 from traiNNer.models.base_model import BaseModel
+from traiNNer.optim import more_optimizers
 from traiNNer.optim.optimizers import NAMES
 from traiNNer.utils.device import Runtime
 
@@ -214,9 +215,8 @@ def weights_of(recipe: BaseModel, name: str) -> list[Tensor]:
     return [weight.detach().clone() for weight in recipe.networks[name].module.parameters()]
 
 
-def check(seed: int) -> int:
+def check(draw: Draw) -> int:
     """Whether one draw ends as it does undisturbed; returned is how often memory ran out."""
-    draw = Draw(seed)
     calm = draw.build()
     disturbed = draw.build()
     names = [network.name for network in calm.networks if network.name != "teacher"]
@@ -259,10 +259,23 @@ def test_a_shortage_at_any_moment_changes_nothing(
     try:
         for seed in range(draws):
             monkeypatch.setattr(weight_step, "BUNDLE", Draw(seed).bundle)
-            hits += check(seed)
+            hits += check(Draw(seed))
     except Exception as error:
         error.add_note(f"draw {seed}: {Draw(seed)}")
         raise
     finally:
         logging.disable(logging.NOTSET)
     assert hits > STEPS * draws / 2, "memory has to run out for this to say anything"
+
+
+@pytest.mark.parametrize("name", more_optimizers.NAMES)
+def test_neither_does_it_with_the_librarys_optimizers(name: str) -> None:
+    torch.set_num_threads(1)
+    hits = 0
+    for seed in range(4):
+        draw = Draw(seed)
+        draw.train |= {"optim_g": {"type": name, "lr": 1e-3}}
+        if name.startswith("ScheduleFree"):
+            del draw.train["ema_decay"]
+        hits += check(draw)
+    assert hits > 0

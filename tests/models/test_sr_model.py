@@ -47,9 +47,11 @@ def make_options(
     )
 
 
-def make_model(runtime: Runtime | None = None, **train: Any) -> SRModel:
+def make_model(
+    runtime: Runtime | None = None, options: TrainingOptions | None = None, **train: Any
+) -> SRModel:
     torch.manual_seed(0)
-    options = make_options(**train)
+    options = options or make_options(**train)
     network = build_network(options.network_g.type, scale=options.scale, **options.network_g.params)
     return SRModel(options, runtime or Runtime(CPU), network)
 

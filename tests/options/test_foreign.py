@@ -93,7 +93,7 @@ CONFIGS = {
             "train.mssim_opt": "losses are a list here, train.losses",
             "train.perceptual_opt": "losses of features are {type: perceptual}",
             "train.gan_opt": GAN,
-            "train.optim_g.type": "those of torch alone",
+            "train.optim_g.type": "optimizers are those of torch and some of pytorch-optimizer",
             "val.tile": "it is called val.tile_size here",
             "logger.total_iter": "that key belongs at train.total_iter",
             "logger.save_tb_img": "TensorBoard shows val.tb_images",
@@ -231,6 +231,7 @@ def test_what_sentences_name_is_there() -> None:
         "layers",
         "backbone",
         *SCHEDULERS,
+        *OPTIMIZERS,
     }
     assert not {name for name in simple if "." not in name} - leaves - parameters
 

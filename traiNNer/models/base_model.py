@@ -19,7 +19,7 @@ from traiNNer.archs.loading import load_weights
 from traiNNer.data import Batch, DynamicDataLoaderWrapper, DynamicDatasetWrapper
 from traiNNer.models.graphed_forward import GraphedForward, open_forward
 from traiNNer.models.memory_needs import release_memory, with_second_try
-from traiNNer.models.networks import MovingAverage, Network, Networks, Role
+from traiNNer.models.networks import MovingAverage, Network, Networks, Role, ScheduleFreeAverage
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.objectives import AnyObjective
 from traiNNer.models.phase import Phase
@@ -131,9 +131,15 @@ class BaseModel:
         return self.networks.add(Network(name, module, role, section))
 
     def add_average(self, source: Network) -> None:
-        """The moving average of `source`, unless the options switch it off."""
+        """The moving average of `source`, unless the options switch it off; with a schedule-free
+        optimizer its own.
+        """
         train = self.options.train
-        if train.ema_decay or train.ema_half_life is not None:
+        if train.is_schedule_free:
+            average = ScheduleFreeAverage(source)
+            self.networks.add(average.network)
+            self.averages.append(average)
+        elif train.ema_decay or train.ema_half_life is not None:
             half_life = None
             if train.ema_half_life is not None:
                 half_life = self.length.units(train.ema_half_life)
@@ -173,6 +179,9 @@ class BaseModel:
             scheduler = build_scheduler(
                 train.scheduler.type, built, self.length, train.scheduler.params
             )
+        for average in self.averages:
+            if isinstance(average, ScheduleFreeAverage) and average.optimizer is None:
+                average.optimizer = built
         phase = Phase(name, built, tuple(objectives), guard, scaler, scheduler)
         phase.keeps_gradients = self.runner.graph is not None
         self.phases.append(phase)

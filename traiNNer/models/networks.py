@@ -207,3 +207,38 @@ class MovingAverage:
     def restart(self) -> None:
         """Take over the weights of the network as they are."""
         self.network.module.load_state_dict(self.source.module.state_dict())
+
+
+class ScheduleFreeAverage(MovingAverage):
+    """The average that a schedule-free optimizer keeps: between the weights that it trains and
+    those that it steps from, which it remembers. It is worked out anew at each update.
+
+    Args:
+        source: the network that is followed.
+
+    Attributes:
+        optimizer: that changes it; without one there is nothing to follow.
+    """
+
+    def __init__(self, source: Network) -> None:
+        super().__init__(source, 0.0)
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    @torch.no_grad()
+    def update(
+        self, done: float, skipped: Tensor | None = None, iteration: int | None = None
+    ) -> None:
+        """As of the class above; a step that was left out has changed nothing to be followed."""
+        del skipped
+        assert self.optimizer is not None, "the phase is there before the first step"
+        for average, buffer in self._buffers:
+            average.copy_(buffer)
+        settings = self.optimizer.param_groups[0]
+        momentum = settings["betas"][0] if "betas" in settings else settings["momentum"]
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            start = self.optimizer.state.get(weight, {}).get("z", weight)
+            # What is trained lies between the average and `start`, by the share of momentum.
+            torch.lerp(weight, start, 1 - 1 / momentum, out=average)
+        self._begun = True
+        self.done = done
+        self.iteration = iteration

@@ -14,6 +14,7 @@ from torch import nn
 
 from traiNNer.models.nonfinite import NonFiniteGuard
 from traiNNer.models.objectives import AnyObjective
+from traiNNer.optim.optimizers import is_torchs
 from traiNNer.utils.errors import OptionsError
 
 
@@ -112,10 +113,12 @@ class Phase:
         Raises:
             ValueError: if it is not a state of this optimizer or this schedule.
         """
-        _require_moments(self.optimizer, state["optimizer"])
+        if is_torchs(self.optimizer):
+            _require_moments(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
-            missing = self.optimizer.defaults.keys() - group.keys()
+            # torch adds this to the defaults of everybody's optimizers.
+            missing = self.optimizer.defaults.keys() - group.keys() - {"differentiable"}
             if missing:
                 names = ", ".join(sorted(missing))
                 raise ValueError(f"the state of the optimizer holds no {names}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.models.memory_needs import release_memory, with_second_try
+from traiNNer.optim.optimizers import is_torchs
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
 
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 # Weights that are changed at once: the copies beside them take at most 50 MB in float32 with the
 # two moments of Adam, and most networks are a few bundles.
 BUNDLE = 2**22
+# Further tries at weights that cannot be parted: another program may have what is missing, for a
+# moment.
+MOST_REPEATS = 3
 
 Groups = list[dict[str, Any]]
 
@@ -64,26 +68,26 @@ def change_weights(
     elif skipped:
         return 0
     groups = optimizer.param_groups
-    divisible = type(optimizer).__module__.startswith("torch.optim")
+    divisible = is_torchs(optimizer)
     bundles = _bundles(groups, BUNDLE) if divisible else [groups]
     failures = 0
-    is_repeated = False
+    repeats = 0
     try:
         while bundles:
             optimizer.param_groups = bundles[0]
             complaint = _try_step(optimizer, device, with_copies=not on_device)
             if complaint is None:
                 del bundles[0]
-                is_repeated = False
+                repeats = 0
                 continue
             failures += 1
             release_memory(device)
             size = _size(bundles[0])
             halves = _bundles(bundles[0], size // 2) if divisible else bundles[:1]
-            if len(halves) == 1 and is_repeated:
+            if len(halves) == 1 and repeats == MOST_REPEATS:
                 raise _no_room(optimizer, device, complaint)
-            # One weight, or weights that cannot be parted: once more with what was given back.
-            is_repeated = len(halves) == 1
+            # One weight, or weights that cannot be parted: again with what was given back.
+            repeats = repeats + 1 if len(halves) == 1 else 0
             bundles[:1] = halves
             log.warning("out of memory while weights are changed: tried again (%s)", complaint)
     finally:
@@ -91,6 +95,11 @@ def change_weights(
         if on_device:
             delattr(optimizer, "found_inf")
     return failures
+
+
+def _listed(slot: Any) -> Any:
+    """What an optimizer remembers under one name; a list is one of its own."""
+    return list(slot) if isinstance(slot, list | tuple) else slot
 
 
 def _takes_no_memory(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
@@ -168,13 +177,19 @@ class _Undo:
         self._weights = _weights(optimizer.param_groups)
         # The state of a weight that has none yet is made by the step.
         self._states = {
-            weight: dict(optimizer.state[weight])
+            weight: {key: _listed(slot) for key, slot in optimizer.state[weight].items()}
             for weight in self._weights
             if weight in optimizer.state
         }
         changing: list[Tensor] = list(self._weights)
+        if not is_torchs(optimizer):
+            # Others work in the gradients, and count in their groups.
+            changing += [weight.grad for weight in self._weights if weight.grad is not None]
+        self._settings = [(group, dict(group)) for group in optimizer.param_groups]
         for state in self._states.values():
-            changing += [slot for slot in state.values() if isinstance(slot, Tensor)]
+            for slot in state.values():
+                parts = slot if isinstance(slot, list) else [slot]
+                changing += [part for part in parts if isinstance(part, Tensor)]
         self._copies = [(tensor, tensor.detach().clone()) for tensor in changing]
 
     @torch.no_grad()
@@ -182,6 +197,9 @@ class _Undo:
         """All is as it was."""
         for tensor, copy in self._copies:
             tensor.copy_(copy)
+        for group, settings in self._settings:
+            group.clear()
+            group.update(settings)
         for weight in self._weights:
             if weight in self._states:
                 self._optimizer.state[weight] = self._states[weight]

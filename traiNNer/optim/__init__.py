@@ -1,4 +1,4 @@
-"""torch's optimizers and learning-rate schedulers by name."""
+"""Optimizers of torch and of pytorch-optimizer, and torch's learning-rate schedulers, by name."""
 
 from traiNNer.optim.optimizers import build_optimizer
 from traiNNer.optim.schedulers import build_scheduler, rebuild_scheduler

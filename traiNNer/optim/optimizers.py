@@ -1,4 +1,4 @@
-"""torch.optim's optimizers for dense weights that need no closure."""
+"""Optimizers for dense weights that need no closure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from traiNNer.optim import more_optimizers
+from traiNNer.optim.more_optimizers import LibraryOptimizer
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import OPTIMIZERS
 
@@ -20,6 +22,8 @@ NAMES = (
 )  # fmt: skip
 for _name in NAMES:
     OPTIMIZERS.add(_name, getattr(torch.optim, _name))
+for _name in more_optimizers.NAMES:
+    OPTIMIZERS.add(_name, LibraryOptimizer(_name))
 
 # Devices on which torch has fused kernels; a fused step can be skipped on the device, without a
 # synchronisation.
@@ -53,3 +57,10 @@ def build_optimizer(
         raise OptionsError(
             f"optimizer {name}: {error}; see --explain train.optim_g.{name}"
         ) from error
+
+
+def is_torchs(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its ways are known: it changes weights and what it remembers of them alone, each
+    weight by itself.
+    """
+    return type(optimizer).__module__.startswith("torch.optim")

@@ -323,9 +323,16 @@ def _replace_type(result: Converted, key: KeyPath, error: dict[str, Any]) -> boo
         return True
     if kind == "optimizer":
         own = _at(result.values, section)
-        kept = {arg: own[arg] for arg in ("lr", "betas", "weight_decay") if arg in own}
-        _at(result.values, section[:-1])[section[-1]] = {"type": "AdamW"} | kept
-        result.note(_dotted(key), f"{name} is not one of torch's; AdamW in its place")
+        ours = "AdamW"
+        arguments = ["lr", "weight_decay"]
+        if re.search(r"sf$|schedulefree", normalize(str(name))):
+            ours = "ScheduleFreeAdamW"
+            arguments.append("warmup_steps")
+        if len(own.get("betas") or []) == 2:
+            arguments.append("betas")
+        kept = {arg: own[arg] for arg in arguments if arg in own}
+        _at(result.values, section[:-1])[section[-1]] = {"type": ours} | kept
+        result.note(_dotted(key), f"{name} is not part of this version; {ours} in its place")
         return True
     if kind == "network":
         return False

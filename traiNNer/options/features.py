@@ -35,8 +35,16 @@ _OURS: tuple[tuple[str, str, Section], ...] = (
     ("Sources of pixels", "datasets.<label>.source.type", SourceOptions),
 )
 _TORCHS: tuple[tuple[str, str, Section], ...] = (
-    ("Optimizers", "train.optim_g.type", OptimizerOptions),
-    ("Schedulers", "train.scheduler.type", SchedulerOptions),
+    (
+        "Optimizers",
+        "train.optim_g.type`, torch's and, from `AdaBelief` on, pytorch-optimizer's: ",
+        OptimizerOptions,
+    ),
+    (
+        "Schedulers",
+        "train.scheduler.type`, torch's, with torch's arguments: ",
+        SchedulerOptions,
+    ),
 )
 
 
@@ -70,7 +78,7 @@ def features_page() -> str:
         parts.append("")
     parts += ["Recipes of degradations: " + _listed(NAMED_RECIPES), ""]
     for title, key, section in _TORCHS:
-        parts += [f"## {title}", "", f"`{key}`, torch's, with torch's arguments: "]
+        parts += [f"## {title}", "", f"`{key}"]
         parts += [_listed(name for name, _ in section.registry.items()), ""]
     parts += ["## Recipes of training", "", "`model_type`: " + _listed(RECIPES), ""]
     return "\n".join(parts)

@@ -52,11 +52,14 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
         "without train.scheduler the rate is constant": ("constant", "none"),
     },
     "metric": {},
-    "optimizer": {},
+    "optimizer": {
+        called("ScheduleFreeAdamW"): ("adamwsf", "adamwschedulefree", "adamw_sf"),
+        called("ScheduleFreeSGD"): ("sgdschedulefree", "sgd_sf"),
+    },
     "automation": {},
 }  # fmt: skip
 _ENDINGS = ("loss", "dataset", "model")
-_TORCHS = "optimizers and schedulers are those of torch alone, and this is none of them"
+_TORCHS = "optimizers are those of torch and some of pytorch-optimizer, schedulers torch's alone"
 # Names that other trainers have and this version has not, under no other name either.
 _MISSING = {
     "loss": (
@@ -70,10 +73,9 @@ _MISSING = {
         "hyperiqa dbcnn"
     ),
     "optimizer": (
-        "adan adansf adamwsf adamwschedulefree adanschedulefree sgdschedulefree "
-        "schedulefree lion prodigy soap soapsf muon lamb ranger adabelief adai adamp "
+        "adansf adanschedulefree schedulefree soapsf muon ranger adai "
         "adamwin adamwwin nadamwin sophia dadaptadam dadaptadan dadaptlion came shampoo "
-        "lbfgs sparseadam adopt mars tiger"
+        "lbfgs sparseadam tiger"
     ),
     "scheduler": ("vibratelr reducelronplateau cyclic warmupcosine warmup wsd trapezoid"),
     "automation": (

@@ -226,8 +226,8 @@ def options_page() -> str:
                 parts.append("")
     parts += [
         (
-            "Networks are listed in [archs.md](archs.md). Optimizers and schedulers are torch's, "
-            "with torch's arguments:"
+            "Networks are listed in [archs.md](archs.md). Optimizers are those of torch and of "
+            "pytorch-optimizer, schedulers torch's, with their own arguments:"
         ),
         "`python train.py --explain train.optim_g.AdamW`.",
         "",

@@ -146,7 +146,7 @@ class LossOptions(Component):
 
 
 class OptimizerOptions(Component):
-    """One of torch.optim's optimizers and its arguments."""
+    """An optimizer of torch.optim or of pytorch-optimizer, and its arguments."""
 
     registry = OPTIMIZERS
     # Captured graphs and gradients of gradients are nothing that the recipes do.
@@ -470,6 +470,25 @@ class TrainOptions(Section):
             section = handler(data)
         problems.raise_if_any(cls.__name__)
         return section
+
+    @model_validator(mode="after")
+    def _averages_once(self) -> TrainOptions:
+        """A schedule-free optimizer takes the place of schedule and moving average."""
+        if not self.is_schedule_free:
+            return self
+        given = {"scheduler": self.scheduler, "ema_half_life": self.ema_half_life}
+        if "ema_decay" in self.model_fields_set:
+            given["ema_decay"] = self.ema_decay or None
+        for key, value in given.items():
+            if value is not None:
+                message = f"{self.optim_g.type} averages the weights itself; leave {key} out"
+                raise_at([(key,)], message, value=None)
+        return self
+
+    @property
+    def is_schedule_free(self) -> bool:
+        """Whether the optimizer averages the weights itself."""
+        return getattr(self.optim_g.entry, "is_schedule_free", False)
 
     @property
     def length_key(self) -> str:
