@@ -14,10 +14,18 @@ from tests.support import make_pairs, run_training, small_options
 from traiNNer.data import PairedImageDataset
 from traiNNer.engine.checkpoints import read_state
 from traiNNer.engine.mishaps import Mishaps
-from traiNNer.engine.scoring import ImageScore, Judge, ValidationResult
+from traiNNer.engine.scoring import (
+    STRIP_SIDE,
+    STRIP_ZOOM,
+    ImageScore,
+    Judge,
+    ValidationResult,
+    strip,
+)
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Exhibition, Validator, ValSet
 from traiNNer.metrics.psnr_ssim import PSNR
+from traiNNer.ops.resize import resize
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import METRICS
 
@@ -178,3 +186,23 @@ def test_an_exact_picture_does_not_decide_the_mean() -> None:
         for psnr in (30.0, 31.0)
     ]
     assert [result.means["psnr"] for result in results] == [90.0, 90.5]
+
+
+def test_strips_show_the_place_with_most_detail_enlarged() -> None:
+    lq = torch.full((1, 3, 120, 160), 0.5)
+    # Detail in the lower right corner, and another picture of the same place.
+    lq[..., 80:, 110:] = torch.rand(40, 50, generator=torch.Generator().manual_seed(0))
+    gt = resize(lq, (240, 320)).clamp(0, 1)
+    sr = gt * 0.9
+    shown = strip(lq, sr, gt)
+    side = STRIP_SIDE * STRIP_ZOOM
+    assert shown.shape == (3, side, 3 * side)
+    parts = shown.unfold(2, side, side).unbind(2)
+    truth = parts[2][:, ::STRIP_ZOOM, ::STRIP_ZOOM]
+    # The place is the same in all, and it is the corner.
+    torch.testing.assert_close(parts[1][:, ::STRIP_ZOOM, ::STRIP_ZOOM], truth * 0.9)
+    torch.testing.assert_close(truth, gt[0, :, 240 - STRIP_SIDE :, 320 - STRIP_SIDE :])
+    assert torch.equal(parts[2][:, 1::STRIP_ZOOM, 2::STRIP_ZOOM], truth)
+    assert strip(lq, sr, None).shape == (3, side, 2 * side)
+    small = strip(lq[..., :20, :30], sr[..., :40, :60], None, middle=True)
+    assert small.shape == (3, 40 * STRIP_ZOOM, 2 * 60 * STRIP_ZOOM)

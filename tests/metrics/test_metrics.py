@@ -12,6 +12,7 @@ import skimage.data
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from traiNNer.metrics.psnr_ssim import PSNR, SSIM
 from traiNNer.utils.errors import DataError, OptionsError
@@ -110,7 +111,16 @@ def test_half_precision_and_gray():
     assert SSIM(scale=4)(noisy[:1], photo[:1]) < 1
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim"])
+def test_ms_ssim_is_that_of_torchmetrics() -> None:
+    photo = to_tensor(skimage.data.astronaut()[:200, 100:320])[None]
+    noisy = photo + 0.05 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    expected = multiscale_structural_similarity_index_measure(noisy, photo, data_range=1.0)
+    value = METRICS["ms_ssim"](scale=4, crop_border=0)(noisy, photo)
+    assert value == pytest.approx(expected.item(), abs=1e-4)
+    assert METRICS["ms_ssim"](scale=4)(photo, photo) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "ms_ssim"])
 class TestContract:
     def test_facts_and_signature(self, name):
         entry = METRICS[name]

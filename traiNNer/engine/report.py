@@ -23,6 +23,7 @@ from traiNNer.engine.scoring import (
     middle_frame,
     picture_labels,
     picture_names,
+    place_of_most,
     scene_of,
 )
 from traiNNer.engine.validation import Upscale
@@ -183,10 +184,7 @@ def _cut_outs(pictures: dict[str, Tensor]) -> dict[str, np.ndarray]:
     distance = torch.cat(networks).var(dim=0, keepdim=True).mean(dim=1, keepdim=True)
     height = min(CROP, distance.shape[-2])
     width = min(CROP, distance.shape[-1])
-    sums = torch.nn.functional.avg_pool2d(distance, (height, width), stride=8)[0, 0]
-    place = int(sums.argmax())
-    top = place // sums.shape[1] * 8
-    left = place % sums.shape[1] * 8
+    top, left = place_of_most(distance, height, width)
     return {
         title: to_uint8(p[0, :, top : top + height, left : left + width])
         .permute(1, 2, 0)

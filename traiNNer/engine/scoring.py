@@ -22,7 +22,11 @@ from traiNNer.options.schema import MetricOptions
 from traiNNer.utils.names import distinct, result_stems, shortened, visible
 
 # Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show.
-STRIP_SIDE = 320
+STRIP_SIDE = 144
+# Each pixel is a square of so many: TensorBoard shows strips of such a size as they are.
+STRIP_ZOOM = 3
+# Pixels between places that are compared.
+STRIDE = 8
 
 
 @dataclass(frozen=True)
@@ -209,11 +213,31 @@ def _of_two(metric: Metric, sr: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor]
     return metric(torch.cat(sr), torch.cat(gt))
 
 
-def strip(lq: Tensor, sr: Tensor, gt: Tensor | None) -> Tensor:
-    """LQ enlarged | SR | GT side by side: the middle of the images, `(3, H, W)` in [0, 1]."""
-    enlarged = resize(lq, (sr.shape[-2], sr.shape[-1]), mode="nearest")
+def strip(lq: Tensor, sr: Tensor, gt: Tensor | None, *, middle: bool = False) -> Tensor:
+    """LQ | SR | GT side by side, `(3, H, W)` in [0, 1]: the place where LQ has most detail, which
+    is the same at every validation, with pixels so large that one sees them.
+
+    Args:
+        lq: `(1, 3, h, w)`.
+        sr: `(1, 3, h * scale, w * scale)`.
+        gt: as `sr`; None leaves it out.
+        middle: show the middle of the images, as of frames that are to be compared.
+    """
+    size = (sr.shape[-2], sr.shape[-1])
+    enlarged = resize(lq, size, mode="nearest")
     pictures = [enlarged, sr] if gt is None else [enlarged, sr, gt]
-    height, width = min(STRIP_SIDE, sr.shape[-2]), min(STRIP_SIDE, sr.shape[-1])
-    top, left = (sr.shape[-2] - height) // 2, (sr.shape[-1] - width) // 2
-    middles = [p[0, :, top : top + height, left : left + width] for p in pictures]
-    return torch.cat([middle.nan_to_num().clamp(0, 1).cpu() for middle in middles], dim=-1)
+    height, width = min(STRIP_SIDE, size[0]), min(STRIP_SIDE, size[1])
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    if not middle:
+        detail = (enlarged - resize(lq, size)).abs().mean(dim=1, keepdim=True)
+        top, left = place_of_most(detail, height, width)
+    parts = [p[0, :, top : top + height, left : left + width] for p in pictures]
+    shown = torch.cat([part.nan_to_num().clamp(0, 1).cpu() for part in parts], dim=-1)
+    return shown.repeat_interleave(STRIP_ZOOM, -1).repeat_interleave(STRIP_ZOOM, -2)
+
+
+def place_of_most(values: Tensor, height: int, width: int) -> tuple[int, int]:
+    """Top and left of the rectangle of `(1, 1, H, W)` with the largest mean, to a few pixels."""
+    sums = torch.nn.functional.avg_pool2d(values, (height, width), stride=STRIDE)[0, 0]
+    place = int(sums.argmax())
+    return place // sums.shape[1] * STRIDE, place % sums.shape[1] * STRIDE

@@ -245,7 +245,7 @@ class Validator:
                 write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
         if task.is_shown:
             with self._mishaps.forgiving("showing the image", task.label, "it is not shown"):
-                self._show(strip(lq, sr, gt), task, shows_clip=shows_clip)
+                self._show(strip(lq, sr, gt, middle=shows_clip), task, shows_clip=shows_clip)
         return ImageScore(task.label, scores, scene_of(task.batch))
 
     def _show(self, picture: Tensor, task: _Task, *, shows_clip: bool) -> None:

@@ -2,6 +2,6 @@
 each.
 """
 
-from traiNNer.metrics import classes, flicker, learned, psnr_ssim
+from traiNNer.metrics import classes, flicker, learned, ms_ssim, psnr_ssim
 
-__all__ = ["classes", "flicker", "learned", "psnr_ssim"]
+__all__ = ["classes", "flicker", "learned", "ms_ssim", "psnr_ssim"]

@@ -68,7 +68,7 @@ _MISSING = {
     ),
     "metric": (
         "niqe brisque fid nrqm pi musiq maniqa topiq topiqfr ilniqe clipiqa "
-        "vmaf msssim mssim mse mae rmse vif fsim gmsd adists calculateniqe "
+        "vmaf mse mae rmse vif fsim gmsd adists calculateniqe "
         "calculatetopiq calculateilniqe calculatefid dreamsim arniqa "
         "hyperiqa dbcnn"
     ),
