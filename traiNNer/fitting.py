@@ -254,7 +254,10 @@ def fit_memory(  # noqa: PLR0913 (all named by keyword: a bundle would only hide
         max_lq_due_to="max_size",
     )
     step_seconds = CPU_STEP_SECONDS if device.type == "cpu" else None
-    context = AutomationContext(bounds, Shape(least, batch_size), memory.total, step_seconds)
+    # Nobody looks at the gradients of a loop of the user's own.
+    context = AutomationContext(
+        bounds, Shape(least, batch_size), memory.total, step_seconds, batches_per_step=None
+    )
     settings = {"min_lq_size": least} | dict(automation or {})
     try:
         checked = TrainingAutomations.model_validate({"enabled": True, NAME: settings})

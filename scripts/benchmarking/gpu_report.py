@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 MISSING_PACKAGE = "missing: pip install -r requirements.txt -r requirements-dev.txt"
 try:
+    from scripts.benchmarking.report.comparison import NoReportError, read_report, render_changes
     from scripts.benchmarking.report.machine import Machine, MachineError, ask, load_machine
     from scripts.benchmarking.report.page import render
     from scripts.benchmarking.report.pictures import draw_all
@@ -77,6 +78,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cpu", action="store_true", help="everything small, on the CPU; --minutes 2 is enough"
     )
+    parser.add_argument(
+        "--compare", type=Path, metavar="JSON", help="a former report.json: tell what changed"
+    )
     # How this script calls itself for one item.
     parser.add_argument("--measure", choices=NAMES, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=60.0, help=argparse.SUPPRESS)
@@ -114,11 +118,12 @@ def main(
     start = time.monotonic()
     parts: Path = arguments.out / "parts"
     try:
+        former = None if arguments.compare is None else read_report(arguments.compare)
         parts.mkdir(parents=True, exist_ok=True)
         machine = look(parts / "machine.json", arguments.cpu)
     except OSError as error:
         return _refuse(f"{arguments.out} cannot be written: {error.strerror}; choose another --out")
-    except MachineError as error:
+    except (MachineError, NoReportError) as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
         return _refuse("interrupted before anything was measured")
@@ -129,16 +134,25 @@ def main(
         )
     report = Report(machine.facts, _command(given), arguments.minutes)
     left = 60 * arguments.minutes - (time.monotonic() - start) - RESERVE_S
-    return make_report(_chosen(arguments, machine), left, arguments.out, report)
+    return make_report(_chosen(arguments, machine), left, arguments.out, report, former)
 
 
-def make_report(items: Sequence[Item], seconds: float, folder: Path, report: Report) -> int:
+def make_report(
+    items: Sequence[Item],
+    seconds: float,
+    folder: Path,
+    report: Report,
+    compared_with: Report | None = None,
+) -> int:
     """Measure, and write after each item. The exit code."""
 
     def save(report: Report) -> None:
         draw_all(report, folder)
         write_json(folder / "report.json", report.as_json())
-        (folder / "report.md").write_text(render(report), encoding="utf-8")
+        page = render(report)
+        if compared_with is not None:
+            page += "\n" + render_changes(compared_with, report)
+        (folder / "report.md").write_text(page, encoding="utf-8")
 
     # SIGINT too: a shell has it ignored by what it starts in the background.
     former = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}

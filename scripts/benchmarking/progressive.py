@@ -49,7 +49,7 @@ CONTESTANTS: dict[str, tuple[int, int, dict[str, Any]]] = {
 }
 # Validations of a run: points of its curve.
 POINTS = 20
-STEP = re.compile(r"^(\S+ \S+) INFO: (\d+) \(\S+ Mpx\)  ", re.M)
+STEP = re.compile(r"^(\S+ \S+) INFO: (\d+) \(.*?lq_size (\d+)  batch (\d+)", re.M)
 JUDGED = re.compile(
     r"^(\S+ \S+) INFO: validation at (\d+) on \S+ \(\d+ images, ([\d.]+) s\): psnr ([\d.]+) dB",
     re.M,
@@ -64,12 +64,16 @@ class Curve:
         iterations: changes of the weights.
         seconds: from the first step to each validation, without validations.
         psnr: mean of each validation, in dB.
+        updates: changes of the weights at each.
+        mpixels: LQ megapixels at each.
         last: sizes at the end.
     """
 
     iterations: int
     seconds: list[float]
     psnr: list[float]
+    updates: list[int]
+    mpixels: list[float]
     last: str
 
     def at(self, seconds: float) -> float:
@@ -102,12 +106,23 @@ def read_curve(log: str) -> Curve:
     validating = 0.0
     seconds: list[float] = []
     psnr: list[float] = []
-    for stamp, _, took, value in JUDGED.findall(log):
+    updates: list[int] = []
+    mpixels: list[float] = []
+    done = 0.0
+    former = 0
+    work: dict[int, float] = {}
+    for _, iteration, side, batch in steps:
+        done += (int(iteration) - former) * int(side) ** 2 * int(batch) / 1e6
+        former = int(iteration)
+        work[former] = done
+    for stamp, update, took, value in JUDGED.findall(log):
         validating += float(took)
         seconds.append((_time_of(stamp) - begun).total_seconds() - validating)
         psnr.append(float(value))
+        updates.append(int(update))
+        mpixels.append(work[max(known for known in work if known <= int(update))])
     last = re.findall(r"lq_size (\d+)  batch (\d+)", log)[-1]
-    return Curve(int(steps[-1][1]), seconds, psnr, " x ".join(last))
+    return Curve(int(steps[-1][1]), seconds, psnr, updates, mpixels, " x ".join(last))
 
 
 def _time_of(stamp: str) -> datetime:

@@ -370,6 +370,7 @@ def test_it_is_registered_with_its_options() -> None:
     names = set(parameter_model(entry, INJECTED).model_fields)
     assert names == {
         "enabled",
+        "final_share",
         "target_vram_usage",
         "safety_margin",
         "min_batch_size",

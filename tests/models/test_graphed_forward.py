@@ -19,6 +19,7 @@ from traiNNer.models import SRModel
 from traiNNer.models.graphed_forward import (
     CALLS_UNTIL_SETTLED,
     MOST_FAILURES,
+    MOST_STRANGE,
     GraphedForward,
     open_forward,
 )
@@ -111,7 +112,10 @@ def test_a_graph_is_left_when_the_shape_moves_or_memory_runs_out() -> None:
     assert not forward.is_active
     calls(forward, small, 1)
     assert forward.is_active
-    calls(forward, large, 1)
+    calls(forward, large, MOST_STRANGE)
+    calls(forward, small, 1)
+    assert forward.is_active
+    calls(forward, large, MOST_STRANGE + 1)
     assert not forward.is_active
     calls(forward, large, CALLS_UNTIL_SETTLED)
     assert forward.is_active
@@ -124,7 +128,7 @@ def test_a_graph_is_left_when_the_shape_moves_or_memory_runs_out() -> None:
     forward.leave()
     calls(forward, large, 2 * CALLS_UNTIL_SETTLED)
     assert not forward.is_active
-    assert captured == [(1, 3, 8, 8), (1, 3, 16, 16)]
+    assert captured == [(1, 3, 8, 8)] * 2 + [(1, 3, 16, 16)]
 
 
 def test_a_capture_leaves_statistics_and_random_numbers_alone() -> None:

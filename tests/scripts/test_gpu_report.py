@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from scripts.benchmarking.report.comparison import read_report as read_former
+from scripts.benchmarking.report.comparison import render_changes
 from scripts.benchmarking.report.machine import Machine
 from scripts.benchmarking.report.measure_landing import choose_limits, diagonal, fill_errors
 from scripts.benchmarking.report.measure_tests import Recorder
@@ -322,3 +324,28 @@ def test_the_whole_report_on_a_cpu(tmp_path: Path) -> None:
     assert set(report.pictures) == {
         "landing", "planner", "steps", "host", "playback", "training",
     }  # fmt: skip
+
+
+def report_of(steps: float, memory: float, network: str = "span") -> Report:
+    columns = (
+        Column("network", "network"),
+        Column("steps", "speed", "steps/s"),
+        Column("mib", "peak"),
+    )
+    table = Table("steps", "steps", columns, [{"network": network, "steps": steps, "mib": memory}])
+    outcome = Outcome("steps", "steps of training", "done", findings=Findings([table]))
+    return Report({"device": "a card"}, "python gpu_report.py", 9.0, [outcome])
+
+
+def test_what_changed_is_told_beside_a_former_report(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(report_of(10.0, 500.0).as_json()))
+    page = render_changes(read_former(path), report_of(15.0, 510.0))
+    assert "What changed since `python gpu_report.py` on a card" in page
+    assert "| steps | span | speed, steps/s | 10.0 | 15.0 | 1.50 |" in page
+    assert "peak" not in page
+    assert "No figure that both have" in render_changes(report_of(1, 1), report_of(2, 2, "other"))
+    script = load_script("scripts/benchmarking/gpu_report.py")
+    path.write_text("{}")
+    assert script.main(["--cpu", "--compare", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()

@@ -27,6 +27,7 @@ class AutomationContext:
         run_length: of the run, in its own measure.
         seed: of the run.
         companions: names of the other automations that take part.
+        batches_per_step: that are accumulated; None where it depends on the batch.
     """
 
     bounds: ShapeBounds
@@ -36,6 +37,7 @@ class AutomationContext:
     run_length: float = 1.0
     seed: int = 0
     companions: tuple[str, ...] = ()
+    batches_per_step: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class StepReport:
         rate: LQ pixels a second of the steps at this shape; None while it is not known.
         seconds: of a step at this shape; None while it is not known.
         progress: the part of the run that is done, between 0 and 1.
+        cosine: between the mean gradients of the two halves of the step's samples; None where
+            nobody looked.
     """
 
     iteration: int
@@ -88,6 +92,7 @@ class StepReport:
     rate: float | None = None
     seconds: float | None = None
     progress: float = 0.0
+    cosine: float | None = None
 
 
 # The hooks do nothing and name their arguments all the same, for whoever overrides them reads them.
@@ -107,10 +112,12 @@ class Automation:
     Attributes:
         polls_per_second: how often it wants the memory to be looked at between steps; 0 for never.
         wants_memory_back: cached memory is to be given back before the next step.
+        wants_noise: the noise of gradients is to be looked at now and then.
     """
 
     polls_per_second: float = 0.0
     wants_memory_back: bool = False
+    wants_noise: bool = False
 
     def __init__(self, context: AutomationContext, *, enabled: bool = True) -> None:
         self.context = context

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from traiNNer.automations.bans import Bans
 from traiNNer.automations.base import Automation, AutomationContext, Decision, StepReport
+from traiNNer.automations.goodput import Goodput
 from traiNNer.automations.measuring import MeasuringWindow
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.pace import Pace
@@ -22,6 +23,7 @@ from traiNNer.automations.shape_bounds import ShapeBounds
 from traiNNer.automations.state import from_state, to_state
 from traiNNer.automations.step_cap import Ramp, StepCap
 from traiNNer.automations.target import Target
+from traiNNer.automations.worth import can_measure, note_worth
 from traiNNer.utils.arithmetic import round_down
 from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.registry import AUTOMATIONS
@@ -75,9 +77,13 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         vram_history_size: shapes whose memory is remembered.
         pace: "at_once" fills the memory as soon as it is known how; "ramp" lets the pixels of a
             step rise over the run, from those of the options, so that many changes of the weights
-            come first and large steps last.
+            come first and large steps last; "measured" makes steps as large as brings the most
+            progress a second, by the noise of the gradients and the time of steps, which it
+            measures, and fills the memory at the end.
         ramp: parts of the run, from which the pixels rise and until when; {from: 0.2, until: 0.8}
             where left out.
+        final_share: with pace "measured", the last part of the run, in the first half of which the
+            memory is filled.
         throughput_guard: what happens when a move loses more than 10 % of the LQ pixels a second:
             "off" nothing, "warn" it is said, "revert" it is taken back and not tried again.
         max_step_seconds: a step is not to take longer. Left out: 10 on a CPU, no bound on a GPU;
@@ -97,8 +103,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         max_lq_size: Annotated[int, Field(ge=1)] | None = None,
         adjustment_frequency: Annotated[int, Field(ge=1)] = 4,
         vram_history_size: Annotated[int, Field(ge=4)] = 64,
-        pace: Literal["at_once", "ramp"] = "at_once",
+        pace: Literal["at_once", "ramp", "measured"] = "at_once",
         ramp: dict[Literal["from", "until"], Annotated[float, Field(ge=0, le=1)]] | None = None,
+        final_share: Annotated[float, Field(gt=0, le=1)] = 0.4,
         throughput_guard: Literal["off", "warn", "revert"] = "warn",
         max_step_seconds: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
@@ -121,7 +128,16 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._pace = Pace()
         self._bans = Bans()
         self._cap = StepCap()
+        if pace == "measured" and not can_measure(context, self._bounds):
+            log.info(
+                "pace: measured needs steps of one batch that has two halves; ramp in its place"
+            )
+            pace = "ramp"
+        self.wants_noise = pace == "measured"
+        self._goodput = Goodput() if self.wants_noise else None
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
+        if self.wants_noise:
+            self._ramp = Ramp(1 - final_share, 1 - final_share / 2)
         self._guard = throughput_guard
         self._most_seconds = max_step_seconds or context.step_seconds
         self._stuck = 0  # steps in a row that did not fit at the smallest shape
@@ -137,7 +153,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
     def describe(self) -> str:
         """Target, bounds, start and pace."""
         pace = "at once"
-        if self._ramp is not None:
+        if self._goodput is not None and self._ramp is not None:
+            pace = f"by what larger steps are worth, to fill the memory from {self._ramp.begin:.0%}"
+        elif self._ramp is not None:
             pace = f"from {self._ramp.begin:.0%} to {self._ramp.end:.0%} of the run"
         if self._most_seconds is not None:
             pace += f", a step in {self._most_seconds:g} s at most"
@@ -166,6 +184,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._stuck = 0
         present = self._in_force or self.shape
         self._cap.progress = report.progress
+        route = self._rules.route
+        measured = self._goodput if report.shape == present else None
+        if measured is not None and note_worth(measured, route, report):
+            self._use(route.bounds)
         if report.shape == present:
             self._cap.note(self.model.pixels(present), report.rate, report.seconds)
         if not report.settled:
@@ -238,6 +260,11 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         expected = self.predict(self._in_force or self.shape)
         if expected is not None:
             points["vram/predicted_pct"] = 100 * expected
+        if self._goodput is not None and self._goodput.looks:
+            pixels = self.model.pixels(self._in_force or self.shape)
+            points["goodput/noise_scale"] = self._goodput.noise
+            points["goodput/worth"] = 1 - self._goodput.signal(pixels)
+            points["goodput/pixels_per_s"] = self._cap.rate or 0.0
         return points
 
     def predict(self, shape: Shape) -> float | None:
@@ -276,6 +303,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             "pace": to_state(Pace, self._pace),
             "bans": to_state(Bans, self._bans),
             "cap": to_state(StepCap, self._cap),
+            "goodput": to_state(Goodput | None, self._goodput),
             "model": self.model.state_dict(),
             "bounds": to_state(ShapeBounds, self._bounds),
             "allowed": to_state(ShapeBounds, self._rules.route.bounds),
@@ -298,6 +326,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._stuck = int(state["stuck"])
         self._bans = bans if same_memory else Bans()
         self._cap = from_state(StepCap, state["cap"])
+        if self._goodput is not None and state.get("goodput") is not None:
+            self._goodput = from_state(Goodput, state["goodput"])
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])
@@ -319,7 +349,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
 
     def _use(self, bounds: ShapeBounds) -> None:
         """Choose among the shapes of `bounds` from now on, by the parts as they are now."""
-        start = bounds.nearest(self.context.start)
+        asked = bounds.nearest(self.context.start)
+        start = asked
+        if self._goodput is not None and self._goodput.batch:
+            start = bounds.nearest(replace(asked, batch_size=self._goodput.batch))
         route = Route(
             bounds,
             start,
@@ -330,6 +363,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             self._cap,
             self._most_seconds,
             self._ramp,
+            self._goodput,
+            asked,
         )
         self._rules = Rules(route, self._pace)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from traiNNer.automations.bans import Bans
+from traiNNer.automations.goodput import Goodput
 from traiNNer.automations.measuring import MeasuringWindow
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.shape_bounds import ShapeBounds
@@ -30,6 +31,8 @@ CLOSE = 0.6
 # Factor of pixels below which a move is not worth it while a pace or the time of a step bounds
 # them: each costs a step that is not measured, and there would be many.
 PACED_STEP = 1.25
+# Samples of a step, in the least batches of the network, whose gradients can be compared.
+HALVES = 2
 # Share of the memory by which a move must come closer to the target; noise alone makes less.
 WORTH = 0.003
 # Share of lq_size that may be given up to land on the target, for each share of the memory that is
@@ -45,14 +48,16 @@ class Route:
 
     Attributes:
         bounds: the shapes that may be chosen.
-        start: what the options ask for, within the bounds: lq_size grows at its batch.
+        start: lq_size grows at its batch: what the options ask for, or fewer samples of it.
         target: what to use.
         model: predicts.
         window: the time, the memory, and what others hold of it.
         bans: what is not to be tried.
         cap: what bounds a step besides the memory.
         most_seconds: that a step should take; None for no bound.
-        ramp: the pace of the run; None grows at once.
+        ramp: the pace of the run, or of its end; None grows at once.
+        goodput: says what a step is worth before that; None does not ask.
+        asked: what the options ask for, within the bounds; None is `start`.
     """
 
     bounds: ShapeBounds
@@ -64,6 +69,8 @@ class Route:
     cap: StepCap
     most_seconds: float | None = None
     ramp: Ramp | None = None
+    goodput: Goodput | None = None
+    asked: Shape | None = None
 
     @cached_property
     def search(self) -> ShapeSearch:
@@ -89,16 +96,17 @@ class Route:
         return self.target.goal(limit=self.target.limit, max_pixels=most)
 
     def most(self) -> float:
-        """Padded pixels that a step may have, whatever the memory holds; at least those of the
-        options.
-        """
-        start = self.model.pixels(self.start)
+        """Padded pixels that a step may have, whatever the memory holds."""
+        least = least_pixels(self)
         most = self.cap.most_pixels(self.most_seconds)
         if self.ramp is not None and self.model.count:
             full = self.search.fill(self.target.goal(max_pixels=self.unbanned()))
-            pixels = start if full is None else self.model.pixels(full)
-            most = min(most, self.ramp.most_pixels(self.cap.progress, start, pixels))
-        return max(most, start)
+            pixels = least if full is None else self.model.pixels(full)
+            worth = least
+            if self.goodput is not None:
+                worth = min(pixels, max(least, self.goodput.best_pixels))
+            most = min(most, self.ramp.most_pixels(self.cap.progress, worth, pixels))
+        return max(most, least)
 
     def holds_back(self, present: Shape) -> bool:
         """Whether something else than the memory keeps `present` from growing by a real step."""
@@ -223,3 +231,16 @@ def next_below(shape: Shape, bounds: ShapeBounds) -> Shape | None:
     # half the pixels too, if there is such a side; else the smallest
     halves = [side for side in below if side * side * 2 <= shape.lq_size**2]
     return Shape((halves or below[:1])[-1], shape.batch_size)
+
+
+def least_pixels(route: Route) -> float:
+    """Padded pixels that a step may always have: those of the options, or fewer where it is
+    measured that these make more progress a second and hardly fewer pixels.
+    """
+    start = route.model.pixels(route.asked or route.start)
+    if route.goodput is None or not route.goodput.noise:
+        return start
+    # Smaller ones would not have two halves to look at.
+    batch = HALVES * route.bounds.min_batch_size
+    smallest = route.bounds.nearest(Shape(route.start.lq_size, batch))
+    return min(start, max(route.model.pixels(smallest), route.goodput.hardly_slower(start)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from traiNNer.automations.pace import Pace
 from traiNNer.automations.route import Route
 from traiNNer.automations.step_cap import TOLERATED_LOSS
+from traiNNer.automations.worth import expected_gain, is_too_large, why_not_larger
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
 
@@ -44,9 +45,9 @@ class Rules:
         if target.alarming(reading):
             return self.escape(present, reading)
         used = reading.used_share
-        faster = self._within_time(present)
+        faster = self._faster(present)
         if faster is not None:
-            return Choice(faster, f"a step took {self.route.cap.seconds:.1f} s")
+            return faster
         if target.holds(used, wide=self.pace.stays):
             self.pace.inside()
             larger = self._larger_patch(present)
@@ -105,24 +106,34 @@ class Rules:
             return Choice(None, f"{reason}, but {present} is the smallest shape")
         return Choice(smaller, reason)
 
-    def _within_time(self, present: Shape) -> Shape | None:
-        """A smaller shape in place of one whose steps take too long; None where they do not, or
-        where the options ask for no less.
+    def _faster(self, present: Shape) -> Choice | None:
+        """A smaller shape in place of one whose steps take too long, or make less progress a
+        second; None where they do not, or where the options ask for no less.
         """
         route = self.route
-        if not route.cap.is_late(route.most_seconds):
-            return None
-        if route.model.pixels(present) <= route.model.pixels(route.start):
+        is_late = route.cap.is_late(route.most_seconds)
+        is_small = route.model.pixels(present) <= route.model.pixels(route.start)
+        if not is_too_large(route, present) and (is_small or not is_late):
             return None
         goal = replace(route.smaller_goal(), max_pixels=min(route.unbanned(), route.most()))
-        return route.search.shrink(present, goal)
+        if not is_late:
+            # The batch alone goes down, so that lq_size comes first on the way up too.
+            goal = replace(goal, min_lq_size=min(present.lq_size, route.start.lq_size))
+        smaller = route.search.shrink(present, goal)
+        if smaller is None:
+            return None
+        if is_late:
+            return Choice(smaller, f"a step took {route.cap.seconds:.1f} s")
+        gain = expected_gain(route, present, smaller) or 1.0
+        return Choice(smaller, f"{gain:.2f} x the progress a second expected")
 
     def _grow(self, present: Shape, used: float) -> Choice:
         route = self.route
         now = route.window.count
         # what waits for its time is looked for at every window
         if route.holds_back(present):
-            return Choice(None, f"{used:.1%} used: {route.why_not_more(present)}")
+            why = why_not_larger(route, present) or route.why_not_more(present)
+            return Choice(None, f"{used:.1%} used: {why}")
         # holding costs unused memory, going on costs a move every few windows for no gain
         if self.pace.held(now):
             reason = f"{used:.1%} used, but moves went up and down: holding {present}"
@@ -135,7 +146,9 @@ class Rules:
             self.pace.nothing_more(now, outside)
             return Choice(None, f"{used:.1%} used: {route.why_not_more(present)}")
         factor = route.model.pixels(better) / route.model.pixels(present)
-        return Choice(better, f"{used:.1%} used, {factor:.1f} x the pixels")
+        gain = expected_gain(route, present, better)
+        worth = "" if gain is None else f", {gain:.2f} x the progress a second expected"
+        return Choice(better, f"{used:.1%} used, {factor:.1f} x the pixels{worth}")
 
     def _shrink(self, present: Shape, used: float) -> Choice:
         reason = f"{used:.1%} used, above the target"

@@ -105,12 +105,12 @@ class Ramp:
     begin: float = 0.2
     end: float = 0.8
 
-    def most_pixels(self, progress: float, start: int, full: int) -> float:
+    def most_pixels(self, progress: float, start: float, full: float) -> float:
         """What a step may have, in padded pixels: by equal factors in equal parts of the run.
 
         Args:
             progress: the part of the run that is done.
-            start: padded pixels of the options' shape.
+            start: padded pixels that a step may have from the beginning on.
             full: those of the shape that fills the memory.
         """
         if progress >= self.end:

@@ -109,11 +109,19 @@ def build_memory_fit(
             step_seconds,
             whole_amount(options.length),
             options.manual_seed,
+            batches_per_step=batches_per_step(options),
         ),
     )
     described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]
     log.info("%s\n%s", "\n".join(described), memory.describe())
     return MemoryFit(automations, memory)
+
+
+def batches_per_step(options: TrainingOptions) -> int | None:
+    """How many batches a step accumulates; None where that depends on the batch."""
+    if options.train.effective_batch_size is not None:
+        return None
+    return options.datasets.train.accum_iter
 
 
 class MemoryFit(Part):
@@ -148,6 +156,8 @@ class MemoryFit(Part):
         if run.recipe.runtime.device.type != "cpu":
             self._memory_word = "VRAM"
         run.recipe.runner.memory = self.memory
+        parts = self.automations.parts.values()
+        run.recipe.runner.looks_at_noise = any(part.wants_noise for part in parts)
         run.stream.shape_of_batch = self.automations.shape_of_batch
         # A resumed run enters a shape that it knows, in a process that has not chosen its kernels:
         # cuDNN's searches take memory that no later step does.
@@ -187,17 +197,21 @@ class MemoryFit(Part):
             fitted = min((retry.fitted for retry in retries), key=Shape.pixels)
             decision = self.automations.after_out_of_memory(failed, fitted)
         else:
-            self._reading = result.reading
+            alignment = result.alignment
+            if alignment is None:
+                self._reading = result.reading
             settled = not self._searching
             rate = run.clock.shape_speed.rate
             report = StepReport(
                 result.iteration,
                 run.stream.stands_for(result.shape),
-                result.reading,
-                settled,
+                # Of a step in two halves the peak is that of a half.
+                self._reading,
+                settled and alignment is None,
                 rate,
                 None if rate is None else result.pixels / rate,
                 min(1.0, run.done / run.length.total),
+                None if alignment is None else float(alignment.cosine),
             )
             decision = self.automations.after_step(report)
         self._searching = False

@@ -149,9 +149,14 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
         return stages
     data = options.datasets.train
     length = options.length
-    pace = "ramp" if any(part.get("pace") == "ramp" for part in active.values()) else "at_once"
+    paces = {part.get("pace") for part in active.values()} - {None}
+    pace = str(next(iter(paces), "at_once"))
     begins = f"from {data.lq_size} px x {data.batch_size_per_gpu} up to what fills the memory"
-    when = {"ramp": "over the run", "at_once": "within the first iterations"}[pace]
+    when = {
+        "at_once": "within the first iterations",
+        "ramp": "over the run",
+        "measured": "in the last part of the run, before that as far as it is worth it",
+    }[pace]
     if length.key == "total_iter":
         meaning = (
             "an iteration of n times the pixels takes about n times as long, and the run so too; "

@@ -248,6 +248,8 @@ class BaseModel:
         assert self._dataloader is not None, "set_dynamic_wrappers comes first"
         self._dataloader.set_lq_size(lq_size)
         self._dataloader.set_batch_size(batch_size)
+        if self.runner.graph is not None:
+            self.runner.graph.leave()
         release_memory(self.runtime.device)
 
     # -- weights and state -------------------------------------------------------------------------

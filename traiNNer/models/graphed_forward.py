@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # Calls of one shape before it is captured. While sizes grow they move sooner than that, and a
 # capture costs as much as five steps.
 CALLS_UNTIL_SETTLED = 50
+# Calls of other shapes in a row that a graph outlives: a step may be made in parts now and then.
+MOST_STRANGE = 4
 # Captures that fail, at whatever shapes, before it is not tried again: another thread may have
 # disturbed one of them.
 MOST_FAILURES = 3
@@ -30,8 +32,9 @@ Forward = Callable[[Tensor], Tensor]
 class GraphedForward:
     """Calls a network, by a graph where there is one for the shape of the input.
 
-    There is one graph at a time. It is left when the shape changes, and its memory with it. Passes
-    without gradients, or of a network that is not in training mode, go through the network itself.
+    There is one graph at a time. It is left when the shape has changed, and its memory with it.
+    Passes without gradients, or of a network that is not in training mode, go through the network
+    itself.
     A graph writes gradients into the same memory each time, so they have to be added to gradients
     that are there: see `Phase.keeps_gradients`.
 
@@ -53,6 +56,7 @@ class GraphedForward:
         self._capture = capture or capture_passes
         self._layout: tuple[Any, ...] = ()
         self._calls = 0
+        self._strange = 0
         self._failures = 0
         self._graph: Forward | None = None
 
@@ -62,9 +66,13 @@ class GraphedForward:
             return self._network(lq)
         layout = (lq.shape, lq.stride(), lq.dtype)
         if layout != self._layout:
+            self._strange += 1
+            if self._graph is not None and self._strange <= MOST_STRANGE:
+                return self._network(lq)
             self._layout = layout
             self._calls = 0
             self._graph = None
+        self._strange = 0
         self._calls += 1
         if self._calls == CALLS_UNTIL_SETTLED + 1 and self._failures < MOST_FAILURES:
             self._graph = self._try_capture(lq)
@@ -79,7 +87,7 @@ class GraphedForward:
         return self._graph is not None
 
     def leave(self) -> None:
-        """Memory ran out: no graph at this shape."""
+        """Memory ran out, or the sizes move: no graph at this shape any more."""
         self._graph = None
 
     def _try_capture(self, lq: Tensor) -> Forward | None:

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from traiNNer.data import Batch
 from traiNNer.models.chunks import Memo, largest_shape, smaller_chunks
+from traiNNer.models.gradient_noise import (
+    compare_halves,
+    copy_gradients,
+    in_halves,
+    is_time_to_look,
+)
 from traiNNer.models.graphed_forward import GraphedForward
 from traiNNer.models.memory_needs import describe_needs, release_memory, with_second_try
 from traiNNer.models.networks import Networks
@@ -26,6 +32,7 @@ from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
+from traiNNer.utils.shape import Shape
 
 if TYPE_CHECKING:
     from traiNNer.utils.registry import NetworkSpec
@@ -74,6 +81,7 @@ class PhaseRunner:
         giving_up: surrounds what may be given up, by StopRequested or whatever else it raises: the
             first half of a step's first phase. All is as before it then.
         between_steps: whether no phase of an unfinished step has begun to change weights.
+        looks_at_noise: whether the first phase looks now and then at how noisy its gradients are.
         graph: what replays the main network's passes, where anything does.
         stepping_device: whose way of changing weights is taken; that of the networks, but where
             the memory of another device is planned.
@@ -91,6 +99,7 @@ class PhaseRunner:
         self.memory: MemoryBackend | None = None
         self.giving_up: Callable[[], AbstractContextManager[None]] = nullcontext
         self.between_steps = True
+        self.looks_at_noise = False
         self.graph: GraphedForward | None = None
         self.stepping_device = device
         self._device = device
@@ -177,6 +186,7 @@ class PhaseRunner:
             if failures
             else None,
             None if self.memory is None else self._read(self.memory, phase.name),
+            accumulated.alignment,
         )
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
@@ -188,6 +198,12 @@ class PhaseRunner:
         pixels = sum(chunk.pixels for chunk in chunks)
         accumulated = Accumulated()
         first = 0
+        half = 0
+        of_half: list[Tensor] = []
+        whole = largest_shape(chunks)
+        looks = self.looks_at_noise and is_time_to_look(step.iteration)
+        if looks and phase is self._phases[0]:
+            chunks, half = in_halves(chunks, self._spec.min_batch)
         for samples in chunks:
             portion = Portion(
                 self._prepare(samples),
@@ -201,6 +217,12 @@ class PhaseRunner:
             for objective in phase.objectives:
                 objective.accumulate(portion)
             first += len(samples)
+            if first == half:
+                of_half = copy_gradients(phase.parameters)
+        if half:
+            # The halves are no lack of memory: what was asked for entered, one after the other.
+            accumulated.shape = max(accumulated.shape, whole, key=Shape.pixels)
+            accumulated.alignment = compare_halves(of_half, phase.parameters, half / first)
         return accumulated
 
     def check(self, phase: Phase) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from traiNNer.models.gradient_noise import Alignment
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
 
@@ -47,6 +48,7 @@ class PhaseResult:
             flag on the device.
         retry: None where the first attempt went through.
         reading: the memory of the attempt that went through; None where nobody measures.
+        alignment: of the gradients of two halves of the samples, where that was looked at.
     """
 
     losses: Mapping[str, Tensor]
@@ -57,6 +59,7 @@ class PhaseResult:
     skipped: Tensor
     retry: Retry | None = None
     reading: MemoryReading | None = None
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class StepResult:
             for phase in self.phases.values()
             for label, loss in phase.per_sample.items()
         }
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """What the first phase saw of the noise of its gradients; None where it did not look."""
+        return next(iter(self.phases.values())).alignment
 
     @property
     def retries(self) -> tuple[Retry, ...]:
