@@ -203,6 +203,35 @@ def test_the_samples_are_the_permutations_through_a_thousand_resizes_failures_an
     assert used.indices == [order.visit(place).index for place in range(len(used.indices))]
 
 
+def test_a_measured_pace_looks_at_the_noise_and_fills_the_card_at_the_end(
+    options: dict[str, Any],
+) -> None:
+    options["training_automations"]["DynamicBatchSizeOptimizer"] |= {"pace": "measured"}
+    options["train"]["total_iter"] = 240
+    used = UsedSamples()
+    witness = Witness(card(Shape(48, 12)))
+    assert run(options, memory=witness.memory, parts=[witness, used]) == 0
+    # The last iteration is a look: its batch entered in two halves, and so it is reported.
+    last, look, _ = witness.entered[-3:]
+    assert 0.82 <= witness.memory.share(last) <= 0.87
+    assert look == Shape(last.lq_size, last.batch_size // 2)
+    assert all(entered == reported for entered, reported in witness.reported)
+    noise, worth = curves("goodput/noise_scale", "goodput/worth")
+    assert len(noise) > 80
+    assert all(value > 0 for value in noise[5:])
+    assert all(0 <= value <= 1 for value in worth)
+    order = ShuffledOrder(6, seed=0)
+    assert used.indices == [order.visit(place).index for place in range(len(used.indices))]
+    log = Path("experiments/small/log/train.log").read_text()
+    assert "growing by what larger steps are worth, to fill the memory from 60%" in log
+    assert run(options, "--check", memory=witness.memory) == 0
+    options["datasets"]["train"]["accum_iter"] = 2
+    options["train"]["total_iter"] = 3
+    assert run(options | {"name": "parts"}, memory=Witness(card(Shape(48, 12))).memory) == 0
+    log = Path("experiments/parts/log/train.log").read_text()
+    assert "pace: measured needs steps of one batch that has two halves; ramp in its place" in log
+
+
 def test_a_resumed_run_on_a_smaller_card_looks_for_its_shape_anew(options: dict[str, Any]) -> None:
     first = Witness(card(Shape(48, 12)))
     assert watched(options, first) == 0
@@ -322,6 +351,8 @@ def test_a_real_cpu_budget_is_watched(options: dict[str, Any]) -> None:
         ({"DynamicBatchSizeOptimizer": {"target": 0.9}}, r"did you mean target_vram_usage"),
         ({"DynamicBatchSizeOptimizer": {"target_vram_usage": 1.5}}, r"expected less than 1"),
         ({"DynamicBatchSizeOptimizer": 3}, r"expected a section"),
+        ({"DynamicBatchSizeOptimizer": {"pace": "mesured"}}, r"expected 'at_once', 'ramp' or"),
+        ({"DynamicBatchSizeOptimizer": {"final_share": 0}}, r"expected more than 0"),
         (
             {"DynamicBatchSizeOptimizer": {}, "DynamicBatchAndPatchSizeOptimizer": {}},
             r"another name of DynamicBatch",

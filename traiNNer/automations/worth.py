@@ -25,10 +25,11 @@ def note_worth(goodput: Goodput, route: Route, report: StepReport) -> bool:
         Whether lq_size is to grow at a smaller batch from now on, `goodput.batch`.
     """
     pixels = route.model.pixels(report.shape)
-    if report.cosine is not None:
-        goodput.look(report.cosine, pixels / 2)
     if report.seconds is not None:
         goodput.note_time(pixels, report.seconds)
+    if report.cosine is None:
+        return False
+    goodput.look(report.cosine, pixels / 2)
     if not is_too_large(route, report.shape):
         return False
     each = route.model.pixels(Shape(route.start.lq_size, 1))

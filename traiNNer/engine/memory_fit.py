@@ -198,13 +198,17 @@ class MemoryFit(Part):
             decision = self.automations.after_out_of_memory(failed, fitted)
         else:
             alignment = result.alignment
+            shape = result.shape
             if alignment is None:
                 self._reading = result.reading
+            else:
+                # The batch went through in two halves.
+                shape = Shape(shape.lq_size, result.samples)
             settled = not self._searching
             rate = run.clock.shape_speed.rate
             report = StepReport(
                 result.iteration,
-                run.stream.stands_for(result.shape),
+                run.stream.stands_for(shape),
                 # Of a step in two halves the peak is that of a half.
                 self._reading,
                 settled and alignment is None,

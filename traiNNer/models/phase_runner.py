@@ -32,7 +32,6 @@ from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
-from traiNNer.utils.shape import Shape
 
 if TYPE_CHECKING:
     from traiNNer.utils.registry import NetworkSpec
@@ -200,7 +199,6 @@ class PhaseRunner:
         first = 0
         half = 0
         of_half: list[Tensor] = []
-        whole = largest_shape(chunks)
         looks = self.looks_at_noise and is_time_to_look(step.iteration)
         if looks and phase is self._phases[0]:
             chunks, half = in_halves(chunks, self._spec.min_batch)
@@ -220,8 +218,6 @@ class PhaseRunner:
             if first == half:
                 of_half = copy_gradients(phase.parameters)
         if half:
-            # The halves are no lack of memory: what was asked for entered, one after the other.
-            accumulated.shape = max(accumulated.shape, whole, key=Shape.pixels)
             accumulated.alignment = compare_halves(of_half, phase.parameters, half / first)
         return accumulated
 
