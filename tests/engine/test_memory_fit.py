@@ -215,15 +215,21 @@ def test_a_measured_pace_looks_at_the_noise_and_fills_the_card_at_the_end(
     last, look, _ = witness.entered[-3:]
     assert 0.82 <= witness.memory.share(last) <= 0.87
     assert look == Shape(last.lq_size, last.batch_size // 2)
-    assert all(entered == reported for entered, reported in witness.reported)
+    # Of two uneven halves the larger one is reported, and the other one entered last.
+    for entered, reported in witness.reported:
+        assert reported.batch_size - entered.batch_size in (0, 1)
+        assert reported.lq_size == entered.lq_size
     noise, worth = curves("goodput/noise_scale", "goodput/worth")
     assert len(noise) > 80
-    assert all(value > 0 for value in noise[5:])
+    assert all(value >= 0 for value in noise)
+    assert max(noise) > 0
     assert all(0 <= value <= 1 for value in worth)
     order = ShuffledOrder(6, seed=0)
     assert used.indices == [order.visit(place).index for place in range(len(used.indices))]
     log = Path("experiments/small/log/train.log").read_text()
     assert "growing by what larger steps are worth, to fill the memory from 60%" in log
+    # Steps keep two halves to look at.
+    assert re.search(r"-> lq_size \d+, batch 1:", log) is None
     assert run(options, "--check", memory=witness.memory) == 0
     options["datasets"]["train"]["accum_iter"] = 2
     options["train"]["total_iter"] = 3

@@ -115,17 +115,17 @@ class Rules:
         is_small = route.model.pixels(present) <= route.model.pixels(route.start)
         if not is_too_large(route, present) and (is_small or not is_late):
             return None
-        goal = replace(route.smaller_goal(), max_pixels=min(route.unbanned(), route.most()))
         if not is_late:
-            # The batch alone goes down, so that lq_size comes first on the way up too.
-            goal = replace(goal, min_lq_size=min(present.lq_size, route.start.lq_size))
+            smaller = Shape(min(present.lq_size, route.start.lq_size), route.start.batch_size)
+            if route.model.pixels(smaller) >= route.model.pixels(present):
+                return None
+            gain = expected_gain(route, present, smaller) or 1.0
+            return Choice(smaller, f"{gain:.2f} x the progress a second expected")
+        goal = replace(route.smaller_goal(), max_pixels=min(route.unbanned(), route.most()))
         smaller = route.search.shrink(present, goal)
         if smaller is None:
             return None
-        if is_late:
-            return Choice(smaller, f"a step took {route.cap.seconds:.1f} s")
-        gain = expected_gain(route, present, smaller) or 1.0
-        return Choice(smaller, f"{gain:.2f} x the progress a second expected")
+        return Choice(smaller, f"a step took {route.cap.seconds:.1f} s")
 
     def _grow(self, present: Shape, used: float) -> Choice:
         route = self.route

@@ -10,6 +10,9 @@ from traiNNer.utils.shape import Shape
 
 # Factor from which on smaller steps are worth a move: what is known of the noise scatters.
 MUCH_SMALLER = 1.5
+# Looks after which steps do not become smaller any more: from then on the noise only grows, and
+# what says otherwise is scatter.
+FIRST_LOOKS = 3
 
 
 def can_measure(context: AutomationContext, bounds: ShapeBounds) -> bool:
@@ -50,6 +53,8 @@ def waits_for_worth(route: Route) -> bool:
 def is_too_large(route: Route, present: Shape) -> bool:
     """Whether much smaller steps make more progress a second than those of `present`."""
     if not waits_for_worth(route) or route.goodput is None or not route.goodput.noise:
+        return False
+    if route.goodput.looks > FIRST_LOOKS:
         return False
     return route.most() <= route.model.pixels(present) / MUCH_SMALLER
 
