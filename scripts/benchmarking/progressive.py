@@ -91,6 +91,11 @@ def train(folder: Path, name: str, mpixels: float) -> Curve:
     options["train"]["total_mpixels"] = mpixels
     options["val"] = {"val_freq": mpixels / POINTS}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": mpixels}
+    return run_options(folder, options)
+
+
+def run_options(folder: Path, options: dict[str, Any]) -> Curve:
+    """What comes of `train.py` with these options, in a folder that holds the data."""
     path = folder / f"{options['name']}.yml"
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
     command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path)]

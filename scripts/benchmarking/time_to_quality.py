@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ import numpy as np
 import yaml
 from rich.table import Table
 
-from scripts.benchmarking.progressive import Curve, read_curve
+from scripts.benchmarking.progressive import Curve, run_options
 from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.engine.logs import print_table
 from traiNNer.utils.device import choose_device, describe_device
@@ -111,12 +110,7 @@ def train(folder: Path, name: str, seconds: float, seed: int) -> Curve:
     options["train"] |= {"total_hours": hours, "ema_half_life": hours / 20}
     options["val"] = {"val_freq": hours / POINTS}
     options["logger"] = {"print_freq": 10, "save_checkpoint_freq": hours * 2}
-    path = folder / f"{options['name']}.yml"
-    path.write_text(yaml.safe_dump(options), encoding="utf-8")
-    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path)]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    log = folder / "experiments" / options["name"] / "log" / "train.log"
-    return read_curve(log.read_text(encoding="utf-8"))
+    return run_options(folder, options)
 
 
 def draw(results: dict[str, Results], path: Path, title: str) -> None:
@@ -148,7 +142,9 @@ def draw(results: dict[str, Results], path: Path, title: str) -> None:
 
 def table_of(results: dict[str, Results], title: str) -> Table:
     """One row for each contestant."""
-    goal = max(one.last() for name, one in results.items() if not CONTESTANTS[name][2])
+    # With `--only` there may be none whose sizes stay.
+    stay = [one for name, one in results.items() if not CONTESTANTS[name][2]]
+    goal = max(one.last() for one in stay or results.values())
     table = Table(title=title)
     columns = (
         "sizes",

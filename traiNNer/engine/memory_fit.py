@@ -215,7 +215,7 @@ class MemoryFit(Part):
                 rate,
                 None if rate is None else result.pixels / rate,
                 min(1.0, run.done / run.length.total),
-                None if alignment is None else float(alignment.cosine),
+                None if alignment is None else float(alignment),
             )
             decision = self.automations.after_step(report)
         self._searching = False

@@ -126,6 +126,8 @@ class FrequencyDistributionLoss(PairLoss):
         self.phase_weight = phase_weight
         self.projections = projections
         self.patch_size = patch_size
+        # Of layers differ the channels; drawn and sent to the device once.
+        self._kernels: dict[tuple[int, int], Tensor] = {}
 
     @staticmethod
     def least_side(
@@ -163,7 +165,10 @@ class FrequencyDistributionLoss(PairLoss):
     def _distance(self, made: Tensor, wanted: Tensor) -> Tensor:
         channels, height, width = made.shape[1:]
         side = min(self.patch_size, height, width)
-        kernels = directions(self.projections, channels, side).to(made.device)
+        kernels = self._kernels.get((channels, side))
+        if kernels is None or kernels.device != made.device:
+            kernels = directions(self.projections, channels, side).to(made.device)
+            self._kernels[channels, side] = kernels
         return sliced_wasserstein(made, wanted, kernels)
 
 

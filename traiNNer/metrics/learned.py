@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.metrics.psnr_ssim import FidelityMetric
-from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import LOSSES, METRICS
 
 
@@ -38,11 +37,7 @@ class _LearnedMetric(FidelityMetric):
             DataError: if the shapes differ or do not fit, or the border leaves too little.
         """
         sr, gt = self._inner_pair(sr, gt)
-        if min(sr.shape[-2:]) < self.min_side - 2 * self.border:
-            raise DataError(
-                f"{type(self).__name__} needs at least {self.min_side}x{self.min_side} pixels, "
-                f"got {sr.shape[-2]}x{sr.shape[-1]} after cropping {self.border} on each side"
-            )
+        self._require_side(sr, self.min_side - 2 * self.border)
         distance = self._distance.to(sr.device)
         return float(distance(sr[None].float(), gt[None].float()))
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from traiNNer.metrics.psnr_ssim import WINDOW, FidelityMetric
-from traiNNer.utils.errors import DataError
 from traiNNer.utils.registry import LOSSES, METRICS
 
 
@@ -50,9 +49,5 @@ class MSSSIM(FidelityMetric):
             DataError: if the shapes differ or do not fit, or the border leaves less than a window.
         """
         sr, gt = self._prepare_pair(sr, gt)
-        if min(sr.shape[-2:]) < WINDOW:
-            raise DataError(
-                f"ms_ssim needs at least {WINDOW}x{WINDOW} pixels, got "
-                f"{sr.shape[-2]}x{sr.shape[-1]} after cropping {self.border} on each side"
-            )
+        self._require_side(sr, WINDOW)
         return 1.0 - float(self._loss.compare(sr[None], gt[None]))

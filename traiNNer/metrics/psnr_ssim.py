@@ -77,6 +77,16 @@ class FidelityMetric:
             )
         return inner_sr, inner_gt
 
+    def _require_side(self, inner: Tensor, side: int) -> None:
+        """Refuse an image without its border that is smaller than `side` pixels."""
+        height, width = inner.shape[-2:]
+        if min(height, width) < side:
+            raise DataError(
+                f"{type(self).__name__} needs at least {side}x{side} pixels, got {height}x{width} "
+                f"after cropping {self.border} on each side; use a larger image or a smaller "
+                "crop_border"
+            )
+
     def _measured(self, image: Tensor) -> Tensor:
         """What is measured of an image without its border: float64, Y alone if only that is."""
         return rgb_to_y(image.double()) if self.test_y_channel else image.double()
@@ -163,12 +173,7 @@ class SSIM(FidelityMetric):
             DataError: if the shapes differ or do not fit, or the border leaves less than a window.
         """
         sr, gt = self._inner_pair(sr, gt)
-        if min(sr.shape[-2:]) < WINDOW:
-            raise DataError(
-                f"ssim needs at least {WINDOW}x{WINDOW} pixels, got {sr.shape[-2]}x{sr.shape[-1]} "
-                f"after cropping {self.border} on each side; use a larger image or a smaller "
-                "crop_border"
-            )
+        self._require_side(sr, WINDOW)
         total = torch.zeros((), dtype=torch.float64, device=gt.device)
         windows = 0
         for band_sr, band_gt in self._bands(sr, gt, overlap=WINDOW - 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +15,6 @@ from traiNNer.utils.arithmetic import ceil_div
 EARLY = 500
 EVERY_EARLY = 20
 EVERY = 100
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """What a look saw.
-
-    Attributes:
-        cosine: of the angle between the gradients of the halves, a scalar on the device. Both are
-            the true gradient and noise that is independent, so it tells what part is noise.
-        share: of the step's pixels that each of the halves has.
-    """
-
-    cosine: Tensor
-    share: float
 
 
 def is_time_to_look(iteration: int) -> bool:
@@ -65,18 +50,17 @@ def copy_gradients(weights: Sequence[nn.Parameter]) -> list[Tensor]:
     return [weight.grad.clone() for weight in weights if weight.grad is not None]
 
 
-def compare_halves(
-    first: Sequence[Tensor], weights: Sequence[nn.Parameter], share: float
-) -> Alignment | None:
-    """The gradients of the first half beside what has come to them since.
+def compare_halves(first: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> Tensor | None:
+    """The cosine of the angle between the gradients of two halves. Both are the true gradient and
+    noise that is independent, so it tells what part is noise.
 
     Args:
         first: what `copy_gradients` gave.
         weights: with the gradients of both halves.
-        share: of the step's pixels, of a half.
 
     Returns:
-        None where the second half brought weights that the first one had not.
+        A scalar on the device; None where the second half brought weights that the first one had
+        not.
     """
     both = [weight.grad for weight in weights if weight.grad is not None]
     if len(both) != len(first):
@@ -84,4 +68,4 @@ def compare_halves(
     second = [whole - half for whole, half in zip(both, first, strict=True)]
     product = torch.stack([(one * other).sum() for one, other in zip(first, second, strict=True)])
     norms = nn.utils.get_total_norm(first) * nn.utils.get_total_norm(second)
-    return Alignment(product.sum() / norms, share)
+    return product.sum() / norms

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from traiNNer.data import Batch
 from traiNNer.models.chunks import Chunk, Memo
-from traiNNer.models.gradient_noise import Alignment
 from traiNNer.models.rewind import Rewind
 from traiNNer.models.step import Losses
 from traiNNer.utils.shape import Shape
@@ -26,7 +25,7 @@ class Accumulated:
     per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
     shape: Shape = field(default_factory=lambda: Shape(0, 0))
     pixels: int = 0
-    alignment: Alignment | None = None
+    alignment: Tensor | None = None
 
     def add_losses(self, losses: Losses, weight: float) -> None:
         """Take in losses whose share of the step is `weight`."""

@@ -218,7 +218,7 @@ class PhaseRunner:
             if first == half:
                 of_half = copy_gradients(phase.parameters)
         if half:
-            accumulated.alignment = compare_halves(of_half, phase.parameters, half / first)
+            accumulated.alignment = compare_halves(of_half, phase.parameters)
         return accumulated
 
     def check(self, phase: Phase) -> Tensor:

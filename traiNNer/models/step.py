@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from traiNNer.models.gradient_noise import Alignment
 from traiNNer.utils.memory import MemoryReading
 from traiNNer.utils.shape import Shape
 
@@ -48,7 +47,8 @@ class PhaseResult:
             flag on the device.
         retry: None where the first attempt went through.
         reading: the memory of the attempt that went through; None where nobody measures.
-        alignment: of the gradients of two halves of the samples, where that was looked at.
+        alignment: cosine between the gradients of two halves of the samples, where that was looked
+            at; a scalar on the device.
     """
 
     losses: Mapping[str, Tensor]
@@ -59,7 +59,7 @@ class PhaseResult:
     skipped: Tensor
     retry: Retry | None = None
     reading: MemoryReading | None = None
-    alignment: Alignment | None = None
+    alignment: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class StepResult:
         }
 
     @property
-    def alignment(self) -> Alignment | None:
+    def alignment(self) -> Tensor | None:
         """What the first phase saw of the noise of its gradients; None where it did not look."""
         return next(iter(self.phases.values())).alignment
 
