@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import astuple
 from pathlib import Path
-from typing import NamedTuple
 
 from traiNNer.utils.errors import DiskError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.images import ImageHeader
+from traiNNer.utils.pixel_store import FileStamp
 
 log = logging.getLogger(__name__)
 
@@ -22,21 +21,6 @@ _LARGEST_SIDE = 2**31
 _MOST_BITS = 16
 # EXIF numbers them from 1.
 _ORIENTATIONS = 8
-
-
-class FileStamp(NamedTuple):
-    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
-
-    A hash of the content would be surer, and would read what headers spare.
-    """
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileStamp:
-        """The stamp of a file by its status."""
-        return cls(status.st_size, status.st_mtime_ns)
 
 
 Headers = dict[str, tuple[FileStamp, ImageHeader]]

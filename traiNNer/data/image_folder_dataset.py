@@ -19,7 +19,7 @@ from traiNNer.data.crop import CropPlan, Placement, SmallImages, cut, draw_plan,
 from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.dynamic_mixins import SizedElements
 from traiNNer.data.labels import LabelledImage, labels_by_file, labels_by_folder
-from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
+from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource
 from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.scan import ScannedImage, as_roots, scan_into, without_repeats
 from traiNNer.data.walk import LeftOut
@@ -35,7 +35,7 @@ _MIDDLE = CropPlan(hflip=False, vflip=False, transpose=False, left=0.5, top=0.5)
 
 
 @DATASETS.register("ImageFolderDataset", aliases=("ImageFolder",))
-class ImageFolderDataset(SizedElements[LabelledImage], Dataset[Sample]):
+class ImageFolderDataset(SizedElements[LabelledImage], ImagesOfStore, Dataset[Sample]):
     """Pictures with their classes: a folder for each class, or a CSV file of paths and classes.
 
     Args:

@@ -25,6 +25,11 @@ class LabelledImage:
     image: ScannedImage
     classes: tuple[int, ...]
 
+    @property
+    def images(self) -> tuple[ScannedImage, ...]:
+        """The picture's file."""
+        return (self.image,)
+
 
 def labels_by_folder(
     images: Iterable[ScannedImage], names: Sequence[str] | None, problems: Problems

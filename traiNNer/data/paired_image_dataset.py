@@ -8,7 +8,7 @@ from traiNNer.data.crop import SmallImages
 from traiNNer.data.describe import describe_kinds, describe_sizes, warn_of_unequal_colors
 from traiNNer.data.dynamic_dataloader_wrapper import PairedImageDatasetDynamicMixin
 from traiNNer.data.pairing import ImagePair, pair_folders
-from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
+from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource
 from traiNNer.data.sample import Sample
 from traiNNer.data.scan import as_roots
 from traiNNer.data.walk import LeftOut
@@ -19,7 +19,7 @@ from traiNNer.utils.text import plural
 
 
 @DATASETS.register("PairedImageDataset")
-class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], Dataset[Sample]):
+class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], ImagesOfStore, Dataset[Sample]):
     """GT and LQ images whose names belong together, GT exactly `scale` times as large.
 
     Every pair is checked from its headers when the dataset is made. An element is asked for by a

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,10 +22,11 @@ from traiNNer.data.scan import OF_SINGLE_FILES, as_roots
 from traiNNer.data.scene_scan import ScenePair, pair_scenes
 from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.registry import DATASETS
 from traiNNer.utils.text import plural
-from traiNNer.video.scene_reader import ReaderPool
+from traiNNer.video.scene_reader import ReaderPool, stored_frames
 from traiNNer.video.scenes import Scene, iterate_numbers, mirrored
 
 log = logging.getLogger(__name__)
@@ -40,8 +42,31 @@ class Clip:
     first: int
 
 
+class _StoredClips(ABC):
+    """What makes a `StorableSet` of a dataset of clips."""
+
+    readers: ReaderPool
+
+    @property
+    @abstractmethod
+    def elements(self) -> Sequence[Clip]:
+        """What is read."""
+
+    def stored_pictures(self) -> Iterator[StoredPicture]:
+        """See `StorableSet`."""
+        # In order, each once: many clips are of one scene.
+        pairs = dict.fromkeys(clip.scene for clip in self.elements)
+        scenes = dict.fromkeys(scene for pair in pairs for scene in (pair.lq, pair.gt))
+        for scene in scenes:
+            yield from stored_frames(scene)
+
+    def use_store(self, store: PixelStore) -> None:
+        """See `StorableSet`."""
+        self.readers.store = store
+
+
 @DATASETS.register("PairedVideoDataset")
-class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], Dataset[Sample]):
+class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], _StoredClips, Dataset[Sample]):
     """Clips of GT and LQ scenes whose names belong together, GT exactly `scale` times as large. A
     clip never spans two scenes.
 

@@ -27,6 +27,11 @@ class ImagePair:
     gt: ScannedImage
     lq: ScannedImage
 
+    @property
+    def images(self) -> tuple[ScannedImage, ...]:
+        """Both files."""
+        return self.gt, self.lq
+
 
 def pair_folders(
     roots_gt: Sequence[Path],

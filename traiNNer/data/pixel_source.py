@@ -4,11 +4,17 @@ or a user's own.
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 from traiNNer.data.scan import ScannedImage
 from traiNNer.utils.images import Pixels, read_image
+from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 from traiNNer.utils.registry import SOURCES
 
 
@@ -40,3 +46,75 @@ class ImageFiles:
 
 # The default of the datasets; it has no state, so all of them share it.
 IMAGE_FILES = ImageFiles()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImages:
+    """Reads from a store what has an entry there, and asks another source for the rest.
+
+    Args:
+        store: of decoded pictures.
+        source: decodes what the store does not have yet.
+    """
+
+    store: PixelStore
+    source: PixelSource = IMAGE_FILES
+
+    def read(self, image: ScannedImage) -> Pixels:
+        """See `PixelSource.read`."""
+        picture = stored_picture(image)
+        if picture is None:
+            return self.source.read(image)
+        return self.store.read(picture, lambda: self.source.read(image))
+
+
+class ElementOfImages(Protocol):
+    """An element of a dataset."""
+
+    @property
+    def images(self) -> tuple[ScannedImage, ...]:
+        """The files that it is read from."""
+        ...
+
+
+class ImagesOfStore(ABC):
+    """What datasets of images share that read from a `source`: a store can be put before it.
+
+    Attributes:
+        source: where pixels come from.
+    """
+
+    source: PixelSource
+
+    @property
+    @abstractmethod
+    def elements(self) -> Sequence[ElementOfImages]:
+        """What is read."""
+
+    def scanned_images(self) -> Iterator[ScannedImage]:
+        """Every image that is read."""
+        return (image for element in self.elements for image in element.images)
+
+    def stored_pictures(self) -> Iterator[StoredPicture]:
+        """See `StorableSet`."""
+        pictures = map(stored_picture, self.scanned_images())
+        return (picture for picture in pictures if picture is not None)
+
+    def use_store(self, store: PixelStore) -> None:
+        """See `StorableSet`."""
+        self.source = StoredImages(store, self.source)
+
+
+def stored_picture(image: ScannedImage) -> StoredPicture | None:
+    """What an image is called in a store; None for what is more than one file."""
+    if image.stamp is None:
+        return None
+    header = image.header
+    # Not a Path, which takes longer to join than a picture to open.
+    path = f"{_absolute(image.root)}{os.sep}{image.name}"
+    return StoredPicture.of(path, image.stamp, (header.height, header.width), header.bits)
+
+
+@cache
+def _absolute(root: Path) -> str:
+    return str(root.absolute())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from typing import Literal, Protocol, runtime_checkable
 
 from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.views import SizedDataset
+from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 
 
 class EvalSet(Protocol):
@@ -66,4 +68,19 @@ class TrainingSet(EvalSet, SizedDataset, Protocol):
     @property
     def left_out(self) -> int:
         """How many elements are left out as too small."""
+        ...
+
+
+@runtime_checkable
+class StorableSet(Protocol):
+    """A dataset whose pictures a store can keep."""
+
+    def stored_pictures(self) -> Iterator[StoredPicture]:
+        """Every picture or frame that it reads."""
+        ...
+
+    def use_store(self, store: PixelStore) -> None:
+        """Read from `store` what has an entry there. Call it before the dataset goes to a
+        loader.
+        """
         ...

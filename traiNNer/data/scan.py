@@ -53,6 +53,11 @@ class ScannedImage:
         return self.root / self.name
 
     @property
+    def images(self) -> tuple[ScannedImage, ...]:
+        """Itself, as an element of a dataset."""
+        return (self,)
+
+    @property
     def stem(self) -> str:
         """The name without its suffix, by which images are paired."""
         return _stem(self.name)

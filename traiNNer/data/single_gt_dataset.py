@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -11,7 +12,7 @@ from traiNNer.data.crop import SmallImages
 from traiNNer.data.degraded import DegradedDataset
 from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.pairing import pair_folders
-from traiNNer.data.pixel_source import IMAGE_FILES, PixelSource
+from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource
 from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.scan import (
     OF_SINGLE_FILES,
@@ -35,7 +36,7 @@ from traiNNer.utils.text import plural
 @DATASETS.register(
     "SingleGtDataset", aliases=("GtImageDataset", "RealESRGANDataset", "RealESRGANPairedDataset")
 )
-class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
+class SingleGtDataset(DegradedDataset[ScannedImage], ImagesOfStore, Dataset[Sample]):
     """GT images, of which LQ is made: by shrinking them, which gives the same pixels that
     scripts/data_preparation/make_lq.py would write, or by a recipe of degradations. Sides that are
     no multiple of the scale are cut off at the right and below.
@@ -150,6 +151,11 @@ class SingleGtDataset(DegradedDataset[ScannedImage], Dataset[Sample]):
                 "file changed while the program runs?"
             )
         return [gt]
+
+    def scanned_images(self) -> Iterator[ScannedImage]:
+        """Every image that is read: GT, and LQ from the disk."""
+        yield from super().scanned_images()
+        yield from self._real.values()
 
     def for_validation(self) -> SingleGtDataset:
         """Itself: whole images are what is judged."""

@@ -21,6 +21,7 @@ from traiNNer.demo import demo_root, prepare_demo
 from traiNNer.engine.command_line import make_runtime, timed
 from traiNNer.engine.folders import RunFolders, find_resume_state
 from traiNNer.engine.lock import claimed
+from traiNNer.engine.pixel_cache import PixelCache, plan_cache
 from traiNNer.engine.plan import expected_time, format_plan, training_plan, warn_of_frequencies
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
 from traiNNer.options.loading import load_options
@@ -62,6 +63,7 @@ class Job:
         folders: where the run lives, or will live.
         resume_from: the state to go on from, None to start anew.
         train_set: to train on.
+        cache: where its decoded pictures are kept.
         val_sets: to validate on, by name.
         network: the main network, with its first weights.
         plan: what will happen, in words.
@@ -73,6 +75,7 @@ class Job:
     folders: RunFolders
     resume_from: Path | None
     train_set: TrainingSet
+    cache: PixelCache
     val_sets: dict[str, EvalSet]
     network: nn.Module
     plan: str
@@ -118,12 +121,14 @@ def prepared(request: Request) -> Iterator[Job]:
         seed_everything(options.manual_seed)
         with timed("read the datasets' headers"):
             train_set, val_sets = open_datasets(options_read)
+            cache = plan_cache(options_read.datasets.train, train_set)
         with timed("built the network"):
             network = RECIPES[options.model_type].build_network(options)
         runtime = runtime.for_training(network)
         num_workers = choose_workers(options.datasets.train, runtime)
         share_cores(runtime, num_workers)
         plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
+        plan["pixels"] = cache.summary
         if request.check:
             # Not for every start: the state of a large network is large.
             expected = expected_time(options, folders)
@@ -136,6 +141,7 @@ def prepared(request: Request) -> Iterator[Job]:
             folders,
             resume_from,
             train_set,
+            cache,
             val_sets,
             network,
             format_plan(plan),

@@ -70,6 +70,7 @@ def train(
         print(job.check_text)  # noqa: T201 (what the user asked for)
         return 0
     open_folders(job)
+    job.cache.open()
     with run.interrupts:
         with run.interrupts.saving(), closing(run.tracker):
             run.tracker.open(first_step=run.iteration + 1)

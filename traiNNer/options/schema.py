@@ -245,6 +245,14 @@ class TrainDatasetOptions(DatasetOptions):
     them."""
     dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
     """How often each image is seen in an epoch, each time with another crop."""
+    cache: Literal["auto", "none", "disk"] = "auto"
+    """Keep decoded pictures, so that later crops are read and not decoded. auto: where all of them
+    fit into half of what is free, and into 64 GiB; disk: as many as fit."""
+    cache_dir: str | None = None
+    """Folder of the decoded pictures, which runs share. Left out: in the user's folder for
+    caches."""
+    cache_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """GiB that the decoded pictures may take; those that were used longest ago are removed."""
     order: OrderOptions | None = None
     """In which order the images are visited. Left out: shuffled anew for each epoch."""
     curriculum: CurriculumOptions | None = None

@@ -1,0 +1,346 @@
+"""Decoded pictures that are kept: the same pixels as from the files, whatever happens to the
+store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from image_sets import MakePairs, save, texture
+
+from tests.support import ROOT
+from tests.video.videos import marked, save_scene, write_lossless
+from traiNNer.data import (
+    DynamicDataLoaderWrapper,
+    ImageFolderDataset,
+    PairedImageDataset,
+    PairedVideoDataset,
+    SampleRequest,
+    SingleGtDataset,
+)
+from traiNNer.data.protocols import StorableSet
+from traiNNer.data.sample import Batch
+from traiNNer.engine.pixel_cache import plan_cache
+from traiNNer.ops.color import to_float
+from traiNNer.options.schema import TrainDatasetOptions
+from traiNNer.utils.errors import DataError, OptionsError
+from traiNNer.utils.images import read_image
+from traiNNer.utils.pixel_store import PixelStore
+
+# Behind the header of an entry.
+PIXELS_AT = 128
+
+
+def paired(folders: tuple[Path, Path], store: PixelStore | None = None) -> PairedImageDataset:
+    dataset = PairedImageDataset(2, *map(str, folders))
+    if store is not None:
+        dataset.use_store(store)
+    return dataset
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.pixels"))
+
+
+def batches(
+    dataset: PairedImageDataset, workers: int, sizes: tuple[tuple[int, int], ...]
+) -> list[Batch]:
+    """Five batches at each (lq_size, batch size)."""
+    loader = DynamicDataLoaderWrapper(
+        dataset, batch_size=sizes[0][1], lq_size=sizes[0][0], seed=3, num_workers=workers
+    )
+    taken: list[Batch] = []
+    for lq_size, batch_size in sizes:
+        loader.set_lq_size(lq_size)
+        loader.set_batch_size(batch_size)
+        taken += [next(loader) for _ in range(5)]
+    loader.close()
+    return taken
+
+
+def assert_same(one: list[Batch], other: list[Batch]) -> None:
+    assert len(one) == len(other)
+    for first, second in zip(one, other, strict=True):
+        for a, b in zip(first.pair, second.pair, strict=True):
+            # Whole batches become float where one picture of 16 bits is among those of a unit.
+            assert torch.equal(to_float(a), to_float(b))
+        assert first.lq_paths == second.lq_paths
+
+
+# Smaller ones: larger ones begin later where processes read ahead.
+SIZES = ((16, 4), (12, 6), (8, 3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_samples_with_and_without(
+    make_pairs: MakePairs, tmp_path: Path, workers: int
+) -> None:
+    folders = make_pairs(7)
+    deep = texture(48, 40, seed=9).astype("uint16") * 257 + 3
+    cv2.imwrite(str(folders[1] / "deep.png"), deep)
+    cv2.imwrite(str(folders[0] / "deep.png"), deep.repeat(2, 0).repeat(2, 1))
+    plain = batches(paired(folders), 0, SIZES)
+    store = PixelStore(tmp_path / "store")
+    while_filling = batches(paired(folders, store), workers, SIZES)
+    assert_same(plain, while_filling)
+    dataset = paired(folders, store)
+    assert store.count(dataset.stored_pictures()) == 16
+    # From the store alone: what is in the files now would be noticed.
+    for path in (*folders[0].iterdir(), *folders[1].iterdir()):
+        path.write_bytes(b"x" * path.stat().st_size)
+    assert_same(plain, batches(dataset, workers, SIZES))
+
+
+def clips(root: Path) -> Callable[[], PairedVideoDataset]:
+    """A scene of frames and one of a film."""
+    save_scene(root / "lq" / "s0", 0, range(5))
+    save_scene(root / "gt" / "s0", 0, range(5), 2)
+    film = [marked(1, frame) for frame in range(6)]
+    write_lossless(root / "lq" / "s1.mkv", film, gop=4)
+    write_lossless(root / "gt" / "s1.mkv", [p.repeat(2, 0).repeat(2, 1) for p in film], gop=4)
+    return lambda: PairedVideoDataset(2, str(root / "gt"), str(root / "lq"), clip_size=3)
+
+
+def gt_alone(root: Path) -> Callable[[], SingleGtDataset]:
+    for number in range(3):
+        save(root / "gt" / f"{number}.png", texture(64, 60, seed=number))
+    return lambda: SingleGtDataset(2, str(root / "gt"))
+
+
+def classes(root: Path) -> Callable[[], ImageFolderDataset]:
+    for number in range(4):
+        save(root / "ab"[number % 2] / f"{number}.png", texture(40, 60, seed=number))
+    return lambda: ImageFolderDataset(1, str(root))
+
+
+@pytest.mark.parametrize(("make", "kept"), [(clips, 22), (gt_alone, 3), (classes, 4)])
+def test_every_kind_of_dataset(
+    make: Callable[[Path], Callable[[], PairedVideoDataset]], kept: int, tmp_path: Path
+) -> None:
+    open_dataset = make(tmp_path / "data")
+    plain = open_dataset()
+    store = PixelStore(tmp_path / "store")
+    for _ in range(2):
+        stored = open_dataset()
+        assert isinstance(stored, StorableSet)
+        stored.use_store(store)
+        for index in range(len(plain)):
+            request = SampleRequest(index, 16, index)
+            one, other = plain[request], stored[request]
+            assert torch.equal(one.lq, other.lq)
+            assert (one.gt is None and other.gt is None) or torch.equal(one.gt, other.gt)
+    assert store.count(plain.stored_pictures()) == kept == len(entries(store.folder))
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[PIXELS_AT + 100] ^= 4
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_another_size(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[12:20] = content[16:20] + content[12:16]
+    path.write_bytes(content)
+
+
+def of_a_later_version(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[8] += 1
+    path.write_bytes(content)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "harm", [flip, cut_short, empty, of_another_size, of_a_later_version, a_folder]
+)
+def test_what_is_wrong_with_an_entry_is_noticed(
+    harm: Callable[[Path], None], make_pairs: MakePairs, tmp_path: Path
+) -> None:
+    # Neither side is the other's, so that turned sizes are as many bytes.
+    folders = make_pairs([(40, 56)])
+    plain = batches(paired(folders), 0, SIZES)
+    store = PixelStore(tmp_path / "store")
+    batches(paired(folders, store), 0, SIZES)
+    good = [path.read_bytes() for path in entries(store.folder)]
+    assert len(good) == 2
+    for path in entries(store.folder):
+        harm(path)
+    assert_same(plain, batches(paired(folders, PixelStore(store.folder)), 0, SIZES))
+    if harm is not a_folder:
+        assert [path.read_bytes() for path in entries(store.folder)] == good
+
+
+def test_a_changed_picture_is_replaced(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders = make_pairs(1)
+    store = PixelStore(tmp_path / "store")
+    batches(paired(folders, store), 0, SIZES)
+    others = make_pairs(2, folder="others")
+    for folder, other in zip(folders, others, strict=True):
+        shutil.copy(other / "001.png", folder / "000.png")
+    changed = batches(paired(folders), 0, SIZES)
+    assert_same(changed, batches(paired(folders, store), 0, SIZES))
+    assert len(entries(store.folder)) == 2
+
+
+FILL = """
+import sys
+from pathlib import Path
+from traiNNer.data import PairedImageDataset, SampleRequest
+from traiNNer.utils.pixel_store import PixelStore
+dataset = PairedImageDataset(2, "set/gt", "set/lq")
+dataset.use_store(PixelStore(Path("store")))
+print("begun", flush=True)
+for index in range(len(dataset)):
+    dataset[SampleRequest(index, 8, index)]
+"""
+
+
+def test_killed_while_it_fills(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders = make_pairs([(200, 300)] * 12)
+    (tmp_path / "fill.py").write_text(FILL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "fill.py"]
+    for number in range(4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.005 * number)
+            process.send_signal(signal.SIGKILL)
+    store = PixelStore(tmp_path / "store")
+    dataset = paired(folders, store)
+    for pair in dataset.pairs:
+        for image in (pair.lq, pair.gt):
+            assert (dataset.source.read(image) == read_image(image.path)).all()
+    assert store.count(dataset.stored_pictures()) == 24
+
+
+NO_ROOM = """
+import resource, signal, sys
+from pathlib import Path
+from traiNNer.data import PairedImageDataset, SampleRequest
+from traiNNer.utils.pixel_store import PixelStore
+# No file may become larger than 20 KB: what a full disk does, to one process.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+dataset = PairedImageDataset(2, "set/gt", "set/lq")
+dataset.use_store(PixelStore(Path("store")))
+print(sum(int(dataset[SampleRequest(index, 8, index)].gt.sum()) for index in range(len(dataset))))
+"""
+
+
+def test_a_full_disk_is_said_once(make_pairs: MakePairs, tmp_path: Path) -> None:
+    dataset = paired(make_pairs([(60, 80)] * 3))
+    (tmp_path / "fill.py").write_text(NO_ROOM)
+    done = subprocess.run(
+        [sys.executable, "fill.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    samples = (dataset[SampleRequest(index, 8, index)] for index in range(3))
+    assert int(done.stdout) == sum(int(sample.gt.sum()) for sample in samples)
+    assert done.stderr.count("pixels are not kept any further: store: File too large") == 1
+    assert not list((tmp_path / "store").glob("*/*.tmp"))
+
+
+def test_a_budget_keeps_some_and_removes_what_is_older(
+    make_pairs: MakePairs, tmp_path: Path
+) -> None:
+    old = paired(make_pairs(2, folder="old"))
+    store = PixelStore(tmp_path / "store")
+    old.use_store(store)
+    batches(old, 0, SIZES)
+    for path in entries(store.folder):
+        os.utime(path, (1, 1))
+    (entries(store.folder)[0].parent / "left.tmp").write_bytes(b"x")
+    os.utime(entries(store.folder)[0].parent / "left.tmp", (1, 1))
+    dataset = paired(make_pairs(6))
+    pictures = list(dataset.stored_pictures())
+    budget = sum(picture.nbytes + PIXELS_AT for picture in pictures) // 2
+    store = PixelStore(store.folder)
+    kept = store.keep_within(pictures, budget)
+    assert 0 < kept < 12
+    assert store.make_room(pictures, budget) >= 1
+    assert not list(store.folder.glob("*/*.tmp"))
+    dataset.use_store(store)
+    plain = batches(paired((tmp_path / "set/gt", tmp_path / "set/lq")), 0, SIZES)
+    assert_same(plain, batches(dataset, 0, SIZES))
+    assert store.count(pictures) == kept
+    assert store.held_bytes() <= budget
+
+
+def section(folders: tuple[Path, Path], **changes: object) -> TrainDatasetOptions:
+    given = {"type": "PairedImageDataset", "dataroot_gt": str(folders[0])}
+    given |= {"dataroot_lq": str(folders[1])}
+    return TrainDatasetOptions.model_validate(given | changes)
+
+
+def test_what_the_options_ask_for(
+    make_pairs: MakePairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = make_pairs(3)
+    whole = plan_cache(section(folders), paired(folders))
+    assert whole.summary.startswith("6 pictures decoded once and kept, 0.00 GiB in ")
+    assert whole.summary.endswith("(0 there)")
+    assert whole.store is not None
+    assert whole.store.folder == tmp_path / "cache" / "traiNNer" / "pixels"
+    assert not whole.is_complete
+    none = plan_cache(section(folders, cache="none"), paired(folders))
+    assert none.store is None
+    some = plan_cache(section(folders, cache="disk", cache_gib=3e-5), paired(folders))
+    assert " of 6 pictures decoded once" in some.summary
+    here = section(folders, cache_dir="here", cache="disk")
+    dataset = paired(folders)
+    cache = plan_cache(here, dataset)
+    cache.open()
+    batches(dataset, 0, SIZES)
+    assert cache.is_complete
+    assert plan_cache(here, paired(folders)).summary.endswith(f"{tmp_path}/here (all there)")
+    # A folder that cannot be one.
+    (tmp_path / "file").write_text("")
+    dataset = paired(folders)
+    cache = plan_cache(section(folders, cache_dir="file/below"), dataset)
+    with caplog.at_level(logging.WARNING):
+        cache.open()
+    assert "pictures are decoded for each crop: none can be kept in " in caplog.text
+    batches(dataset, 0, SIZES)
+
+
+def test_what_the_options_cannot_ask_for(make_pairs: MakePairs) -> None:
+    folders = make_pairs(1)
+    with pytest.raises(OptionsError, match="keeps no decoded pictures; leave cache out"):
+        plan_cache(section(folders, cache="disk"), object())
+    assert plan_cache(section(folders), object()).store is None
+    with pytest.raises(OptionsError, match="cache_dir ~nobody-of-this-name"):
+        plan_cache(section(folders, cache_dir="~nobody-of-this-name/x"), paired(folders))
+
+
+def test_an_unwritable_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file/below: Not a directory"):
+        PixelStore(tmp_path / "file" / "below").make_room([], 10)

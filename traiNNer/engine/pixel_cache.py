@@ -1,0 +1,125 @@
+"""Whether the training set's pictures are kept decoded, where, and how many of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from traiNNer.data.protocols import StorableSet
+from traiNNer.options.schema import TrainDatasetOptions
+from traiNNer.utils.errors import DataError, OptionsError
+from traiNNer.utils.files import at_home
+from traiNNer.utils.pixel_store import PixelStore
+from traiNNer.utils.scan_cache import user_cache
+from traiNNer.utils.text import gib, plural
+
+log = logging.getLogger(__name__)
+# What auto takes of a disk: more than most data sets need, and never more than half of what is
+# free. Whoever wants more says so.
+_AUTO_BYTES = 64 * 2**30
+# Left free by `disk` without a size, for checkpoints and whatever else runs.
+_LEFT_FREE = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class PixelCache:
+    """Where a training set's decoded pictures are kept.
+
+    Attributes:
+        dataset: whose pictures they are.
+        store: keeps them; None decodes them for each crop.
+        nbytes: that the store may take.
+        summary: a line for the plan.
+    """
+
+    dataset: object
+    store: PixelStore | None
+    nbytes: int
+    summary: str
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every picture is there; it looks at the disk."""
+        if self.store is None or not isinstance(self.dataset, StorableSet):
+            return False
+        pictures = list(self.dataset.stored_pictures())
+        return self.store.count(pictures) == len(pictures)
+
+    def open(self) -> None:
+        """Make room for what is going to be kept. What cannot be kept is said, and decoded."""
+        if self.store is None or not isinstance(self.dataset, StorableSet):
+            return
+        try:
+            removed = self.store.make_room(self.dataset.stored_pictures(), self.nbytes)
+        except DataError as error:
+            log.warning("pictures are decoded for each crop: none can be kept in %s", error)
+            self.store.keep_none()
+            return
+        if removed:
+            log.info(
+                "%s of other runs removed from %s, to make room",
+                plural(removed, "decoded picture"),
+                self.store.folder,
+            )
+
+
+def plan_cache(section: TrainDatasetOptions, dataset: object) -> PixelCache:
+    """Decide what is kept, and have the dataset read from there. Nothing is written.
+
+    Raises:
+        OptionsError: if the options ask for what the dataset cannot do.
+    """
+    if section.cache == "none":
+        return PixelCache(dataset, None, 0, "decoded for each crop (cache: none)")
+    asked = section.cache == "disk"
+    if not isinstance(dataset, StorableSet) or (section.source is not None and not asked):
+        if asked:
+            raise OptionsError(f"{section.type} keeps no decoded pictures; leave cache out")
+        return PixelCache(dataset, None, 0, "as the dataset reads them")
+    folder = _folder(section.cache_dir)
+    if folder is None:
+        return PixelCache(dataset, None, 0, "decoded for each crop: no folder for caches is known")
+    store = PixelStore(folder)
+    pictures = list(dataset.stored_pictures())
+    present = store.count(pictures)
+    allowed = _allowed(section, folder, store.held_bytes())
+    nbytes = sum(picture.nbytes for picture in pictures)
+    noun = plural(len(pictures), "picture")
+    if nbytes > allowed and not asked and section.cache_gib is None:
+        why = f"{noun} would take {gib(nbytes)}, and auto may take {gib(allowed)} of {folder}"
+        return PixelCache(dataset, None, 0, f"decoded for each crop: {why} (cache: disk)")
+    kept = store.keep_within(pictures, allowed)
+    dataset.use_store(store)
+    which = noun if kept == len(pictures) else f"{kept:,} of {noun}"
+    there = "all" if present == len(pictures) else f"{present:,}"
+    size = gib(min(nbytes, allowed))
+    text = f"{which} decoded once and kept, {size} in {folder} ({there} there)"
+    return PixelCache(dataset, store, allowed, text)
+
+
+def _folder(named: str | None) -> Path | None:
+    if named is not None:
+        try:
+            return Path(at_home(named)).absolute()
+        except ValueError as error:
+            raise OptionsError(f"cache_dir {error}") from error
+    base = user_cache()
+    return None if base is None else base / "pixels"
+
+
+def _allowed(section: TrainDatasetOptions, folder: Path, held: int) -> int:
+    """Bytes that the store may take, with what it holds already."""
+    if section.cache_gib is not None:
+        return int(section.cache_gib * 2**30)
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        free = shutil.disk_usage(existing).free + held
+    except OSError:
+        return 0
+    if section.cache == "disk":
+        return max(0, free - _LEFT_FREE)
+    return min(_AUTO_BYTES, free // 2)

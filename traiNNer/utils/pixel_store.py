@@ -1,0 +1,303 @@
+"""Decoded pictures in files of their own, from which crops are read without decoding anything.
+
+A folder of entries, one for each picture: a header, then the pixels as they are in memory. What was
+read before is read again through a memory map, of which only the rows of a crop are touched, so
+that the system's page cache is the only copy in memory, whatever processes and runs use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import mmap
+import os
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import Pixels
+
+log = logging.getLogger(__name__)
+
+_MAGIC = b"traiNNer"
+# To be raised when a decoder of ours gives other pixels than before; it is part of each key.
+_DECODERS = f"1 {cv2.__version__}"
+# Magic, version, height, width, bytes of a value, checksum of the pixels, size and time of the
+# file; each of a fixed size, little endian.
+_HEADER = struct.Struct("<8s5I2q")
+_VERSION = 1
+# Pixels begin here, with room for what a header may get.
+_OFFSET = 128
+_KEY_BYTES = 16
+_SUFFIX = ".pixels"
+_UNFINISHED = ".tmp"
+# Seconds after which what was begun is not going to be finished: an entry is written within one.
+_STALE_S = 600.0
+
+
+class FileStamp(NamedTuple):
+    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
+
+    A hash of the content would be surer, and would read what headers spare.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStamp:
+        """The stamp of a file by its status."""
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """What a picture is known by.
+
+    Attributes:
+        key: of the file's path, of the frame's number in a film, and of the decoder.
+        stamp: of the file when its header was read.
+        height: in pixels.
+        width: in pixels.
+        nbytes: that its pixels take, (H, W, 3) of uint8 or uint16.
+    """
+
+    key: bytes
+    stamp: FileStamp
+    height: int
+    width: int
+    nbytes: int
+
+    @classmethod
+    def of(
+        cls, path: str, stamp: FileStamp, size: tuple[int, int], bits: int, decoder: str = ""
+    ) -> StoredPicture:
+        """The picture of a file.
+
+        Args:
+            path: absolute; of a frame of a film, with its number.
+            stamp: of the file.
+            size: height and width.
+            bits: of a value, up to 16.
+            decoder: and its version, where it is none of images.
+        """
+        name = f"{_DECODERS}\0{decoder}\0{path}".encode("utf-8", "surrogateescape")
+        key = hashlib.blake2b(name, digest_size=_KEY_BYTES).digest()
+        height, width = size
+        return cls(key, stamp, height, width, height * width * 3 * (1 if bits <= 8 else 2))
+
+
+class PixelStore:
+    """Reads pictures from their entries, and makes an entry of what has none yet.
+
+    An entry is written under another name and then renamed, so it is whole or absent; its pixels
+    are compared with their checksum when a process first reads them. Whatever is wrong with an
+    entry, or with the disk: the picture is decoded. It can be pickled.
+
+    Args:
+        folder: of the entries; several runs may share it.
+
+    Attributes:
+        folder: of the entries.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Text, because a Path takes longer to join than a picture to open.
+        self._root = str(folder)
+        # The largest key that is kept: a share of all pictures that needs no list of them.
+        self._last_key = b"\xff" * _KEY_BYTES
+        self._verified: set[bytes] = set()
+        self._writes = True
+
+    def read(self, picture: StoredPicture, decode: Callable[[], Pixels]) -> Pixels:
+        """The pixels (H, W, 3), read-only where they come from the disk.
+
+        Args:
+            picture: what is wanted.
+            decode: makes its pixels.
+
+        Raises:
+            DataError: as `decode` raises it.
+        """
+        if picture.key > self._last_key:
+            return decode()
+        pixels = self._mapped(picture)
+        if pixels is not None:
+            return pixels
+        pixels = decode()
+        if self._writes and pixels.shape == (picture.height, picture.width, 3):
+            self._write(picture, pixels)
+        return pixels
+
+    def count(self, pictures: Iterable[StoredPicture]) -> int:
+        """How many of these have an entry; what is in it is not looked at."""
+        present = {key for key, _ in self._entries()}
+        return sum(picture.key in present for picture in pictures)
+
+    def keep_none(self) -> None:
+        """Decode whatever is asked for from now on."""
+        self._last_key = b""
+
+    def keep_within(self, pictures: Iterable[StoredPicture], nbytes: int) -> int:
+        """Keep as many of these pictures as `nbytes` hold, whatever else is in the folder; how
+        many.
+        """
+        held = 0
+        kept = 0
+        last_key = b""
+        for key, size in sorted({picture.key: picture.nbytes for picture in pictures}.items()):
+            held += size + _OFFSET
+            if held > nbytes:
+                break
+            last_key = key
+            kept += 1
+        self._last_key = last_key
+        return kept
+
+    def make_room(self, pictures: Iterable[StoredPicture], nbytes: int) -> int:
+        """Remove what was left unfinished and, of the entries of other pictures, those that were
+        used longest ago, until the folder holds no more than `nbytes` once these are all there.
+
+        Returns:
+            The entries that were removed.
+
+        Raises:
+            DataError: if the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(_MAGIC)
+        except OSError as error:
+            raise DataError(f"{self.folder}: {error.strerror or error}") from error
+        own = {picture.key: picture.nbytes + _OFFSET for picture in pictures}
+        own = {key: size for key, size in own.items() if key <= self._last_key}
+        held = sum(own.values())
+        others: list[tuple[float, int, str]] = []
+        now = time.time()
+        for key, entry in self._entries(unfinished=True):
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                if not key and now - status.st_mtime > _STALE_S:
+                    Path(entry.path).unlink()
+                elif key in own:
+                    # The time of its last use.
+                    os.utime(entry.path)
+                elif key:
+                    held += status.st_size
+                    others.append((status.st_mtime, status.st_size, entry.path))
+        removed = 0
+        for _, size, path in sorted(others):
+            if held <= nbytes:
+                break
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+                held -= size
+                removed += 1
+        return removed
+
+    def held_bytes(self) -> int:
+        """Bytes of all entries in the folder."""
+        total = 0
+        for _, entry in self._entries():
+            with contextlib.suppress(OSError):
+                total += entry.stat().st_size
+        return total
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What one process has verified another one looks at again.
+        return {**self.__dict__, "_verified": set()}
+
+    def _path(self, key: bytes) -> str:
+        name = key.hex()
+        # Folders of a 256th each: file systems and people dislike a million files in one.
+        return f"{self._root}{os.sep}{name[:2]}{os.sep}{name[2:]}{_SUFFIX}"
+
+    def _entries(self, *, unfinished: bool = False) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
+        """Keys and files; the key of what is unfinished is empty."""
+        for number in range(256):
+            with contextlib.suppress(OSError), os.scandir(self.folder / f"{number:02x}") as listed:
+                for entry in listed:
+                    if entry.name.endswith(_SUFFIX):
+                        with contextlib.suppress(ValueError):
+                            name = f"{number:02x}{entry.name.removesuffix(_SUFFIX)}"
+                            yield bytes.fromhex(name), entry
+                    elif unfinished and entry.name.endswith(_UNFINISHED):
+                        yield b"", entry
+
+    def _mapped(self, picture: StoredPicture) -> Pixels | None:
+        """A view of the entry's pixels; None where there is no sound entry of this very file."""
+        try:
+            with open(self._path(picture.key), "rb", buffering=0) as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # A file of no bytes cannot be mapped, which is a ValueError.
+        except (OSError, ValueError):
+            return None
+        if len(content) < _OFFSET:
+            return None
+        magic, version, height, width, itemsize, checksum, size, mtime_ns = _HEADER.unpack_from(
+            content
+        )
+        expected = (_MAGIC, _VERSION, picture.height, picture.width, *picture.stamp)
+        if (magic, version, height, width, size, mtime_ns) != expected or itemsize not in (1, 2):
+            return None
+        count = height * width * 3
+        if len(content) != _OFFSET + count * itemsize:
+            return None
+        dtype = np.uint8 if itemsize == 1 else np.uint16
+        pixels = np.frombuffer(content, dtype, count, _OFFSET)
+        if picture.key not in self._verified:
+            if zlib.crc32(pixels.data) != checksum:
+                return None
+            self._verified.add(picture.key)
+        return pixels.reshape(height, width, 3)
+
+    def _write(self, picture: StoredPicture, pixels: Pixels) -> None:
+        pixels = np.ascontiguousarray(pixels)
+        header = _HEADER.pack(
+            _MAGIC,
+            _VERSION,
+            picture.height,
+            picture.width,
+            pixels.itemsize,
+            zlib.crc32(pixels.data),
+            *picture.stamp,
+        )
+        path = Path(self._path(picture.key))
+        temporary: Path | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd, name = tempfile.mkstemp(dir=path.parent, suffix=_UNFINISHED)
+            temporary = Path(name)
+            # Not flushed to the disk: what a power cut leaves of it does not match its checksum.
+            with os.fdopen(fd, "wb", buffering=0) as file:
+                _write_all(file, header.ljust(_OFFSET, b"\0"))
+                _write_all(file, pixels.data.cast("B"))
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+            # Once, and no more tries: reading goes on as if there were no store.
+            self._writes = False
+            log.warning(
+                "pixels are not kept any further: %s: %s", self.folder, error.strerror or error
+            )
+
+
+def _write_all(file: Any, content: bytes | memoryview) -> None:
+    """All of it: one call takes 2 GiB at most."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
