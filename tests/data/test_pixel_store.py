@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,7 @@ from traiNNer.data import (
     ImageFolderDataset,
     PairedImageDataset,
     PairedVideoDataset,
+    Sample,
     SampleRequest,
     SingleGtDataset,
 )
@@ -100,6 +103,68 @@ def test_the_same_samples_with_and_without(
     for path in (*folders[0].iterdir(), *folders[1].iterdir()):
         path.write_bytes(b"x" * path.stat().st_size)
     assert_same(plain, batches(dataset, workers, SIZES))
+
+
+def test_a_thread_reads_once_all_is_kept(
+    make_pairs: MakePairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream goes on in the middle: no sample is lost or read as another one."""
+    folders = make_pairs(5)
+    store = PixelStore(tmp_path / "store")
+    dataset = paired(folders, store)
+    pictures = list(dataset.stored_pictures())
+
+    def stream(*, decoded: Callable[[], bool] | None, at: int = 0) -> DynamicDataLoaderWrapper:
+        return DynamicDataLoaderWrapper(
+            dataset if decoded else paired(folders),
+            batch_size=4,
+            lq_size=16,
+            seed=3,
+            num_workers=1,
+            samples_consumed=at,
+            is_decoded=decoded,
+        )
+
+    def taken(loader: DynamicDataLoaderWrapper) -> list[Batch]:
+        batches = [next(loader) for _ in range(6)]
+        loader.set_batch_size(6)
+        loader.set_lq_size(12)
+        return batches + [next(loader) for _ in range(6)]
+
+    plain = stream(decoded=None)
+    loader = stream(decoded=lambda: store.count(pictures) == len(pictures))
+    with caplog.at_level(logging.INFO):
+        assert_same(taken(plain), taken(loader))
+    assert "from now on a thread reads" in caplog.text
+    assert loader.worker_pids == ()
+    assert loader.samples_consumed == 60
+    # What the thread had read ahead is not lost with it.
+    for one in (plain, loader):
+        one.load_state_dict(one.state_dict())
+        one.set_lq_size(8)
+    assert_same([next(plain) for _ in range(5)], [next(loader) for _ in range(5)])
+    (folders[0] / "001.png").unlink()
+    for path in entries(store.folder):
+        path.unlink()
+    with pytest.raises(DataError, match=r"001\.png"):
+        deque(islice(loader, 5), maxlen=0)
+    loader.close()
+    plain.close()
+
+
+def test_what_takes_long_is_left_to_processes(make_pairs: MakePairs, tmp_path: Path) -> None:
+    class Slow(PairedImageDataset):
+        def __getitem__(self, index: SampleRequest) -> Sample:
+            time.sleep(0.003)
+            return super().__getitem__(index)
+
+    slow = Slow(2, *map(str, make_pairs(3)))
+    loader = DynamicDataLoaderWrapper(
+        slow, batch_size=2, lq_size=8, seed=0, num_workers=1, is_decoded=lambda: True
+    )
+    next(loader)
+    assert len(loader.worker_pids) == 1
+    loader.close()
 
 
 def clips(root: Path) -> Callable[[], PairedVideoDataset]:
@@ -309,7 +374,7 @@ def test_what_the_options_ask_for(
     assert whole.summary.endswith("(0 there)")
     assert whole.store is not None
     assert whole.store.folder == tmp_path / "cache" / "traiNNer" / "pixels"
-    assert not whole.is_complete
+    assert not whole.is_complete()
     none = plan_cache(section(folders, cache="none"), paired(folders))
     assert none.store is None
     some = plan_cache(section(folders, cache="disk", cache_gib=3e-5), paired(folders))
@@ -319,7 +384,7 @@ def test_what_the_options_ask_for(
     cache = plan_cache(here, dataset)
     cache.open()
     batches(dataset, 0, SIZES)
-    assert cache.is_complete
+    assert cache.is_complete()
     assert plan_cache(here, paired(folders)).summary.endswith(f"{tmp_path}/here (all there)")
     # A folder that cannot be one.
     (tmp_path / "file").write_text("")

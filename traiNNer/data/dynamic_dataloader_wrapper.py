@@ -9,9 +9,10 @@ and cropped on arrival, and the shape of a batch is always that of its tensors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
 from traiNNer.data.dynamic_mixins import (
@@ -29,6 +30,7 @@ from traiNNer.data.loader import (
 )
 from traiNNer.data.order import Order, ShuffledOrder
 from traiNNer.data.prefetch import Prefetch
+from traiNNer.data.reading_thread import TRIED, ReadingThread, ThreadChoice
 from traiNNer.data.sample import Batch, Sample, SampleRequest
 from traiNNer.data.views import SizedDataset, depends_on_size, leaves, locate, view_length
 from traiNNer.data.workers import WorkerError, Workers, shared_memory
@@ -50,6 +52,8 @@ PREFETCH_BYTES = 256 * 2**20
 # How often processes that have ended are started again for the same batch: one that was killed when
 # the machine's memory was short is mostly the only one.
 RESTARTS = 3
+# Units that a thread has under way: the next batch, and one more for a step that is short.
+SLOTS = 2
 
 
 class DynamicDatasetWrapper(Dataset[Sample]):
@@ -231,6 +235,10 @@ class DynamicDataLoaderWrapper:
         samples_consumed: where in the stream to begin.
         order: which element each position visits. None: `ShuffledOrder` of the seed and
             `enlarge_ratio`.
+        is_decoded: asked at the beginning and at the end of each epoch until it is true: whether
+            pixels come without being decoded. Then a thread of this process takes the place of the
+            workers, if the samples are read fast enough: batches need not go from process to
+            process.
 
     Raises:
         DataError: if the dataset is empty.
@@ -254,6 +262,7 @@ class DynamicDataLoaderWrapper:
         start_method: StartMethod | None = None,
         samples_consumed: int = 0,
         order: Order | None = None,
+        is_decoded: Callable[[], bool] | None = None,
     ) -> None:
         if not len(dataset):
             raise DataError("the dataset for training is empty")
@@ -273,16 +282,19 @@ class DynamicDataLoaderWrapper:
         if room is not None and num_workers:
             # The other half is for what has arrived and is being copied.
             prefetch_bytes = min(prefetch_bytes, room // 2)
+        self._prefetch_bytes = prefetch_bytes
+        self._prefetch_batches = prefetch_batches
         self._prefetch = Prefetch(num_workers * prefetch_factor, prefetch_bytes, prefetch_batches)
         self._pin_memory = pin_memory
         skip = read_errors == "skip"
         advice = "" if skip else "\n(read_errors: skip replaces images that cannot be read)"
         self._reader = BatchReader(dataset, skip, advice)
-        self._workers = Workers(
+        self._workers: Workers | ReadingThread = Workers(
             open_loader(
                 self._reader, self.sampler, num_workers, pin_memory, prefetch_factor, start_method
             )
         )
+        self._thread_choice = ThreadChoice(self._reader, is_decoded)
 
     @property
     def batch_size(self) -> int:
@@ -342,6 +354,13 @@ class DynamicDataLoaderWrapper:
                 then, and no sample counts as consumed.
             WorkerError: if this process cannot read either, after those that did have ended.
         """
+        if self._thread_choice.is_due(int(self.epoch)) and self._thread_choice.is_better(
+            self.sampler.request(self.samples_consumed + number) for number in range(TRIED)
+        ):
+            self.close()
+            self._prefetch = Prefetch(SLOTS, self._prefetch_bytes, self._prefetch_batches)
+            pins = self._pin_memory and torch.cuda.is_available()
+            self._workers = ReadingThread(self._reader, self.sampler, SLOTS, pin_memory=pins)
         shape = shape or Shape(self.lq_size, self.batch_size)
         wanted = shape.batch_size if at_most is None else min(shape.batch_size, at_most)
         restarts = 0

@@ -39,7 +39,6 @@ class PixelCache:
     nbytes: int
     summary: str
 
-    @property
     def is_complete(self) -> bool:
         """Whether every picture is there; it looks at the disk."""
         if self.store is None or not isinstance(self.dataset, StorableSet):

@@ -96,7 +96,7 @@ def assemble(
     dataset = DynamicDatasetWrapper(
         in_scales(options, job.train_set), options.datasets.train.lq_size, options.scale
     )
-    loader = build_loader(options, runtime, dataset)
+    loader = build_loader(options, runtime, dataset, job.cache)
     recipe.set_dynamic_wrappers(loader, dataset)
     interrupts = interrupts or Interrupts()
     recipe.runner.giving_up = interrupts.giving_up

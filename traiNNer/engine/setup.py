@@ -21,6 +21,7 @@ from traiNNer.data.curriculum import AdaptiveCurriculumSampler
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.engine.class_validation import ClassValidator
 from traiNNer.engine.folders import RunFolders
+from traiNNer.engine.pixel_cache import PixelCache
 from traiNNer.engine.scoring import build_metrics, require_sizes
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import AnyValidator, Exhibition, Validator, ValSet
@@ -221,7 +222,10 @@ def share_cores(runtime: Runtime, num_workers: int) -> None:
 
 
 def build_loader(
-    options: TrainingOptions, runtime: Runtime, train_set: DynamicDatasetWrapper
+    options: TrainingOptions,
+    runtime: Runtime,
+    train_set: DynamicDatasetWrapper,
+    cache: PixelCache,
 ) -> DynamicDataLoaderWrapper:
     """The endless batches of the training set."""
     train = options.datasets.train
@@ -256,6 +260,8 @@ def build_loader(
         read_errors=train.read_errors,
         pin_memory=runtime.device.type == "cuda",
         order=order,
+        # Who names a number of processes gets them.
+        is_decoded=cache.is_complete if train.num_worker_per_gpu == "auto" else None,
     )
 
 
