@@ -46,8 +46,10 @@ PIXELS_AT = 128
 
 
 def paired(folders: tuple[Path, Path], store: PixelStore | None = None) -> PairedImageDataset:
+    """Pictures are kept at once, so that tests know when they are there."""
     dataset = PairedImageDataset(2, *map(str, folders))
     if store is not None:
+        store.stop_waiting()
         dataset.use_store(store)
     return dataset
 
@@ -103,6 +105,26 @@ def test_the_same_samples_with_and_without(
     for path in (*folders[0].iterdir(), *folders[1].iterdir()):
         path.write_bytes(b"x" * path.stat().st_size)
     assert_same(plain, batches(dataset, workers, SIZES))
+
+
+def test_pictures_are_kept_in_idle_time(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders = make_pairs(4)
+    plain = batches(paired(folders), 0, SIZES)
+    store = PixelStore(tmp_path / "store")
+    dataset = PairedImageDataset(2, *map(str, folders))
+    dataset.use_store(store)
+    loader = DynamicDataLoaderWrapper(dataset, batch_size=4, lq_size=16, seed=3, num_workers=2)
+    taken = [next(loader) for _ in range(5)]
+    assert_same(plain[:5], taken)
+    pictures = list(dataset.stored_pictures())
+    deadline = time.monotonic() + 30
+    while store.count(pictures) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.count(pictures) == 8
+    loader.close()
+    for path in (*folders[0].iterdir(), *folders[1].iterdir()):
+        path.write_bytes(b"x" * path.stat().st_size)
+    assert_same(plain, batches(dataset, 2, SIZES))
 
 
 def test_a_thread_reads_once_all_is_kept(
@@ -277,7 +299,9 @@ from pathlib import Path
 from traiNNer.data import PairedImageDataset, SampleRequest
 from traiNNer.utils.pixel_store import PixelStore
 dataset = PairedImageDataset(2, "set/gt", "set/lq")
-dataset.use_store(PixelStore(Path("store")))
+store = PixelStore(Path("store"))
+store.stop_waiting()
+dataset.use_store(store)
 print("begun", flush=True)
 for index in range(len(dataset)):
     dataset[SampleRequest(index, 8, index)]
@@ -312,7 +336,9 @@ from traiNNer.utils.pixel_store import PixelStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 dataset = PairedImageDataset(2, "set/gt", "set/lq")
-dataset.use_store(PixelStore(Path("store")))
+store = PixelStore(Path("store"))
+store.stop_waiting()
+dataset.use_store(store)
 print(sum(int(dataset[SampleRequest(index, 8, index)].gt.sum()) for index in range(len(dataset))))
 """
 
@@ -338,6 +364,7 @@ def test_a_budget_keeps_some_and_removes_what_is_older(
 ) -> None:
     old = paired(make_pairs(2, folder="old"))
     store = PixelStore(tmp_path / "store")
+    store.stop_waiting()
     old.use_store(store)
     batches(old, 0, SIZES)
     for path in entries(store.folder):
@@ -352,6 +379,7 @@ def test_a_budget_keeps_some_and_removes_what_is_older(
     assert 0 < kept < 12
     assert store.make_room(pictures, budget) >= 1
     assert not list(store.folder.glob("*/*.tmp"))
+    store.stop_waiting()
     dataset.use_store(store)
     plain = batches(paired((tmp_path / "set/gt", tmp_path / "set/lq")), 0, SIZES)
     assert_same(plain, batches(dataset, 0, SIZES))
@@ -383,6 +411,9 @@ def test_what_the_options_ask_for(
     dataset = paired(folders)
     cache = plan_cache(here, dataset)
     cache.open()
+    assert not cache.is_complete()
+    # At the second look, an epoch later, what is missing is not left to later any more.
+    cache.is_complete()
     batches(dataset, 0, SIZES)
     assert cache.is_complete()
     assert plan_cache(here, paired(folders)).summary.endswith(f"{tmp_path}/here (all there)")

@@ -236,9 +236,9 @@ class DynamicDataLoaderWrapper:
         order: which element each position visits. None: `ShuffledOrder` of the seed and
             `enlarge_ratio`.
         is_decoded: asked at the beginning and at the end of each epoch until it is true: whether
-            pixels come without being decoded. Then a thread of this process takes the place of the
-            workers, if the samples are read fast enough: batches need not go from process to
-            process.
+            pixels come without being decoded.
+        takes_thread: then a thread of this process takes the place of the workers, if the samples
+            are read fast enough: batches need not go from process to process.
 
     Raises:
         DataError: if the dataset is empty.
@@ -263,6 +263,7 @@ class DynamicDataLoaderWrapper:
         samples_consumed: int = 0,
         order: Order | None = None,
         is_decoded: Callable[[], bool] | None = None,
+        takes_thread: bool = True,
     ) -> None:
         if not len(dataset):
             raise DataError("the dataset for training is empty")
@@ -295,6 +296,7 @@ class DynamicDataLoaderWrapper:
             )
         )
         self._thread_choice = ThreadChoice(self._reader, is_decoded)
+        self._takes_thread = takes_thread
 
     @property
     def batch_size(self) -> int:
@@ -354,7 +356,8 @@ class DynamicDataLoaderWrapper:
                 then, and no sample counts as consumed.
             WorkerError: if this process cannot read either, after those that did have ended.
         """
-        if self._thread_choice.is_due(int(self.epoch)) and self._thread_choice.is_better(
+        is_due = self._thread_choice.is_due(int(self.epoch)) and self._takes_thread
+        if is_due and self._thread_choice.is_better(
             self.sampler.request(self.samples_consumed + number) for number in range(TRIED)
         ):
             self.close()

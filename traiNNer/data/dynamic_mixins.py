@@ -257,6 +257,15 @@ class PairedImageDatasetDynamicMixin(PairedDynamicMixin[Element]):
     gives `lq_extent`, `name_paths` and `read_pair`.
     """
 
+    def read_pair_top(self, element: Element, rows: int) -> FramePair:
+        """The first `rows` of LQ, and of GT those over them; or more.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+        del rows
+        return self.read_pair(element)
+
     @abstractmethod
     def read_pair(self, element: Element) -> FramePair:
         """Read LQ (h, w, 3) and GT (h * scale, w * scale, 3), uint8 or uint16.
@@ -266,10 +275,32 @@ class PairedImageDatasetDynamicMixin(PairedDynamicMixin[Element]):
         """
 
     def _read(self, element: Element, request: SampleRequest) -> tuple[Tensor, Tensor, Placement]:
-        pair = self.read_pair(element)
-        self._check_pair(element, pair)
-        placement = self._place(element, pair[0].shape[:2], request)
+        placement = self._place(element, self.lq_extent(element), request)
+        pair = self._read_rows(element, request, placement)
+        if pair is None:
+            pair = self.read_pair(element)
+            self._check_pair(element, pair)
+            placement = self._place(element, pair[0].shape[:2], request)
         return *self._cut_pair(pair, request, placement), placement
+
+    def _read_rows(
+        self, element: Element, request: SampleRequest, placement: Placement
+    ) -> FramePair | None:
+        """A pair down to the end of the crop at least; None where all of it is needed, or where the
+        files are not those that were checked.
+        """
+        size = request.lq_size
+        height = placement.height
+        width = placement.width
+        if size is None or min(height, width) < size:
+            return None
+        rows = placement.corner(size)[0] + size
+        pair = self.read_pair_top(element, rows)
+        for pixels, factor in zip(pair, (1, self.scale), strict=True):
+            is_wide = pixels.shape[1] == width * factor
+            if not is_wide or pixels.shape[0] not in (rows * factor, height * factor):
+                return None
+        return pair
 
 
 class PairedVideoDatasetDynamicMixin(PairedDynamicMixin[Element]):

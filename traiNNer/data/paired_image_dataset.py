@@ -8,7 +8,7 @@ from traiNNer.data.crop import SmallImages
 from traiNNer.data.describe import describe_kinds, describe_sizes, warn_of_unequal_colors
 from traiNNer.data.dynamic_dataloader_wrapper import PairedImageDatasetDynamicMixin
 from traiNNer.data.pairing import ImagePair, pair_folders
-from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource
+from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource, top_of
 from traiNNer.data.sample import Sample
 from traiNNer.data.scan import as_roots
 from traiNNer.data.walk import LeftOut
@@ -107,6 +107,15 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], ImagesOfStor
             DataError: if a file cannot be read.
         """
         return self.source.read(element.lq), self.source.read(element.gt)
+
+    def read_pair_top(self, element: ImagePair, rows: int) -> tuple[Pixels, Pixels]:
+        """The first `rows` of LQ, and of GT those over them; or more.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+        lq = top_of(self.source, element.lq, rows)
+        return lq, top_of(self.source, element.gt, rows * self.scale)
 
     def for_validation(self) -> PairedImageDataset:
         """Itself: whole images are what is judged."""

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from traiNNer.data.scan import ScannedImage
-from traiNNer.utils.images import Pixels, read_image
+from traiNNer.utils.images import Pixels, read_image, read_top
 from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 from traiNNer.utils.registry import SOURCES
 
@@ -34,6 +34,19 @@ class PixelSource(Protocol):
         ...
 
 
+@runtime_checkable
+class TopSource(Protocol):
+    """A source that can do with less than the whole image."""
+
+    def read_top(self, image: ScannedImage, rows: int) -> Pixels:
+        """The first rows of the image, or all of it where that is no more work.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        ...
+
+
 @SOURCES.register("files")
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
@@ -42,6 +55,10 @@ class ImageFiles:
     def read(self, image: ScannedImage) -> Pixels:
         """See `PixelSource.read`."""
         return read_image(image.path)
+
+    def read_top(self, image: ScannedImage, rows: int) -> Pixels:
+        """See `TopSource.read_top`."""
+        return read_top(image.path, rows)
 
 
 # The default of the datasets; it has no state, so all of them share it.
@@ -66,6 +83,28 @@ class StoredImages:
         if picture is None:
             return self.source.read(image)
         return self.store.read(picture, lambda: self.source.read(image))
+
+    def read_top(self, image: ScannedImage, rows: int) -> Pixels:
+        """See `TopSource.read_top`."""
+        picture = stored_picture(image)
+        if picture is None:
+            return top_of(self.source, image, rows)
+        return self.store.read(
+            picture,
+            lambda: self.source.read(image),
+            lambda: top_of(self.source, image, rows),
+        )
+
+
+def top_of(source: PixelSource, image: ScannedImage, rows: int) -> Pixels:
+    """The first rows of an image, or more.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    if isinstance(source, TopSource):
+        return source.read_top(image, rows)
+    return source.read(image)
 
 
 class ElementOfImages(Protocol):

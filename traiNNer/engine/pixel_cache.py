@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from traiNNer.data.protocols import StorableSet
@@ -23,7 +23,7 @@ _AUTO_BYTES = 64 * 2**30
 _LEFT_FREE = 4 * 2**30
 
 
-@dataclass(frozen=True)
+@dataclass
 class PixelCache:
     """Where a training set's decoded pictures are kept.
 
@@ -38,11 +38,17 @@ class PixelCache:
     store: PixelStore | None
     nbytes: int
     summary: str
+    _was_asked: bool = field(init=False, default=False)
 
     def is_complete(self) -> bool:
-        """Whether every picture is there; it looks at the disk."""
+        """Whether every picture is there, by a look at the disk. From the second look on, an epoch
+        later, what is missing is kept as soon as it is read.
+        """
         if self.store is None or not isinstance(self.dataset, StorableSet):
             return False
+        if self._was_asked:
+            self.store.stop_waiting()
+        self._was_asked = True
         pictures = list(self.dataset.stored_pictures())
         return self.store.count(pictures) == len(pictures)
 

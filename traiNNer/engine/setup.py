@@ -260,8 +260,9 @@ def build_loader(
         read_errors=train.read_errors,
         pin_memory=runtime.device.type == "cuda",
         order=order,
+        is_decoded=cache.is_complete,
         # Who names a number of processes gets them.
-        is_decoded=cache.is_complete if train.num_worker_per_gpu == "auto" else None,
+        takes_thread=train.num_worker_per_gpu == "auto",
     )
 
 

@@ -5,7 +5,13 @@ says what to do.
 from traiNNer.utils.images.basics import ImageHeader, Picture, Pixels
 from traiNNer.utils.images.colors import Colors
 from traiNNer.utils.images.png import add_colors
-from traiNNer.utils.images.reading import read_colors, read_header, read_image, read_picture
+from traiNNer.utils.images.reading import (
+    read_colors,
+    read_header,
+    read_image,
+    read_picture,
+    read_top,
+)
 from traiNNer.utils.images.writing import SRGB, image_to_tensor, write_image
 
 # The format is told by the content; these are the names that files of these formats go by.
@@ -27,5 +33,6 @@ __all__ = [
     "read_header",
     "read_image",
     "read_picture",
+    "read_top",
     "write_image",
 ]

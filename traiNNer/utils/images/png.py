@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
+import imagecodecs
 import numpy as np
+from isal import isal_zlib
 
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images.basics import (
@@ -33,6 +35,12 @@ _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 # Of the standard: which depths belong to a colour type.
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
+_TRUE_COLOR = 2
+# In a file: the first chunk is the header, of one length.
+_COLOR_TYPE_AT = 25
+_INTERLACED_IN_CHUNK = 20
+# Of what zlib stores as it is, in bytes; its length has 16 bits.
+_LONGEST_BLOCK = 0xFFFF
 # Some programs write EXIF behind the pixels, at the end of a file. This many bytes of it are looked
 # at, which is as much as EXIF may have in a JPEG, and thumbnails seldom need.
 _TAIL = 2**16
@@ -68,18 +76,82 @@ def read_facts(path: Path | str, file: BinaryIO) -> Facts:
 
 
 def decode(
-    path: Path | str, data: bytes, facts: Facts, *, with_alpha: bool
+    path: Path | str, data: bytes, facts: Facts, *, with_alpha: bool, rows: int | None = None
 ) -> tuple[Pixels, Pixels | None]:
     """(H, W, 3) RGB as it is stored, and (H, W) alpha if it is asked for.
+
+    Args:
+        path: for messages.
+        data: the file.
+        facts: of its header.
+        with_alpha: decode alpha too.
+        rows: how many of the first rows are wanted; there may be more.
 
     Raises:
         DataError: if the file is cut short or damaged.
     """
     with_alpha = with_alpha and facts.header.channels in (2, 4)
-    rgb, alpha = decode_by_opencv(path, "PNG", _check_chunks(path, data), with_alpha=with_alpha)
+    chunks = _sound_chunks(path, data)
+    if (facts.header.channels, facts.header.bits, data[_COLOR_TYPE_AT]) == (3, 8, _TRUE_COLOR):
+        rgb = _decode_true_color(chunks, facts.header, rows)
+        if rgb is not None:
+            return rgb, None
+    rgb, alpha = decode_by_opencv(path, "PNG", b"".join(chunks), with_alpha=with_alpha)
     if with_alpha and alpha is None:
         alpha = _alpha_of_grey(data, rgb, facts.header.bits)
     return rgb, alpha
+
+
+def _decode_true_color(
+    chunks: Sequence[bytes | memoryview], header: ImageHeader, rows: int | None
+) -> Pixels | None:
+    """(H, W, 3) of three channels of 8 bit, in two thirds of the time that OpenCV takes; None of
+    what is damaged.
+    """
+    is_interlaced = bool(chunks[1][_INTERLACED_IN_CHUNK])
+    try:
+        if rows is None or rows >= header.height or is_interlaced:
+            return imagecodecs.spng_decode(b"".join(chunks))
+        return imagecodecs.spng_decode(_first_rows(chunks, header, rows))
+    # isal calls its error a variable.
+    except (imagecodecs.SpngError, isal_zlib.error):  # pyright: ignore[reportGeneralTypeIssues]
+        return None
+
+
+def _first_rows(chunks: Sequence[bytes | memoryview], header: ImageHeader, rows: int) -> bytes:
+    """A PNG of the first rows alone. Its pixels are unpacked already: filtered, each row behind the
+    number of its filter.
+
+    Raises:
+        isal_zlib.error: if they are damaged.
+    """
+    packed = b"".join(chunk[8:-4] for chunk in chunks if chunk[4:8] == b"IDAT")
+    nbytes = rows * (3 * header.width + 1)
+    filtered = isal_zlib.decompressobj().decompress(packed, nbytes)
+    # What zlib makes of them without packing: a head, blocks, a checksum. In as few copies as can
+    # be, which take as long as unpacking does.
+    body: list[bytes | memoryview] = [b"IDAT", b"\x78\x01"]
+    view = memoryview(filtered)
+    for start in range(0, len(view), _LONGEST_BLOCK):
+        block = view[start : start + _LONGEST_BLOCK]
+        is_last = start + _LONGEST_BLOCK >= len(view)
+        body += [struct.pack("<BHH", is_last, len(block), len(block) ^ _LONGEST_BLOCK), block]
+    body.append(struct.pack(">I", isal_zlib.adler32(filtered)))
+    length = sum(map(len, body)) - len(b"IDAT")
+    checksum = 0
+    for part in body:
+        checksum = isal_zlib.crc32(part, checksum)
+    first = struct.pack(">II", header.width, rows) + bytes(chunks[1][16:21])
+    return b"".join(
+        [
+            _SIGNATURE,
+            make_chunk(b"IHDR", first),
+            struct.pack(">I", length),
+            *body,
+            struct.pack(">I", checksum),
+            _END,
+        ]
+    )
 
 
 def _alpha_of_grey(data: bytes, rgb: Pixels, bits: int) -> Pixels | None:
@@ -198,9 +270,9 @@ def _unpack_profile(content: bytes) -> bytes:
     return b"" if unpacker.unconsumed_tail else profile
 
 
-def _check_chunks(path: Path | str, data: bytes) -> bytes:
-    """Check that the file ends with its end chunk and that every checksum is right; return what
-    holds the pixels.
+def _sound_chunks(path: Path | str, data: bytes) -> list[bytes | memoryview]:
+    """Check that the file ends with its end chunk and that every checksum is right; the signature
+    and the chunks that hold the pixels.
 
     The rest (colour profiles, EXIF, animations) is left out: versions of OpenCV treat it
     differently, and libpng prints a line about each profile that it does not like.
@@ -228,6 +300,6 @@ def _check_chunks(path: Path | str, data: bytes) -> bytes:
         if name == b"IEND":
             if b"IDAT" not in names:
                 raise damaged(path, "PNG", "it has no pixels")
-            return b"".join(chunks)
+            return chunks
         position = end
     raise cut_short(path, "PNG", size)

@@ -47,6 +47,16 @@ def read_image(path: Path) -> Pixels:
     return _read(path, with_alpha=False).rgb
 
 
+def read_top(path: Path, rows: int) -> Pixels:
+    """The first rows of a picture in RGB, or all of it where that is no more work; see
+    `read_picture`.
+
+    Raises:
+        DataError: as `read_picture`.
+    """
+    return _read(path, with_alpha=False, rows=rows).rgb
+
+
 def read_picture(path: Path) -> Picture:
     """Decode a picture.
 
@@ -60,7 +70,7 @@ def read_picture(path: Path) -> Picture:
     return _read(path, with_alpha=True)
 
 
-def _read(path: Path, *, with_alpha: bool) -> Picture:
+def _read(path: Path, *, with_alpha: bool, rows: int | None = None) -> Picture:
     try:
         require_regular(path)
         data = path.read_bytes()
@@ -69,8 +79,11 @@ def _read(path: Path, *, with_alpha: bool) -> Picture:
     kind = identify(path, data[:33])
     facts = _facts(path, kind, io.BytesIO(data))
     header = facts.header
-    rgb, alpha = _decode(path, kind, data, facts, with_alpha=with_alpha)
-    if rgb.shape != (header.height, header.width, 3):
+    if header.orientation != 1:
+        # What is at the top is elsewhere in the file.
+        rows = None
+    rgb, alpha = _decode(path, kind, data, facts, with_alpha=with_alpha, rows=rows)
+    if rgb.shape not in ((rows, header.width, 3), (header.height, header.width, 3)):
         raise damaged(path, kind, f"its pixels are {rgb.shape[1]}x{rgb.shape[0]}")
     rgb = turn_upright(rgb, header.orientation)
     if not with_alpha or header.channels not in (2, 4):
@@ -84,11 +97,11 @@ def _read(path: Path, *, with_alpha: bool) -> Picture:
 
 
 def _decode(
-    path: Path, kind: Format, data: bytes, facts: Facts, *, with_alpha: bool
+    path: Path, kind: Format, data: bytes, facts: Facts, *, with_alpha: bool, rows: int | None
 ) -> tuple[Pixels, Pixels | None]:
-    """RGB and alpha as they are stored."""
+    """RGB and alpha as they are stored, of the first rows at least."""
     if kind == "PNG":
-        return png.decode(path, data, facts, with_alpha=with_alpha)
+        return png.decode(path, data, facts, with_alpha=with_alpha, rows=rows)
     if kind == "JPEG":
         return jpeg.decode(path, data), None
     if kind == "TIFF":
