@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 import torch
 from image_sets import MakePairs, save, texture
 
-from tests.support import ROOT
+from tests.support import ROOT, load_script, small_options, write_options
 from tests.video.videos import marked, save_scene, write_lossless
 from traiNNer.data import (
     DynamicDataLoaderWrapper,
@@ -405,17 +406,25 @@ def test_what_the_options_ask_for(
     assert not whole.is_complete()
     none = plan_cache(section(folders, cache="none"), paired(folders))
     assert none.store is None
+    assert none.advice(True) == (
+        "pictures are decoded for each crop (cache: none). What helps: cache: disk, or a higher "
+        "num_worker_per_gpu, up to the number of cores"
+    )
     some = plan_cache(section(folders, cache="disk", cache_gib=3e-5), paired(folders))
     assert " of 6 pictures decoded once" in some.summary
     here = section(folders, cache_dir="here", cache="disk")
     dataset = paired(folders)
     cache = plan_cache(here, dataset)
     cache.open()
-    assert not cache.is_complete()
+    assert not cache.look()
+    assert "decoded while they are being kept, and later epochs read them" in cache.advice(True)
     # At the second look, an epoch later, what is missing is not left to later any more.
-    cache.is_complete()
+    assert not cache.look()
     batches(dataset, 0, SIZES)
-    assert cache.is_complete()
+    assert cache.look()
+    assert cache.advice(False).endswith(
+        "num_worker_per_gpu: 1 or more, or a cache_dir on a faster disk"
+    )
     assert plan_cache(here, paired(folders)).summary.endswith(f"{tmp_path}/here (all there)")
     # A folder that cannot be one.
     (tmp_path / "file").write_text("")
@@ -425,6 +434,16 @@ def test_what_the_options_ask_for(
         cache.open()
     assert "pictures are decoded for each crop: none can be kept in " in caplog.text
     batches(dataset, 0, SIZES)
+
+
+def test_built_ahead(make_pairs: MakePairs, tmp_path: Path, capsys: Any) -> None:
+    gt, _ = make_pairs(5)
+    options = write_options(tmp_path / "o.yml", small_options(gt.parent))
+    build = load_script("scripts/data_preparation/build_store.py").main
+    assert build(["-opt", str(options)]) == 0
+    assert "all of them are there now" in capsys.readouterr().err
+    assert build(["-opt", str(options), "--set", "datasets.train.cache=none"]) == 2
+    assert "cache is none: nothing is to be kept" in capsys.readouterr().err
 
 
 def test_what_the_options_cannot_ask_for(make_pairs: MakePairs) -> None:

@@ -40,17 +40,43 @@ class PixelCache:
     summary: str
     _was_asked: bool = field(init=False, default=False)
 
-    def is_complete(self) -> bool:
-        """Whether every picture is there, by a look at the disk. From the second look on, an epoch
-        later, what is missing is kept as soon as it is read.
+    def look(self) -> bool:
+        """Whether every picture is there, asked once in an epoch: from the second time on, what is
+        missing is kept as soon as it is read.
         """
-        if self.store is None or not isinstance(self.dataset, StorableSet):
-            return False
-        if self._was_asked:
+        if self._was_asked and self.store is not None:
             self.store.stop_waiting()
         self._was_asked = True
+        return self.is_complete()
+
+    def is_complete(self) -> bool:
+        """Whether every picture is there, by a look at the disk."""
+        if self.store is None or not isinstance(self.dataset, StorableSet):
+            return False
         pictures = list(self.dataset.stored_pictures())
         return self.store.count(pictures) == len(pictures)
+
+    def advice(self, by_processes: bool) -> str:
+        """Why data is waited for, and what helps.
+
+        Args:
+            by_processes: whether processes read.
+        """
+        more = "a higher num_worker_per_gpu, up to the number of cores"
+        if not by_processes:
+            more = "num_worker_per_gpu: 1 or more"
+        if self.store is None:
+            kept = "" if self.summary.startswith("as the") else "cache: disk, or "
+            return f"pictures are {self.summary}. What helps: {kept}{more}"
+        if not self.is_complete():
+            return (
+                "pictures are decoded while they are being kept, and later epochs read them from "
+                f"{self.store.folder}; scripts/data_preparation/build_store.py does that ahead"
+            )
+        return (
+            "all pictures are kept decoded, so it is what is done to the samples, or the disk that "
+            f"is slow. What helps: {more}, or a cache_dir on a faster disk"
+        )
 
     def open(self) -> None:
         """Make room for what is going to be kept. What cannot be kept is said, and decoded."""

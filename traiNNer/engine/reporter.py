@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ FIRST_POINTS = 200
 # Seconds after which a line is written, whatever print_freq says: a run that says nothing for
 # longer looks as if it hung.
 SILENCE_S = 30.0
+# Percent of the time, above which a wait for data is worth a sentence.
+LONG_WAIT_PCT = 10.0
 
 
 class LossMeans:
@@ -62,11 +64,16 @@ class LossMeans:
 class Reporter(Part):
     """Says every `print_freq` iterations what has happened since, and besides that at the first
     iteration with other sizes and after half a minute of silence.
+
+    Args:
+        data_advice: why data is waited for and what to do, asked once it is waited for long; its
+            argument is whether processes read.
     """
 
     name = "reporter"
 
-    def __init__(self) -> None:
+    def __init__(self, data_advice: Callable[[bool], str] | None = None) -> None:
+        self._data_advice = data_advice
         self._losses = LossMeans()
         self._shape: Shape | None = None
         self._last_line = time.monotonic()
@@ -113,6 +120,15 @@ class Reporter(Part):
         speed = run.clock.read()
         self._tell(run, result, losses, speed)
         run.tracker.scalars(self._points(run, result, losses, speed), run.iteration)
+        if self._data_advice is not None and speed.data_wait_pct > LONG_WAIT_PCT:
+            by_processes = bool(run.stream.loader.worker_pids)
+            log.info(
+                "%.0f %% of the time goes into waiting for data: %s",
+                speed.data_wait_pct,
+                self._data_advice(by_processes),
+            )
+            # Once: it does not become truer.
+            self._data_advice = None
 
     def _tell(
         self, run: Run, result: StepResult, losses: Mapping[str, float], speed: Speed

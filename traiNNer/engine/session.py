@@ -118,7 +118,7 @@ def assemble(
     data = options.datasets.train
     if data.difficulty is not None:
         parts.append(DifficultyNotes(data.curriculum, report=data.report_hardest))
-    parts.append(Reporter())
+    parts.append(Reporter(job.cache.advice))
     if validator is not None:
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
     parts.append(checkpoints)

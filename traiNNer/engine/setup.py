@@ -260,7 +260,7 @@ def build_loader(
         read_errors=train.read_errors,
         pin_memory=runtime.device.type == "cuda",
         order=order,
-        is_decoded=cache.is_complete,
+        is_decoded=cache.look,
         # Who names a number of processes gets them.
         takes_thread=train.num_worker_per_gpu == "auto",
     )
