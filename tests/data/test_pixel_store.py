@@ -4,6 +4,7 @@ store.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -36,7 +37,7 @@ from traiNNer.data import (
 from traiNNer.data.protocols import StorableSet
 from traiNNer.data.sample import Batch
 from traiNNer.engine.pixel_cache import plan_cache
-from traiNNer.ops.color import to_float
+from traiNNer.ops.color import to_float, to_uint8
 from traiNNer.options.schema import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.images import read_image
@@ -106,6 +107,57 @@ def test_the_same_samples_with_and_without(
     for path in (*folders[0].iterdir(), *folders[1].iterdir()):
         path.write_bytes(b"x" * path.stat().st_size)
     assert_same(plain, batches(dataset, workers, SIZES))
+
+
+def digests(loader: DynamicDataLoaderWrapper) -> list[bytes]:
+    """Of 5,000 samples in the order of the stream, at falling sizes: larger ones begin later where
+    processes read ahead.
+    """
+    taken: list[bytes] = []
+    for lq_size, batch_size, until in ((20, 7, 1_000), (16, 40, 3_000), (9, 16, 5_000)):
+        loader.set_lq_size(lq_size)
+        loader.set_batch_size(batch_size)
+        while len(taken) < until:
+            batch = loader.next_batch(at_most=until - len(taken))
+            lq, gt = (to_uint8(to_float(tensor)).numpy() for tensor in batch.pair)
+            for sample in zip(lq, gt, batch.lq_paths, strict=True):
+                digest = hashlib.blake2b(sample[0].tobytes(), digest_size=8)
+                digest.update(sample[1].tobytes() + sample[2].encode())
+                taken.append(digest.digest())
+    loader.close()
+    return taken
+
+
+def test_five_thousand_samples_in_every_mode(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders = make_pairs(9)
+
+    def stream(
+        store: PixelStore | None, workers: int, *, idle: bool = False, thread: bool = False
+    ) -> list[bytes]:
+        dataset = PairedImageDataset(2, *map(str, folders))
+        if store is not None:
+            if not idle:
+                store.stop_waiting()
+            dataset.use_store(store)
+        loader = DynamicDataLoaderWrapper(
+            dataset,
+            batch_size=7,
+            lq_size=20,
+            seed=11,
+            num_workers=workers,
+            is_decoded=(lambda: True) if thread else None,
+        )
+        return digests(loader)
+
+    expected = stream(None, 0)
+    assert len(set(expected)) > 4_500
+    full = PixelStore(tmp_path / "full")
+    assert stream(full, 0) == expected
+    assert stream(full, 0) == expected
+    assert stream(full, 2) == expected
+    assert stream(full, 0, thread=True) == expected
+    assert stream(PixelStore(tmp_path / "by_four"), 4) == expected
+    assert stream(PixelStore(tmp_path / "idle"), 2, idle=True) == expected
 
 
 def test_pictures_are_kept_in_idle_time(make_pairs: MakePairs, tmp_path: Path) -> None:
