@@ -18,7 +18,7 @@ from traiNNer.optim.optimizers import NAMES
 from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
-from traiNNer.utils.errors import TrainingError
+from traiNNer.utils.errors import OptionsError, TrainingError
 from traiNNer.utils.registry import SCHEDULERS
 from traiNNer.utils.shape import Shape
 
@@ -249,6 +249,36 @@ def test_every_optimizer_takes_a_step_and_its_state_survives(name: str) -> None:
     build_optimizer(name, layer.parameters(), {"lr": 0.01}, CPU).load_state_dict(
         optimizer.state_dict()
     )
+
+
+def test_parts_of_a_network_have_rates_of_their_own() -> None:
+    """0 leaves weights as they are; the schedule goes on top of each factor."""
+    model = make_model(
+        optim_g={"type": "sgd", "lr": 0.1, "lr_mul": {"body.0": 0.5, "bias": 0.0}},
+        scheduler={"type": "StepLR", "step_size": 1, "gamma": 0.5},
+    )
+    phase = model.phases[0]
+    assert [group["lr"] for group in phase.optimizer.param_groups] == [0.1, 0.05, 0.0]
+    names = dict(network_of(model).named_parameters())
+    before = {name: weight.detach().clone() for name, weight in names.items()}
+    model.step([make_batch()])
+    for name, weight in names.items():
+        moved = before[name] - weight.detach()
+        if "body.0" in name:
+            assert moved.any()
+        elif "bias" in name:
+            assert not moved.any()
+    assert [group["lr"] for group in phase.optimizer.param_groups] == [0.05, 0.025, 0.0]
+    other = make_model(
+        optim_g={"type": "sgd", "lr": 0.1, "lr_mul": {"body.0": 0.5, "bias": 0.0}},
+        scheduler={"type": "StepLR", "step_size": 1, "gamma": 0.5},
+    )
+    other.phases[0].load_state_dict(phase.state_dict())
+    assert [group["lr"] for group in other.phases[0].optimizer.param_groups] == [0.05, 0.025, 0.0]
+    with pytest.raises(
+        OptionsError, match=r"train\.optim_g\.lr_mul: no weight's name has 'spynet'"
+    ):
+        make_model(optim_g={"type": "adamw", "lr_mul": {"spynet": 0.1}})
 
 
 LENGTH = RunLength.of("total_iter", 12, samples=2, pixels=512)

@@ -25,7 +25,7 @@ from traiNNer.models.objectives import AnyObjective
 from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
 from traiNNer.models.step import SampleVisit, StepResult
-from traiNNer.optim import build_optimizer, build_scheduler
+from traiNNer.optim import build_optimizer, build_scheduler, group_by_rate
 from traiNNer.options.recipes import Task
 from traiNNer.options.schema import OptimizerOptions, TrainingOptions
 from traiNNer.utils.device import Runtime
@@ -166,7 +166,11 @@ class BaseModel:
         """
         train = self.options.train
         device = self.runtime.device
-        built = build_optimizer(optimizer.type, weights, optimizer.params, device)
+        groups: Iterable[nn.Parameter] | Iterable[dict[str, Any]] = weights
+        if optimizer.lr_mul:
+            named = self.networks.with_names(weights)
+            groups = group_by_rate(named, optimizer, optimizer_option)
+        built = build_optimizer(optimizer.type, groups, optimizer.params, device)
         scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.amp_dtype is torch.float16)
         guard = NonFiniteGuard(
             train.max_nonfinite_steps,

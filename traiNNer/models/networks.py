@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -92,6 +92,15 @@ class Networks:
     def evaluated(self, network: Network) -> Network:
         """The average of `network` where there is one, else `network` itself."""
         return self.average_of(network) or network
+
+    def with_names(self, weights: Iterable[nn.Parameter]) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights and their names in the networks; empty for those of none."""
+        names = {
+            id(weight): name
+            for network in self
+            for name, weight in network.module.named_parameters()
+        }
+        return ((names.get(id(weight), ""), weight) for weight in weights)
 
     @property
     def passed_through(self) -> list[nn.Module]:

@@ -140,7 +140,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "export", "quantize",
         ),
         _FREEZE: (
-            "freeze_iter", "freeze_layers", "fix_flow", "flow_lr_mul", "frozen", "freeze_loc",
+            "freeze_iter", "freeze_layers", "fix_flow", "frozen", "freeze_loc",
             "ignore_resume_networks",
         ),
         _ABSENT: (
@@ -279,8 +279,8 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         called("crop_border"): ("border", "crop", "shave"),
     },
     "optim_g": {
-        "rates of their own for parts of the network are not part of this version": (
-            "lr_mul", "flow_lr_mul", "param_groups",
+        "rates of parts of the network are factors by a part of their weights' names, in lr_mul": (
+            "flow_lr_mul", "dcn_lr_mul", "param_groups",
         ),
         "the warm-up is train.warmup_iter": ("warmup_steps", "warmup_iter"),
         _ABSENT: ("schedule_free",),

@@ -154,6 +154,11 @@ class OptimizerOptions(Component):
 
     type: str
     """Name of the optimizer, for example AdamW."""
+    lr_mul: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    """Learning rates of parts of the network, as factors by a part of the names of their weights;
+    the first that is in a name counts. 0 leaves weights as they are."""
 
 
 class SchedulerOptions(Component):
