@@ -40,7 +40,13 @@ def weights(run: str, iteration: int) -> dict[str, dict[str, torch.Tensor]]:
     return {name: load_file(models / f"{name}_{iteration}.safetensors") for name in NETWORKS}
 
 
-def test_a_run_against_a_discriminator_resumes_bit_for_bit(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["unet_sn", "vgg"])
+def test_a_run_against_a_discriminator_resumes_bit_for_bit(
+    options: dict[str, Any], kind: str
+) -> None:
+    options["network_d"]["type"] = kind
+    gan = {"type": "gan", "loss_weight": 0.1, "relativistic": kind == "vgg", "r1_weight": 0.1}
+    options["train"]["losses"] = [{"type": "l1"}, gan]
     assert run_training(options) == 0
     half = options | {"name": "half"}
     assert run_training(half, parts=[Stop(5)]) == 130
@@ -50,10 +56,10 @@ def test_a_run_against_a_discriminator_resumes_bit_for_bit(options: dict[str, An
     for name in NETWORKS:
         assert all(torch.equal(value, resumed[name][key]) for key, value in whole[name].items())
     log = Path("experiments/small/log/train.log").read_text(encoding="utf-8")
-    for label in ("gan", "gan_d_real", "gan_d_fake"):
+    for label in ("gan", "gan_d_real", "gan_d_fake", "d_r1"):
         assert f"{label} " in log
     with safe_open("experiments/small/models/net_d_8.safetensors", "pt") as file:
-        assert file.metadata()["discriminator"] == "unet_sn"
+        assert file.metadata()["discriminator"] == kind
         assert "arch" not in file.metadata()
     # From another run's weights, both networks.
     models = "experiments/small/models"
@@ -85,11 +91,24 @@ def test_the_planner_counts_both_networks(options: dict[str, Any], capfd: Captur
     both = write_options(Path("both.yml"), options)
     assert plan(["-opt", str(both), "--vram", "8"]) == 0
     with_critic = capfd.readouterr().out
+    # Gradients of gradients keep what the first backward pass went through.
+    gan = {"type": "gan", "loss_weight": 0.1, "r1_weight": 1.0, "r2_weight": 1.0}
+    options["train"]["losses"] = [{"type": "l1"}, gan]
+    options["network_d"]["num_feat"] = 32
+    several = [step_mib_of(options, weight, plan, capfd) for weight in (0.0, 1.0)]
+    assert several[1] > several[0] + 1
+    options["network_d"]["num_feat"] = 4
     del options["network_d"], options["train"]["optim_d"]
     options["train"]["losses"] = [{"type": "l1"}]
     alone = write_options(Path("alone.yml"), options)
     assert plan(["-opt", str(alone), "--vram", "8"]) == 0
     assert step_mib(with_critic) > step_mib(capfd.readouterr().out)
+
+
+def step_mib_of(options: dict[str, Any], weight: float, plan: Any, capfd: Capture) -> float:
+    options["train"]["losses"][1] |= {"r1_weight": weight, "r2_weight": weight}
+    assert plan(["-opt", str(write_options(Path("slope.yml"), options)), "--vram", "8"]) == 0
+    return step_mib(capfd.readouterr().out)
 
 
 def step_mib(table: str) -> float:

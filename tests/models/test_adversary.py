@@ -13,7 +13,7 @@ from tests.models.test_sr_model import CPU, make_batch, make_options
 from traiNNer.archs import build_network
 from traiNNer.losses.gan import GANLoss
 from traiNNer.models import SRModel
-from traiNNer.options.schema import TrainingOptions
+from traiNNer.options.schema import DiscriminatorOptions, TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.registry import DISCRIMINATORS
 
@@ -46,18 +46,19 @@ def has_changed(module: nn.Module, before: list[Tensor]) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["unet_sn", "patchgan"])
+@pytest.mark.parametrize("kind", ["unet_sn", "patchgan", "multiscale_patchgan", "vgg"])
 @pytest.mark.parametrize("amp", [None, torch.bfloat16])
 def test_both_networks_learn_each_in_its_phase(kind: str, amp: torch.dtype | None) -> None:
     model = make_model(kind, amp)
     critic = model.networks["net_d"].module
     before = copies(model.main.module), copies(critic)
-    result = model.step([make_batch(4, 16)])
+    side = 32 if kind == "multiscale_patchgan" else 16
+    result = model.step([make_batch(4, side)])
     assert list(result.phases) == ["generator", "discriminator"]
     assert set(result.losses) == {"l1", "gan", "gan_d_real", "gan_d_fake"}
     assert has_changed(model.main.module, before[0])
     assert has_changed(critic, before[1])
-    assert result.shape.lq_size == 16
+    assert result.shape.lq_size == side
 
 
 def test_the_generators_phase_leaves_no_gradient_with_the_critic() -> None:
@@ -109,6 +110,70 @@ class Failing(nn.Module):
         if next(self.calls, False):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
         return self.inner(x)
+
+
+def test_a_relativistic_loss_and_penalties_are_those_of_the_formulas() -> None:
+    """A step of both networks, the discriminator's by second gradients."""
+    sgd = {"type": "sgd", "lr": 1.0}
+    gan = GAN | {"relativistic": True, "r1_weight": 0.3, "r2_weight": 0.7}
+    model = make_model(
+        "patchgan", optim_g=sgd, optim_d=sgd, losses=[{"type": "l1"}, gan], ema_decay=0
+    )
+    critic = model.networks["net_d"].module
+    # Power iterations would make each pass another one.
+    critic.eval()
+    batch = make_batch(3, 16)
+    lq, gt = batch.pair
+    softplus = nn.functional.softplus
+
+    made = model.main.module(lq)
+    real, fake = critic(gt), critic(made)
+    above, below = (
+        each - other.mean((1, 2, 3), keepdim=True) for each, other in ((fake, real), (real, fake))
+    )
+    loss = (made - gt).abs().mean() + 0.1 * (softplus(-above) + softplus(below)).mean() / 2
+    weights = list(model.main.module.parameters())
+    expected = [
+        weight.detach() - gradient
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True)
+    ]
+
+    copies, truth = made.detach().requires_grad_(), gt.clone().requires_grad_()
+    real, fake = critic(truth), critic(copies)
+    below, above = (
+        each - other.mean((1, 2, 3), keepdim=True) for each, other in ((real, fake), (fake, real))
+    )
+    told = (softplus(-below).mean() + softplus(above).mean()) / 2
+    places = real[0].numel()
+    penalties: list[Tensor] = []
+    for picture, logits, weight in ((truth, real, 0.3), (copies, fake, 0.7)):
+        (slope,) = torch.autograd.grad(logits.sum(), picture, create_graph=True)
+        squares = slope.flatten(1).square().sum(1) / places
+        penalties.append(weight * squares.mean() / 2)
+    of_critic = list(critic.parameters())
+    gradients = torch.autograd.grad(told + sum(penalties), of_critic)
+    expected_critic = [w.detach() - g for w, g in zip(of_critic, gradients, strict=True)]
+
+    result = model.step([batch])
+    for ours, theirs in zip(weights + of_critic, expected + expected_critic, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-3, atol=1e-5)
+    for name, penalty in zip(("d_r1", "d_r2"), penalties, strict=True):
+        torch.testing.assert_close(result.losses[name], penalty.detach(), rtol=1e-4, atol=0)
+
+
+def test_a_penalty_does_not_depend_on_the_chunks() -> None:
+    """Two batches of one step come to what they come to as one, of all new parts."""
+    gan = GAN | {"relativistic": True, "r1_weight": 0.5, "r2_weight": 0.5}
+    models = [make_model("patchgan", losses=[{"type": "l1"}, gan]) for _ in range(2)]
+    for model in models:
+        model.networks["net_d"].module.eval()
+    batch = make_batch(4, 16)
+    models[0].step([batch])
+    models[1].step(list(batch.split(1)))
+    for ours, theirs in zip(models[0].networks, models[1].networks, strict=True):
+        pairs = zip(ours.module.parameters(), theirs.module.parameters(), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("call", [0, 1, 2])
@@ -178,6 +243,7 @@ def test_values_are_those_of_the_formulas() -> None:
         ("unet_sn", {}, 4_376_897),
         # CycleGAN's, whose instance norms have no weights.
         ("patchgan", {}, 2_764_737),
+        ("vgg", {}, 14_499_401),
     ],
 )
 def test_discriminators_are_as_large_as_published(
@@ -191,7 +257,8 @@ def test_discriminators_are_as_large_as_published(
 @pytest.mark.parametrize("name", list(DISCRIMINATORS))
 def test_discriminators_take_any_side_from_their_least(name: str, side: int) -> None:
     network = DISCRIMINATORS[name](num_feat=8)
-    for each in {side, network.min_side}:
+    least = DiscriminatorOptions.model_validate({"type": name}).min_side
+    for each in {max(side, least), least}:
         logits = network(torch.rand(2, 3, each, each))
-        assert logits.shape[:2] == (2, 1)
+        assert logits.shape[:2] == (2, 2 if name == "multiscale_patchgan" else 1)
         assert torch.isfinite(logits).all()

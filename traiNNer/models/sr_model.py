@@ -89,7 +89,7 @@ class SRModel(RestorationModel):
                 chunk.per_sample[DIFFICULTY] = self._difficulty_of_each(chunk, sr.detach())
         if self._adversary is not None:
             chunk.remember(OUTPUT, sr)
-            losses |= self._adversary.deceived(frames)
+            losses |= self._adversary.deceived(frames, targets)
         return losses
 
     def _difficulty_of_each(self, chunk: Chunk, sr: Tensor) -> Tensor:

@@ -203,6 +203,11 @@ def _convert_discriminator(result: Converted) -> None:
         values["network_d"] = {"type": ours}
         result.note("network_d.type", f"{kind} is not part of this version; {ours} in its place")
     losses = values["train"]["losses"]
+    if normalize(str(values.get("model_type", ""))) in ("esrganmodel", "esrgan"):
+        for loss in losses:
+            if str(loss.get("type", "")).lower().startswith("gan"):
+                loss["relativistic"] = True
+                result.note("model_type", "relativistic: true in the adversarial loss")
     if not any(str(loss.get("type", "")).lower().startswith("gan") for loss in losses):
         values.pop("network_d")
         values["train"].pop("optim_d", None)

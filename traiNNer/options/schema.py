@@ -103,11 +103,14 @@ class DiscriminatorOptions(Component):
     registry = DISCRIMINATORS
 
     type: str
-    """Name of the discriminator: unet_sn or patchgan."""
+    """Name of the discriminator, for example unet_sn or patchgan."""
 
     @property
     def min_side(self) -> int:
         """Pixels of GT that each side of a patch must have at least."""
+        least_side = getattr(self.entry, "least_side", None)
+        if least_side is not None:
+            return int(least_side(**self.params))
         return int(getattr(self.entry, "min_side", 1))
 
 
