@@ -252,10 +252,12 @@ def _misfit(report: LoadReport, choice: Choice, what: str, *, strict: bool) -> s
     if near:
         holds = f"{near} {holds}"
     otherwise = "leave the pretrained weights out"
-    if report.matched and strict:
+    is_teacher = what == "network_g_teacher"
+    if report.matched and strict and not is_teacher:
         otherwise = "strict_load_g: false to take what fits"
+    section = what if is_teacher else "network_g"
     return (
-        f"{what} cannot be loaded from {report.summary()} {holds} Set network_g's type, scale and "
+        f"{what} cannot be loaded from {report.summary()} {holds} Set {section}'s type, scale and "
         f"parameters to the file's, or {otherwise}."
     )
 

@@ -186,6 +186,7 @@ def load_start(job: Job, run: Run) -> None:
     if job.resume_from is not None:
         checkpoints = next(part for part in run.parts if isinstance(part, Checkpoints))
         checkpoints.load(job.resume_from, run)
+        run.recipe.load_pretrained(is_resumed=True)
         return
     if job.request.auto_resume:
         log.info("--auto_resume: no checkpoint of this run yet, it starts anew")

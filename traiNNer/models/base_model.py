@@ -258,16 +258,19 @@ class BaseModel:
 
     # -- weights and state -------------------------------------------------------------------------
 
-    def load_pretrained(self) -> None:
+    def load_pretrained(self, *, is_resumed: bool = False) -> None:
         """Start each network from the weights that `path.pretrain_<section>` names; averages start
         from the network that they follow.
+
+        Args:
+            is_resumed: load those alone that no checkpoint holds.
 
         Raises:
             CheckpointError: if a file cannot be read or, when strict, does not fit.
         """
         path = self.options.path
         for network in self.networks:
-            if network.role is Role.AVERAGE:
+            if network.role is Role.AVERAGE or (is_resumed and network.saved):
                 continue
             file = getattr(path, f"pretrain_{network.section}", None)
             if file is None:
@@ -275,8 +278,9 @@ class BaseModel:
             strict = getattr(path, f"strict_load_{network.section.removeprefix('network_')}", True)
             report = load_weights(network.module, Path(file), strict=strict, what=network.section)
             log.info("%s", report.summary())
-        for average in self.averages:
-            average.restart()
+        if not is_resumed:
+            for average in self.averages:
+                average.restart()
 
     def modules(self) -> Iterator[nn.Module]:
         """Every module that the recipe holds: networks, averages, losses."""

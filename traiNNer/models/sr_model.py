@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from traiNNer.archs import build_network
 from traiNNer.losses.gan import GANLoss
 from traiNNer.models.adversary import OUTPUT, Adversary
 from traiNNer.models.chunks import Chunk
 from traiNNer.models.criteria import Criteria
+from traiNNer.models.networks import Role
 from traiNNer.models.objectives import Objective
 from traiNNer.models.restoration_model import RestorationModel
 from traiNNer.models.several_sizes import NetworkLosses, objectives_of
 from traiNNer.models.step import DIFFICULTY, Losses
+from traiNNer.models.teacher import Teacher
+from traiNNer.options.distillation import DistillationOptions
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.registry import DIFFICULTIES, RECIPES
@@ -47,6 +52,7 @@ class SRModel(RestorationModel):
         asked = options.datasets.train.difficulty
         self._difficulty = None if asked is None else DIFFICULTIES[asked]
         self._adversary = self._add_adversary(adversarial)
+        self._teacher = self._add_teacher()
         generator = self.add_phase(
             "generator",
             module.parameters(),
@@ -72,6 +78,20 @@ class SRModel(RestorationModel):
         network = self.add_network("net_d", module, section="network_d")
         return Adversary(network, losses, self.runtime, self._output)
 
+    def _add_teacher(self) -> Teacher | None:
+        described = self.options.network_g_teacher
+        if described is None:
+            return None
+        module = build_network(described.type, scale=self.options.scale, **described.params)
+        section = "network_g_teacher"
+        network = self.add_network("net_g_teacher", module, Role.FROZEN, section)
+        taught = self.options.train.distillation or DistillationOptions()
+        return Teacher(network, taught, self.runtime, self._part_done)
+
+    def _part_done(self) -> float:
+        """Of the run, from 0 to 1, before this step."""
+        return self.length.done(self.work) / self.length.total
+
     def _output(self, chunk: Chunk) -> Tensor:
         lq, _ = chunk.batch.pair
         with self.runtime.autocast():
@@ -81,15 +101,24 @@ class SRModel(RestorationModel):
         _, gt = chunk.batch.pair
         # To the losses, which are computed in float32, every frame is an image.
         frames = sr.flatten(0, -4)
-        targets = gt.flatten(0, -4)
-        losses = self._criteria(frames, targets)
+        truth = targets = gt.flatten(0, -4)
+        taught: Losses = {}
+        share = 0.0 if self._teacher is None else self._teacher.share
+        if self._teacher is not None and share:
+            picture = self._teacher.picture(chunk.batch.pair[0]).flatten(0, -4)
+            if self._teacher.is_beside:
+                beside = self._criteria(frames, picture).items()
+                taught = {f"{label}_teacher": share * loss for label, loss in beside}
+            else:
+                targets = torch.lerp(truth, picture, share)
+        losses = self._criteria(frames, targets) | taught
         if chunk.wants_per_sample:
             chunk.per_sample = self._criteria.of_each(frames.detach(), targets, len(chunk.batch))
             if self._difficulty is not None:
                 chunk.per_sample[DIFFICULTY] = self._difficulty_of_each(chunk, sr.detach())
         if self._adversary is not None:
             chunk.remember(OUTPUT, sr)
-            losses |= self._adversary.deceived(frames, targets)
+            losses |= self._adversary.deceived(frames, truth)
         return losses
 
     def _difficulty_of_each(self, chunk: Chunk, sr: Tensor) -> Tensor:

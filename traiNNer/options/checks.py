@@ -41,6 +41,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_augmentations(options, problems)
     _check_adversary(options, problems)
     _check_curriculum(options, problems)
+    _check_teacher(options, problems)
     return problems
 
 
@@ -200,6 +201,46 @@ def _check_adversary(options: TrainingOptions, problems: OptionProblems) -> None
     if len(adversarial) == len(options.labelled_losses) and adversarial:
         message = "a loss that compares with GT is needed beside the adversarial one"
         problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
+
+
+def _check_teacher(options: TrainingOptions, problems: OptionProblems) -> None:
+    """A teacher, its weights and its part; and whether it takes what the network takes."""
+    teacher = options.network_g_teacher
+    place = ("network_g_teacher",)
+    if teacher is None:
+        given = {
+            ("train", "distillation"): options.train.distillation,
+            ("path", "pretrain_network_g_teacher"): options.path.pretrain_network_g_teacher,
+        }
+        for key, value in given.items():
+            if value is not None:
+                problems.add(key, "there is no network_g_teacher; set it, or leave this out", None)
+        return
+    if options.model_type != DEFAULT_RECIPE:
+        message = f"model_type: {options.model_type} has no teacher; leave it out"
+        problems.add(place, message, teacher.type)
+        return
+    if options.path.pretrain_network_g_teacher is None:
+        message = "required with network_g_teacher: a teacher without weights teaches nothing"
+        problems.add(("path", "pretrain_network_g_teacher"), message, None, kind="missing")
+    spec = teacher.entry
+    learner = options.network_g.entry
+    if options.scale not in spec.scales:
+        message = f"works at {_listed(spec.scales)}, and scale is {options.scale}"
+        problems.add(place, message, teacher.type)
+    if spec.temporal != learner.temporal:
+        kind = "clips" if spec.temporal else "images"
+        message = f"takes {kind}, and {options.network_g.type} does not"
+        problems.add(place, message, teacher.type)
+    if learner.size_multiple % spec.size_multiple:
+        # The sizes of patches are multiples of what the learning network needs.
+        fixed = options.datasets.train.lq_size % spec.size_multiple == 0
+        if not fixed or options.training_automations.active or options.patch_scales is not None:
+            message = (
+                f"needs sides that are a multiple of {spec.size_multiple}: set lq_size to one, and "
+                "leave out automations and several sizes of a patch"
+            )
+            problems.add(place, message, teacher.type)
 
 
 def _check_random_sizes(options: TrainingOptions, problems: OptionProblems) -> None:

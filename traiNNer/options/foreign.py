@@ -49,6 +49,9 @@ _AVERAGE = (
     "the moving average needs no section: train.ema_decay gives its decay, and it is saved as "
     "net_g_ema"
 )
+_TEACHER = (
+    "another network's pictures are targets by network_g_teacher, and train.distillation says how"
+)
 _CURVES = "curves go to TensorBoard alone (logger.use_tb_logger); leave it out"
 _EXPORT = "exporting to other formats is not part of this version; leave it out"
 _FREEZE = "freezing a network's parts is not part of this version; leave it out"
@@ -144,12 +147,15 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "ignore_resume_networks",
         ),
         _ABSENT: (
-            "sam", "sam_init", "sam_opt", "eco", "eco_schedule", "eco_iters", "eco_init",
+            "sam", "sam_init", "sam_opt",
             "swa", "use_swa", "swa_opt", "detect_anomaly", "print_network",
-            "distillation",
-            "network_teacher", "teacher", "network_t", "network_f", "backup_freq", "dml", "qat",
+            "network_f", "backup_freq", "dml", "qat",
             "suffix", "pbar", "use_pbar", "overwrite_chkp", "phase", "max_minibatch",
             "sample_interval", "use_petite",
+        ),
+        _TEACHER: (
+            "eco", "eco_schedule", "eco_iters", "eco_init", "network_teacher", "teacher",
+            "network_t", "pretrain_eco", "use_eco",
         ),
         "it is self_ensemble: x8 in test.py's options": (
             "selfensemble_testing", "self_ensemble", "test_time_aug", "geometric_ensemble",

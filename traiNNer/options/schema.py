@@ -24,6 +24,7 @@ from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.checks import problems_of
 from traiNNer.options.components import Component, Section
 from traiNNer.options.curriculum import CurriculumOptions
+from traiNNer.options.distillation import DistillationOptions
 from traiNNer.options.length import MEASURES, RunLength
 from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
 from traiNNer.options.recipes import DEFAULT_RECIPE, Task, known_recipe, task_of
@@ -372,6 +373,8 @@ class PathOptions(Section):
     """Weights to start from (.safetensors or .pth), ours or any that spandrel reads."""
     strict_load_g: bool = True
     """Every weight must fit. false takes what fits and reports the rest."""
+    pretrain_network_g_teacher: UserPath | None = None
+    """Weights of the teacher."""
     pretrain_network_d: UserPath | None = None
     """Weights of the discriminator to start from."""
     strict_load_d: bool = True
@@ -440,6 +443,8 @@ class TrainOptions(Section):
     order of scales. They are divided by their sum."""
     scale_consistency: ScaleConsistencyOptions | None = None
     """A term between the sizes of datasets.train.scales. Left out: none."""
+    distillation: DistillationOptions | None = None
+    """What network_g_teacher has to say. Left out, with a teacher: it takes GT's place."""
     effective_batch_size: Positive | None = None
     """Samples of every iteration, whatever the batch: batches are accumulated up to exactly so
     many. It keeps the learning rate right while an automation changes the batch. Left out: one
@@ -656,6 +661,9 @@ class TrainingOptions(_Runtime):
     """Datasets to train and validate on."""
     network_g: NetworkOptions
     """The network to train."""
+    network_g_teacher: NetworkOptions | None = None
+    """A network whose pictures are targets beside or in place of GT, as train.distillation says.
+    Its weights are path.pretrain_network_g_teacher. Left out: none."""
     network_d: DiscriminatorOptions | None = None
     """A discriminator to train it against, by a loss {type: gan}. Left out: none."""
     train: TrainOptions
@@ -751,6 +759,9 @@ class TrainingOptions(_Runtime):
         needs = {f"the loss {name}": loss.min_side for name, loss in self.labelled_losses.items()}
         if self.network_d is not None:
             needs[f"the discriminator {self.network_d.type}"] = self.network_d.min_side
+        if self.network_g_teacher is not None:
+            teacher = self.network_g_teacher
+            needs[f"the teacher {teacher.type}"] = teacher.entry.min_size * self.scale
         return needs
 
     @property
