@@ -63,7 +63,7 @@ class ClassValidator:
         self._tracker = tracker
 
     def run(
-        self, classify: Classify, iteration: int, should_stop: Callable[[], bool]
+        self, classify: Classify, iteration: int, should_stop: Callable[[], bool], of: str = ""
     ) -> list[ClassResult] | None:
         """Judge every dataset. What fails is said and missing in the results.
 
@@ -71,6 +71,7 @@ class ClassValidator:
             classify: from (B, 3, H, W) to probabilities (B, classes).
             iteration: for curves.
             should_stop: asked between batches; when true, nothing is reported and None is returned.
+            of: name of what is judged beside the network, which has curves of its own.
         """
         results: list[ClassResult] = []
         mishaps = Mishaps()
@@ -84,12 +85,13 @@ class ClassValidator:
             if result is None:
                 continue
             results.append(result)
-            scores = {f"val/{name}/{label}": v for label, v in result.complete_means.items()}
+            top = f"val_{of}" if of else "val"
+            scores = {f"{top}/{name}/{label}": v for label, v in result.complete_means.items()}
             self._tracker.scalars(scores, iteration)
             log.info(
                 "validation at %d on %s (%d pictures, %.1f s): %s",
                 iteration,
-                name,
+                f"{name}, {of}" if of else name,
                 len(val_set.images),
                 time.perf_counter() - start,
                 describe_scores(result.complete_means, self.metrics),

@@ -22,7 +22,8 @@ FIRST_POINTS = 200
 # Seconds after which a line is written, whatever print_freq says: a run that says nothing for
 # longer looks as if it hung.
 SILENCE_S = 30.0
-# Percent of the time, above which a wait for data is worth a sentence.
+# Percent of the time, above which a wait for data is worth a sentence; not at the beginning, which
+# waits for processes to start.
 LONG_WAIT_PCT = 10.0
 
 
@@ -120,7 +121,8 @@ class Reporter(Part):
         speed = run.clock.read()
         self._tell(run, result, losses, speed)
         run.tracker.scalars(self._points(run, result, losses, speed), run.iteration)
-        if self._data_advice is not None and speed.data_wait_pct > LONG_WAIT_PCT:
+        is_long = speed.data_wait_pct > LONG_WAIT_PCT and run.iteration > FIRST_POINTS
+        if self._data_advice is not None and is_long:
             by_processes = bool(run.stream.loader.worker_pids)
             log.info(
                 "%.0f %% of the time goes into waiting for data: %s",

@@ -111,9 +111,10 @@ class Validator:
         self._mishaps = Mishaps()
         self._judge = self._new_judge()
         self._strips: list[Tensor] = []
+        self._of = ""
 
     def run(
-        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool]
+        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool], of: str = ""
     ) -> list[ValidationResult] | None:
         """Process every dataset. What fails is said and missing in the results, be it a metric, an
         image or a dataset.
@@ -122,7 +123,10 @@ class Validator:
             upscale: from `(1, 3, H, W)` to `(1, 3, H * scale, W * scale)`.
             iteration: for curves and file names.
             should_stop: asked between images; when true, nothing is reported and None is returned.
+            of: name of what is judged beside the network, which has curves of its own and no
+                pictures.
         """
+        self._of = of
         results: list[ValidationResult] = []
         for name, val_set in self.val_sets.items():
             start = time.perf_counter()
@@ -140,7 +144,7 @@ class Validator:
             log.info(
                 "validation at %d on %s (%d images, %.1f s): %s",
                 iteration,
-                name,
+                f"{name}, {of}" if of else name,
                 len(scores),
                 time.perf_counter() - start,
                 self._describe_result(result),
@@ -164,7 +168,7 @@ class Validator:
         for index, batch in enumerate(eval_batches(val_set.images, val_set.num_workers)):
             if should_stop():
                 return None
-            is_shown = index < self._exhibition.tb_images
+            is_shown = index < self._exhibition.tb_images and not self._of
             task = _Task(batch, name, names[index], labels[index], iteration, is_shown)
             scores.append(self._judge_image(upscale, task))
         return scores
@@ -172,10 +176,13 @@ class Validator:
     def _draw_curves(self, result: ValidationResult, iteration: int) -> None:
         tracker = self._exhibition.tracker
         name = result.dataset
+        top = f"val_{self._of}" if self._of else "val"
         tracker.scalars(
-            {f"val/{name}/{label}": mean for label, mean in result.complete_means.items()},
+            {f"{top}/{name}/{label}": mean for label, mean in result.complete_means.items()},
             iteration,
         )
+        if self._of:
+            return
         for scene, means in list(result.scenes.items())[:MOST_SCENES]:
             tracker.scalars(
                 {
@@ -239,7 +246,7 @@ class Validator:
         scores: dict[str, float] = {}
         if gt is not None:
             scores = self._judge(sr, gt, task.batch.lq_paths[0], frame=shows_clip)
-        if self._exhibition.save_to is not None:
+        if self._exhibition.save_to is not None and not self._of:
             with self._mishaps.forgiving("saving the image", task.label, "it is not saved"):
                 path = self._exhibition.save_to / task.dataset / f"{task.name}_{task.iteration}.png"
                 write_image(path, to_uint8(sr[0]).permute(1, 2, 0).cpu().numpy())
@@ -289,9 +296,11 @@ class AnyValidator(Protocol):
         ...
 
     def run(
-        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool], /
+        self, upscale: Upscale, iteration: int, should_stop: Callable[[], bool], of: str = "", /
     ) -> Sequence[Judged] | None:
-        """Judge every dataset; None where it was to stop."""
+        """Judge every dataset; None where it was to stop. `of` names what is judged beside the
+        network.
+        """
         ...
 
 
@@ -364,6 +373,16 @@ class Validation(Part):
         results = self._validator.run(
             self._upscale, run.iteration, lambda: run.interrupts.requested
         )
+        recipe = run.recipe
+        averages = [average for average in recipe.averages if average.source is recipe.main]
+        for average in averages[1:]:
+            with recipe.networks.evaluating(average.network):
+                self._validator.run(
+                    self._upscale,
+                    run.iteration,
+                    lambda: run.interrupts.requested,
+                    average.network.name,
+                )
         if run.memory is not None:
             # What whole images took is no part of the next step's peak.
             run.memory.release()

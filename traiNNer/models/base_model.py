@@ -131,8 +131,8 @@ class BaseModel:
         return self.networks.add(Network(name, module, role, section))
 
     def add_average(self, source: Network) -> None:
-        """The moving average of `source`, unless the options switch it off; with a schedule-free
-        optimizer its own.
+        """The moving averages of `source`, unless the options switch them off; with a
+        schedule-free optimizer its own.
         """
         train = self.options.train
         if train.is_schedule_free:
@@ -144,6 +144,10 @@ class BaseModel:
             if train.ema_half_life is not None:
                 half_life = self.length.units(train.ema_half_life)
             average = MovingAverage(source, train.ema_decay, half_life, train.ema_power)
+            self.networks.add(average.network)
+            self.averages.append(average)
+        for decay in train.ema_also:
+            average = MovingAverage(source, decay, power=train.ema_power, suffix=f"_ema_{decay:g}")
             self.networks.add(average.network)
             self.averages.append(average)
 

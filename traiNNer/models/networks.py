@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,6 +64,7 @@ class Networks:
 
     def __init__(self) -> None:
         self._networks: dict[str, Network] = {}
+        self._evaluated: Network | None = None
 
     def add(self, network: Network) -> Network:
         """Take in one more.
@@ -90,8 +92,17 @@ class Networks:
         return next(averages, None)
 
     def evaluated(self, network: Network) -> Network:
-        """The average of `network` where there is one, else `network` itself."""
-        return self.average_of(network) or network
+        """The first average of `network` where there is one, else `network` itself."""
+        return self._evaluated or self.average_of(network) or network
+
+    @contextmanager
+    def evaluating(self, average: Network) -> Iterator[None]:
+        """Have this one be what is evaluated."""
+        self._evaluated = average
+        try:
+            yield
+        finally:
+            self._evaluated = None
 
     def with_names(self, weights: Iterable[nn.Parameter]) -> Iterator[tuple[str, nn.Parameter]]:
         """Weights and their names in the networks; empty for those of none."""
@@ -121,6 +132,7 @@ class MovingAverage:
         half_life: work of the run after which half of it is left, in place of the decay.
         power: of the warm-up: in iteration n the decay is at most 1 - n^-power, so that the average
             soon forgets what the network was at the beginning; 0 is none.
+        suffix: behind the network's name in that of the average.
 
     Attributes:
         source: the network that is followed.
@@ -136,6 +148,7 @@ class MovingAverage:
         decay: float,
         half_life: float | None = None,
         power: float = 0.0,
+        suffix: str = "_ema",
     ) -> None:
         self.changed_by: list[str] = []
         self.iteration: int | None = None
@@ -150,7 +163,7 @@ class MovingAverage:
         self._weights: list[Tensor] = list(source.module.parameters())
         self._buffers = list(zip(average.buffers(), source.module.buffers(), strict=True))
         self.network = Network(
-            f"{source.name}_ema",
+            f"{source.name}{suffix}",
             average,
             Role.AVERAGE,
             source.section,

@@ -42,6 +42,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_adversary(options, problems)
     _check_curriculum(options, problems)
     _check_teacher(options, problems)
+    _check_averages(options, problems)
     return problems
 
 
@@ -201,6 +202,17 @@ def _check_adversary(options: TrainingOptions, problems: OptionProblems) -> None
     if len(adversarial) == len(options.labelled_losses) and adversarial:
         message = "a loss that compares with GT is needed beside the adversarial one"
         problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
+
+
+def _check_averages(options: TrainingOptions, problems: OptionProblems) -> None:
+    """Further moving averages against the first."""
+    train = options.train
+    place = ("train", "ema_also")
+    if train.ema_also and not train.ema_decay and train.ema_half_life is None:
+        message = "goes beside the first moving average; set ema_decay or ema_half_life too"
+        problems.add(place, message, train.ema_also)
+    if len(set(train.ema_also)) < len(train.ema_also):
+        problems.add(place, "expected each decay once", train.ema_also)
 
 
 def _check_teacher(options: TrainingOptions, problems: OptionProblems) -> None:

@@ -459,6 +459,9 @@ class TrainOptions(Section):
     ema_half_life: Amount | None = None
     """In place of ema_decay: after so much of the run, in the measure of its length, former weights
     count half in the moving average, however large the steps are."""
+    ema_also: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
+    """Decays of further moving averages, each of which is validated and saved beside the first
+    (net_g_ema_0.9999). Which weights are best is decided by the first."""
     ema_power: float = Field(default=0, ge=0, le=10)
     """Warm-up of the moving average: in iteration n its decay is at most 1 - n^-ema_power, so that
     it soon forgets the beginning. 0: none; 0.75 is usual."""
@@ -498,6 +501,7 @@ class TrainOptions(Section):
         if not self.is_schedule_free:
             return self
         given = {"scheduler": self.scheduler, "ema_half_life": self.ema_half_life}
+        given["ema_also"] = self.ema_also or None
         if "ema_decay" in self.model_fields_set:
             given["ema_decay"] = self.ema_decay or None
         for key, value in given.items():
