@@ -24,6 +24,7 @@ from torchmetrics.functional.image import (
 from torchvision import models
 
 from traiNNer.losses.color import lab
+from traiNNer.losses.contextual import contextual_similarity
 from traiNNer.losses.distributions import directions, sliced_wasserstein
 from traiNNer.losses.ms_ssim import MSSSIMLoss
 from traiNNer.losses.pixel import CharbonnierLoss
@@ -64,6 +65,9 @@ def arguments_of(name: str) -> dict[str, Any]:
         return {"backbone": "alexnet", "weights": features_of("alexnet")}
     if name == "dists":
         return {"weights": features_of("vgg16")}
+    if name == "contextual":
+        layers = {"conv1_1": 1.0, "conv2_1": 0.5}
+        return {"backbone": "vgg11", "weights": features_of("vgg11"), "layers": layers}
     if name == "fdl":
         return {"backbone": "vgg11", "weights": features_of("vgg11"), "projections": 8}
     if name != "perceptual":
@@ -122,7 +126,12 @@ def test_the_pixel_losses_are_covered():
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 class TestContract:
     def test_zero_on_equals(self, name):
-        assert build(name)(photo(), photo()).item() == pytest.approx(0, abs=1e-6)
+        value = build(name)(photo(), photo()).item()
+        if name == "contextual":
+            # A feature that has its like beside it is not meant for one place alone.
+            assert 0 <= value < build(name)(noise(photo(), 0.02), photo()).item() / 4
+            return
+        assert value == pytest.approx(0, abs=1e-6)
 
     def test_positive_and_growing_otherwise(self, name):
         loss = build(name)
@@ -382,7 +391,26 @@ def test_distances_of_distributions_are_those_along_each_direction() -> None:
     assert value == pytest.approx(float(np.mean(distances)), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ms_swd", "fdl"])
+def test_contextual_similarity_is_that_of_the_formula() -> None:
+    """Feature by feature, in NumPy."""
+    draw = np.random.default_rng(0)
+    made, wanted = draw.normal(size=(2, 6, 7))
+    center = wanted.mean(1, keepdims=True)
+    lengths = [np.linalg.norm(each - center, axis=0) for each in (made, wanted)]
+    found = np.zeros((7, 7))
+    for i in range(7):
+        first = (made[:, i] - center[:, 0]) / lengths[0][i]
+        distances = np.array(
+            [1 - first @ (wanted[:, j] - center[:, 0]) / lengths[1][j] for j in range(7)]
+        )
+        affinities = np.exp((1 - distances / (distances.min() + 1e-5)) / 0.3)
+        found[i] = affinities / affinities.sum()
+    sets = (torch.from_numpy(each)[None].float() for each in (made, wanted))
+    value = contextual_similarity(*sets, 0.3)
+    assert value.item() == pytest.approx(found.max(0).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ms_swd", "fdl", "contextual"])
 def test_a_shift_costs_distributions_little(name: str) -> None:
     # Wide borders, so that nothing comes in from outside.
     gt = torch.nn.functional.pad(photo(64), [24] * 4, value=0.5)

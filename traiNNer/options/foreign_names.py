@@ -9,7 +9,7 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
         GAN: ("multiscale_gan", "gan_feat", "r1", "wgan"),
         PERCEPTUAL: (
-            "vgg", "contextual", "cx", "style", "adists",
+            "vgg", "style", "adists",
             "perceptual_fp16", "pieapp", "clip",
         ),
         "mixes are written as two losses, {type: l1} and {type: ms_ssim}, each with its "
