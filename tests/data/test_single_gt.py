@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tests.support import load_script, run_training, small_options, texture
 from traiNNer.data import PairedImageDataset, SampleRequest, SingleGtDataset
+from traiNNer.data.pixel_source import IMAGE_FILES
+from traiNNer.data.scan import ScannedImage
 from traiNNer.utils.errors import DataError
-from traiNNer.utils.images import write_image
+from traiNNer.utils.images import Pixels, write_image
 
 Capture = pytest.CaptureFixture[str]
 
@@ -130,3 +132,29 @@ def test_some_samples_take_lq_from_the_disk(folders: tuple[Path, Path]) -> None:
     assert torch.equal(tensors(mixed, whole)[0], tensors(alone, whole)[0])
     with pytest.raises(DataError, match="dataroot_lq names no folder"):
         SingleGtDataset(2, str(cropped), dataroot_lq_prob=0.3)
+
+
+class Whole:
+    """Decodes whole pictures, whatever is asked for."""
+
+    def read(self, image: ScannedImage) -> Pixels:
+        return IMAGE_FILES.read(image)
+
+
+@pytest.mark.parametrize("recipe", [None, "realesrgan", "photo_light"])
+def test_rows_down_to_the_crop_make_the_same_samples(tmp_path: Path, recipe: str | None) -> None:
+    gt = tmp_path / "tall"
+    for number in range(2):
+        write_image(gt / f"{number}.png", texture(320, 128, number))
+    by_rows = SingleGtDataset(2, str(gt), degradations=recipe)
+    whole = SingleGtDataset(2, str(gt), degradations=recipe, source=Whole())
+    shorter = 0
+    for seed in range(40):
+        request = SampleRequest(seed % 2, 12, seed)
+        for ours, theirs in zip(tensors(by_rows, request), tensors(whole, request), strict=True):
+            assert torch.equal(ours, theirs)
+        place = by_rows[request].placement
+        assert place is not None
+        rows = 2 * (place.corner(12)[0] + 32)
+        shorter += rows < 320
+    assert shorter > 20

@@ -27,6 +27,8 @@ _DEGRADING_MARGIN = 12
 # Further pixels above and at the left, 0 to 7, drawn: the squares of codecs begin at the corner of
 # the piece that is degraded, and so anywhere in a crop.
 _PHASES = 8
+# The most that is read below a crop, however the picture is flipped.
+_DEEPEST_MARGIN = _DEGRADING_MARGIN + _PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,16 @@ class DegradedDataset(PairedDynamicMixin[Element]):
             DataError: if a file cannot be read, or has changed since it was checked.
         """
 
+    def read_gt_top(self, element: Element, rows: int) -> Iterable[Pixels]:
+        """The same frames, of which the first `rows` at least are decoded; what is below them may
+        be anything.
+
+        Raises:
+            DataError: as `read_gt`.
+        """
+        del rows
+        return self.read_gt(element)
+
     def read_with_history(
         self, request: SampleRequest, *, drawn: int = 0
     ) -> tuple[Tensor, Tensor, list[Done]]:
@@ -141,8 +153,12 @@ class DegradedDataset(PairedDynamicMixin[Element]):
         if request.lq_size is not None:
             window = self._window(placement, request.lq_size, request.seed)
             seed = hash_seed(request.seed, 4, drawn)
+            rows = placement.corner(request.lq_size)[0] + request.lq_size + _DEEPEST_MARGIN
+            frames = self.read_gt_top(element, rows * self.scale)
+        else:
+            frames = self.read_gt(element)
         pieces: list[Pixels] = []
-        for frame in self.read_gt(element):
+        for frame in frames:
             whole = frame[: height * self.scale, : width * self.scale]
             # A copy, so that a clip is never in memory as a whole.
             pieces.append(whole if window is None else window.piece(whole, self.scale).copy())

@@ -6,13 +6,14 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from traiNNer.data.crop import SmallImages
 from traiNNer.data.degraded import DegradedDataset
 from traiNNer.data.describe import describe_kinds, describe_sizes
 from traiNNer.data.pairing import pair_folders
-from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource
+from traiNNer.data.pixel_source import IMAGE_FILES, ImagesOfStore, PixelSource, top_of
 from traiNNer.data.sample import Sample, SampleRequest
 from traiNNer.data.scan import (
     OF_SINGLE_FILES,
@@ -156,6 +157,26 @@ class SingleGtDataset(DegradedDataset[ScannedImage], ImagesOfStore, Dataset[Samp
         """Every image that is read: GT, and LQ from the disk."""
         yield from super().scanned_images()
         yield from self._real.values()
+
+    def read_gt_top(self, element: ScannedImage, rows: int) -> list[Pixels]:
+        """The picture, of which the first `rows` at least are decoded.
+
+        Raises:
+            DataError: as `read_gt`.
+        """
+        header = element.header
+        if rows >= header.height:
+            return self.read_gt(element)
+        top = top_of(self.source, element, rows)
+        if top.shape == (header.height, header.width, 3):
+            return [top]
+        if top.shape != (rows, header.width, 3):
+            # The file has changed, and reading it whole says so.
+            return self.read_gt(element)
+        # Rows that nobody reads take no memory.
+        whole = np.empty((header.height, header.width, 3), top.dtype)
+        whole[:rows] = top
+        return [whole]
 
     def for_validation(self) -> SingleGtDataset:
         """Itself: whole images are what is judged."""
