@@ -148,7 +148,6 @@ def plain_batches(setting: Setting, dataset: Plain, workers: int) -> Iterator[in
         dataset,
         batch_size=setting.batch,
         shuffle=True,
-        drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
     )

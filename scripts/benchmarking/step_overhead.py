@@ -50,12 +50,15 @@ from traiNNer.engine.tracker import Tracker
 from traiNNer.models import SRModel, StepResult
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime, choose_device, configure_backends, describe_device
-from traiNNer.utils.registry import ARCHS
+from traiNNer.utils.errors import DataError
+from traiNNer.utils.registry import ARCHS, DISCRIMINATORS
 from traiNNer.utils.seeds import seed_everything
 from traiNNer.utils.shape import Shape
 
 # Batches that are made once and taken in turns.
 BATCHES = 8
+# Of the adversarial loss beside that of pixels.
+GAN_WEIGHT = 0.1
 LOOPS = ("bare", "framework", "automation")
 
 
@@ -70,6 +73,7 @@ class Setup:
         scale: of the network.
         frames: of a clip; 0 for a network of images.
         steps: in a round.
+        discriminator: that the network is trained against; empty for none.
     """
 
     network: str
@@ -78,6 +82,7 @@ class Setup:
     scale: int = 2
     frames: int = 0
     steps: int = 20
+    discriminator: str = ""
 
     def options(self, folder: Path) -> TrainingOptions:
         """Options of a run without validation, checkpoints and moving average, as the bare loop has
@@ -92,28 +97,37 @@ class Setup:
         }
         if self.frames:
             dataset |= {"clip_size": self.frames, "target": "center"}
-        return TrainingOptions.model_validate(
-            {
-                "name": "overhead",
-                "scale": self.scale,
-                "datasets": {"train": dataset},
-                "network_g": {"type": self.network} | self.parameters,
-                "path": {"experiments_root": str(folder), "tb_root": str(folder)},
-                "train": {
-                    "total_iter": self.steps,
-                    "optim_g": {"type": "AdamW", "lr": 1e-4},
-                    "losses": [{"type": "l1"}],
-                    "ema_decay": 0,
-                },
-                "val": {"val_enabled": False},
-                "logger": {"print_freq": 100, "save_checkpoint_freq": 10**9},
-            }
-        )
+        adam = {"type": "AdamW", "lr": 1e-4}
+        train: dict[str, Any] = {
+            "total_iter": self.steps,
+            "optim_g": adam,
+            "losses": [{"type": "l1"}],
+            "ema_decay": 0,
+        }
+        options: dict[str, Any] = {
+            "name": "overhead",
+            "scale": self.scale,
+            "datasets": {"train": dataset},
+            "network_g": {"type": self.network} | self.parameters,
+            "path": {"experiments_root": str(folder), "tb_root": str(folder)},
+            "train": train,
+            "val": {"val_enabled": False},
+            "logger": {"print_freq": 100, "save_checkpoint_freq": 10**9},
+        }
+        if self.discriminator:
+            options["network_d"] = {"type": self.discriminator}
+            train["optim_d"] = adam
+            train["losses"].append({"type": "gan", "loss_weight": GAN_WEIGHT})
+        return TrainingOptions.model_validate(options)
 
     def build(self) -> nn.Module:
         """The network, with the same weights every time."""
         seed_everything(0)
         return ARCHS[self.network](scale=self.scale, **self.parameters)
+
+    def build_critic(self) -> nn.Module | None:
+        """The discriminator; None without one."""
+        return DISCRIMINATORS[self.discriminator]() if self.discriminator else None
 
     def batches(self, count: int = BATCHES, *, pinned: bool = False) -> list[Batch]:
         """Batches of noise, the same every time; `pinned` as a GPU's loader gives them."""
@@ -140,12 +154,31 @@ class MemoryLoader:
 
     epoch = 0.0
     samples_consumed = 0
+    replaced_total = 0
+    worker_pids = ()
 
     def __init__(self, batches: Sequence[Batch]) -> None:
         self.dataset = self
+        self.batch_size = len(batches[0])
+        self.lq_size = batches[0].lq_size
         self._batches = itertools.cycle(batches)
 
-    def __next__(self) -> Batch:
+    @property
+    def sampler(self) -> MemoryLoader:
+        """It has none of its own."""
+        return self
+
+    def request(self, position: int) -> None:
+        """There are no samples to be shown.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"nothing is drawn at {position}")
+
+    def next_batch(self, at_most: int | None = None, shape: Shape | None = None) -> Batch:
+        """The next one, whatever is asked for."""
+        del at_most, shape
         batch = next(self._batches)
         self.samples_consumed += len(batch)
         return batch
@@ -223,6 +256,41 @@ def bare_loop(
     return time.perf_counter() - start
 
 
+def bare_gan_loop(
+    network: nn.Module,
+    critic: nn.Module,
+    batches: Sequence[Batch],
+    steps: int,
+    device: torch.device,
+) -> float:
+    """Seconds of a loop of two networks as one writes it by hand."""
+    fused = device.type in ("cuda", "cpu")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
+    optimizer_d = torch.optim.AdamW(critic.parameters(), lr=1e-4, fused=fused)
+    criterion = nn.L1Loss()
+    softplus = nn.functional.softplus
+    wait_for(device)
+    start = time.perf_counter()
+    for step in range(steps):
+        batch = batches[step % len(batches)]
+        lq: Tensor = batch.pair[0].to(device, non_blocking=True).float().div_(255)
+        gt: Tensor = batch.pair[1].to(device, non_blocking=True).float().div_(255)
+        critic.requires_grad_(requires_grad=False)
+        optimizer.zero_grad(set_to_none=True)
+        made = network(lq)
+        (criterion(made, gt) + GAN_WEIGHT * softplus(-critic(made)).mean()).backward()
+        optimizer.step()
+        critic.requires_grad_(requires_grad=True)
+        optimizer_d.zero_grad(set_to_none=True)
+        told = softplus(-critic(gt)).mean() + softplus(critic(made.detach())).mean()
+        told.backward()
+        optimizer_d.step()
+        if (step + 1) % 100 == 0:
+            told.item()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
 def make_fit(options: TrainingOptions, device: torch.device) -> MemoryFit:
     """The automation with a single shape to choose from."""
     data = options.datasets.train
@@ -294,7 +362,11 @@ def alternate(
                 break
             for name in LOOPS if number % 2 else reversed(LOOPS):
                 network = setup.build().to(runtime.device).train()
-                if name == "bare":
+                critic = setup.build_critic()
+                if name == "bare" and critic is not None:
+                    critic = critic.to(runtime.device).train()
+                    seconds = bare_gan_loop(network, critic, batches, setup.steps, runtime.device)
+                elif name == "bare":
                     seconds = bare_loop(network, batches, setup.steps, runtime.device)
                 else:
                     fitted = name == "automation"
@@ -320,6 +392,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20, help="steps in a round (default: 20)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each loop (default: 15)")
+    parser.add_argument("--gan", default="", help="a discriminator to train against (none)")
     parser.add_argument("--cpu", action="store_true", help="on the CPU even if there is a GPU")
     arguments = parser.parse_args(argv)
     setup_logging()
@@ -327,10 +400,18 @@ def main(argv: list[str] | None = None) -> int:
     configure_backends(deterministic=False, fast_matmul=False)
     runtime = Runtime(choose_device(0 if arguments.cpu else "auto"))
     shape = Shape(arguments.lq_size, arguments.batch)
-    setup = Setup(arguments.network, shape, scale=arguments.scale, steps=arguments.steps)
+    setup = Setup(
+        arguments.network,
+        shape,
+        scale=arguments.scale,
+        steps=arguments.steps,
+        discriminator=arguments.gan,
+    )
     times = alternate(setup, runtime, arguments.rounds)
+    against = f"against {arguments.gan} " if arguments.gan else ""
     print(
         f"{describe_device(runtime.device)}, torch {torch.__version__}: {arguments.network} "
+        f"{against}"
         f"x{arguments.scale}, batch {arguments.batch}, lq_size {arguments.lq_size}, "
         f"{arguments.rounds} rounds of {arguments.steps} steps"
     )

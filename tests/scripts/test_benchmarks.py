@@ -106,3 +106,16 @@ def test_gt_alone(capsys: pytest.CaptureFixture[str]) -> None:
         r"(bicubic|pairs|GT alone) +[^ ] +([\d.]+) +[^ ] +([\d.]+)", capsys.readouterr().out
     )
     assert [row[0] for row in rows] == ["bicubic", "pairs", "GT alone"]
+
+
+@pytest.mark.parametrize("gan", [[], ["--gan", "patchgan"]])
+def test_what_the_framework_adds(gan: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--network", "compact", "--rounds", "1", "--steps", "1", "--batch", "1", "--cpu"]
+    assert run("scripts/benchmarking/step_overhead.py", *quick, *gan) == 0
+    assert re.search(r"framework / bare: [\d.]+", capsys.readouterr().out)
+
+
+def test_the_loader_beside_plain_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--pictures", "2", "--workers", "0", "--rounds", "1", "--seconds", "0.05"]
+    assert run("scripts/benchmarking/loader.py", *quick) == 0
+    assert re.search(r"ours, later +[^ ] +a thread", capsys.readouterr().out)
