@@ -172,8 +172,11 @@ class PixelStore:
         self._last_key = b"\xff" * _KEY_BYTES
         self._verified: set[bytes] = set()
         self._writes = True
-        # Of all processes that read: the one that trains decides.
-        self._waits = torch.ones(1, dtype=torch.uint8).share_memory_()
+        # Of all processes that read: the one that trains decides. Without shared memory they wait
+        # for ever, and each picture is kept by the thread alone.
+        self._waits = torch.ones(1, dtype=torch.uint8)
+        with contextlib.suppress(RuntimeError, OSError):
+            self._waits.share_memory_()
         self._backlog = _Backlog()
 
     def read(
