@@ -232,6 +232,12 @@ def wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """LQ and GT as float32 in [0, 1]."""
+    lq, gt = (each.to(device, non_blocking=True).float().div_(255) for each in batch.pair)
+    return lq, gt
+
+
 def bare_loop(
     network: nn.Module, batches: Sequence[Batch], steps: int, device: torch.device
 ) -> float:
@@ -243,9 +249,7 @@ def bare_loop(
     wait_for(device)
     start = time.perf_counter()
     for step in range(steps):
-        batch = batches[step % len(batches)]
-        lq: Tensor = batch.pair[0].to(device, non_blocking=True).float().div_(255)
-        gt: Tensor = batch.pair[1].to(device, non_blocking=True).float().div_(255)
+        lq, gt = on_device(batches[step % len(batches)], device)
         optimizer.zero_grad(set_to_none=True)
         loss = criterion(network(lq), gt)
         loss.backward()
@@ -272,9 +276,7 @@ def bare_gan_loop(
     wait_for(device)
     start = time.perf_counter()
     for step in range(steps):
-        batch = batches[step % len(batches)]
-        lq: Tensor = batch.pair[0].to(device, non_blocking=True).float().div_(255)
-        gt: Tensor = batch.pair[1].to(device, non_blocking=True).float().div_(255)
+        lq, gt = on_device(batches[step % len(batches)], device)
         critic.requires_grad_(requires_grad=False)
         optimizer.zero_grad(set_to_none=True)
         made = network(lq)

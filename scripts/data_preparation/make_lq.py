@@ -38,7 +38,6 @@ import yaml
 from pydantic import ValidationError
 
 from traiNNer.data.degrading import DegradationRecipe
-from traiNNer.data.header_cache import FileStamp
 from traiNNer.data.scan import ScannedImage, scan_into
 from traiNNer.data.shrinking import shrink
 from traiNNer.data.walk import SYSTEM_NAMES, LeftOut
@@ -49,7 +48,7 @@ from traiNNer.inference.failures import Failures
 from traiNNer.ops.resize import ResizeMode
 from traiNNer.utils.device import usable_cores
 from traiNNer.utils.errors import DataError, DiskError, OptionsError
-from traiNNer.utils.files import write_atomic
+from traiNNer.utils.files import FileStamp, write_atomic
 from traiNNer.utils.images import Pixels, read_header, read_image, write_image
 from traiNNer.utils.names import file_key, same_everywhere, visible
 from traiNNer.utils.problems import Problems

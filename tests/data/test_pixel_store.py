@@ -464,6 +464,8 @@ def test_what_the_options_ask_for(
     )
     some = plan_cache(section(folders, cache="disk", cache_gib=3e-5), paired(folders))
     assert " of 6 pictures decoded once" in some.summary
+    assert not some.is_complete()
+    assert some.advice(True).startswith("not all pictures fit: ")
     here = section(folders, cache_dir="here", cache="disk")
     dataset = paired(folders)
     cache = plan_cache(here, dataset)
@@ -485,6 +487,7 @@ def test_what_the_options_ask_for(
     with caplog.at_level(logging.WARNING):
         cache.open()
     assert "pictures are decoded for each crop: none can be kept in " in caplog.text
+    assert cache.store is None
     batches(dataset, 0, SIZES)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from image_sets import MakePairs, save, texture
 
-from traiNNer.data.header_cache import FileStamp
 from traiNNer.data.pairing import pair_folders
 from traiNNer.data.scan import ScannedImage, scan_file, scan_folder, scan_into
 from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.files import FileStamp
 from traiNNer.utils.images import ImageHeader, read_header
 from traiNNer.utils.problems import Problems
 

@@ -8,9 +8,8 @@ from dataclasses import astuple
 from pathlib import Path
 
 from traiNNer.utils.errors import DiskError
-from traiNNer.utils.files import write_atomic
+from traiNNer.utils.files import FileStamp, write_atomic
 from traiNNer.utils.images import ImageHeader
-from traiNNer.utils.pixel_store import FileStamp
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from traiNNer.data.header_cache import FileStamp, load_headers, save_headers
+from traiNNer.data.header_cache import load_headers, save_headers
 from traiNNer.data.walk import CANNOT_BE_READ, LeftOut, walk
 from traiNNer.utils.errors import DataError
-from traiNNer.utils.files import at_home
+from traiNNer.utils.files import FileStamp, at_home
 from traiNNer.utils.images import IMAGE_SUFFIXES, ImageHeader, read_header
 from traiNNer.utils.problems import Problems
 from traiNNer.utils.scan_cache import cache_path

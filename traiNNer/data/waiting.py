@@ -66,9 +66,10 @@ class LongWait:
 
 def _complaint(seconds: float, pids: Sequence[int]) -> str:
     states = [state for pid in pids if (state := _FROZEN.get(_status(pid))) is not None]
+    readers = "the processes that read images" if pids else "those that read images"
     known = f" ({len(states)} of {len(pids)} are {states[0]})" if states else ""
     return (
-        f"no batch for {seconds:.0f} s: the processes that read images{known} give none. A disk or "
+        f"no batch for {seconds:.0f} s: {readers}{known} give none. A disk or "
         "a network drive may not answer; Ctrl-C saves at the last finished step and ends."
     )
 

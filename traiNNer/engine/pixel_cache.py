@@ -32,12 +32,14 @@ class PixelCache:
         store: keeps them; None decodes them for each crop.
         nbytes: that the store may take.
         summary: a line for the plan.
+        keeps_all: whether all of them fit.
     """
 
     dataset: object
     store: PixelStore | None
     nbytes: int
     summary: str
+    keeps_all: bool = False
     _was_asked: bool = field(init=False, default=False)
 
     def look(self) -> bool:
@@ -51,7 +53,7 @@ class PixelCache:
 
     def is_complete(self) -> bool:
         """Whether every picture is there, by a look at the disk."""
-        if self.store is None or not isinstance(self.dataset, StorableSet):
+        if self.store is None or not self.keeps_all or not isinstance(self.dataset, StorableSet):
             return False
         pictures = list(self.dataset.stored_pictures())
         return self.store.count(pictures) == len(pictures)
@@ -68,6 +70,10 @@ class PixelCache:
         if self.store is None:
             kept = "" if self.summary.startswith("as the") else "cache: disk, or "
             return f"pictures are {self.summary}. What helps: {kept}{more}"
+        if not self.keeps_all:
+            return (
+                f"not all pictures fit: {self.summary}. What helps: {more}, or a higher cache_gib"
+            )
         if not self.is_complete():
             return (
                 "pictures are decoded while they are being kept, and later epochs read them from "
@@ -87,6 +93,8 @@ class PixelCache:
         except DataError as error:
             log.warning("pictures are decoded for each crop: none can be kept in %s", error)
             self.store.keep_none()
+            self.store = None
+            self.summary = "decoded for each crop: nowhere to keep them"
             return
         if removed:
             log.info(
@@ -115,7 +123,7 @@ def plan_cache(section: TrainDatasetOptions, dataset: object) -> PixelCache:
     store = PixelStore(folder)
     pictures = list(dataset.stored_pictures())
     present = store.count(pictures)
-    allowed = _allowed(section, folder, store.held_bytes())
+    allowed = _allowed(section, store)
     nbytes = sum(picture.nbytes for picture in pictures)
     noun = plural(len(pictures), "picture")
     if nbytes > allowed and not asked and section.cache_gib is None:
@@ -127,7 +135,7 @@ def plan_cache(section: TrainDatasetOptions, dataset: object) -> PixelCache:
     there = "all" if present == len(pictures) else f"{present:,}"
     size = gib(min(nbytes, allowed))
     text = f"{which} decoded once and kept, {size} in {folder} ({there} there)"
-    return PixelCache(dataset, store, allowed, text)
+    return PixelCache(dataset, store, allowed, text, keeps_all=kept == len(pictures))
 
 
 def _folder(named: str | None) -> Path | None:
@@ -140,15 +148,15 @@ def _folder(named: str | None) -> Path | None:
     return None if base is None else base / "pixels"
 
 
-def _allowed(section: TrainDatasetOptions, folder: Path, held: int) -> int:
+def _allowed(section: TrainDatasetOptions, store: PixelStore) -> int:
     """Bytes that the store may take, with what it holds already."""
     if section.cache_gib is not None:
         return int(section.cache_gib * 2**30)
-    existing = folder
+    existing = store.folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     try:
-        free = shutil.disk_usage(existing).free + held
+        free = shutil.disk_usage(existing).free + store.held_bytes()
     except OSError:
         return 0
     if section.cache == "disk":

@@ -7,9 +7,25 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from traiNNer.utils.errors import DiskError
 from traiNNer.utils.names import temporary_prefix
+
+
+class FileStamp(NamedTuple):
+    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
+
+    A hash of the content would be surer, and would read what headers spare.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStamp:
+        """The stamp of a file by its status."""
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 def at_home(name: str) -> str:

@@ -24,20 +24,24 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
+import PIL
+import simplejpeg
 import torch
 
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.files import FileStamp
 from traiNNer.utils.images import Pixels
 
 log = logging.getLogger(__name__)
 
 _MAGIC = b"traiNNer"
-# To be raised when a decoder of ours gives other pixels than before; it is part of each key.
-_DECODERS = f"1 {cv2.__version__}"
+# Part of each key. The number is to be raised when a decoder of ours gives other pixels.
+_DECODERS = " ".join(("1", *(module.__version__ for module in (cv2, imagecodecs, PIL, simplejpeg))))
 # Magic, version, height, width, bytes of a value, checksum of the pixels, size and time of the
 # file; each of a fixed size, little endian.
 _HEADER = struct.Struct("<8s5I2q")
@@ -53,21 +57,6 @@ _MOST_WAITING = 4096
 _SWITCH_S = 5e-4
 # Seconds after which what was begun is not going to be finished: an entry is written within one.
 _STALE_S = 600.0
-
-
-class FileStamp(NamedTuple):
-    """Size in bytes and time of the last change in nanoseconds, by which a file is known again.
-
-    A hash of the content would be surer, and would read what headers spare.
-    """
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileStamp:
-        """The stamp of a file by its status."""
-        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +127,8 @@ class _Backlog:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while True:
             key, do = work.get()
-            # Whoever reads the picture next is told what is wrong with it.
-            with contextlib.suppress(DataError):
+            # Whatever it is: whoever reads the picture next is told.
+            with contextlib.suppress(Exception):
                 do()
             waiting.discard(key)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from traiNNer.utils.files import FileStamp
 from traiNNer.utils.images import Pixels, read_image
-from traiNNer.utils.pixel_store import FileStamp, PixelStore, StoredPicture
+from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 from traiNNer.video.pyav import import_av
 from traiNNer.video.reader import VideoReader
 from traiNNer.video.scenes import Scene
