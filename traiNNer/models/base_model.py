@@ -147,7 +147,7 @@ class BaseModel:
             self.networks.add(average.network)
             self.averages.append(average)
         for decay in train.ema_also:
-            average = MovingAverage(source, decay, power=train.ema_power, suffix=f"_ema_{decay:g}")
+            average = MovingAverage(source, decay, power=train.ema_power, suffix=f"_ema_{decay}")
             self.networks.add(average.network)
             self.averages.append(average)
 
