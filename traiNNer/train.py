@@ -97,11 +97,19 @@ def explain(key: str, options: Path | None) -> int:
 
 def train(request: Request, interrupts: Interrupts) -> int:
     """Options, data, network, plan; then the training, unless no more than a look was asked for."""
-    from traiNNer.engine.preparation import prepared
+    from traiNNer.engine.launch import end_with_launcher, run_processes
+    from traiNNer.engine.preparation import prepared, processes_wanted, read_options
+    from traiNNer.utils.team import joined_team
 
-    with prepared(request) as job:
+    options = read_options(request)
+    count = processes_wanted(options)
+    if count > 1:
+        return run_processes([sys.executable, *sys.orig_argv[1:]], count)
+    end_with_launcher()
+    with joined_team() as team, prepared(request, team, options) as job:
         if request.check and job.is_checked:
-            print(job.check_text)
+            if team.is_first:
+                print(job.check_text)
             return 0
         from traiNNer.engine import session
 

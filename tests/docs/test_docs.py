@@ -24,7 +24,7 @@ READERS = {"options/mine.yml": "options/demo.yml", "FILE": "options/demo.yml"}
 ADDED = ("edge", "mae", "span_xl", "tinynet")
 COMMANDS = commands()
 # What comes with Python, a shell or the requirements, and takes no options of ours.
-TOOLS = {"pytest", "pip", "source", "cp", "tensorboard", "pre-commit"}
+TOOLS = {"torchrun", "pytest", "pip", "source", "cp", "tensorboard", "pre-commit"}
 
 
 @pytest.fixture(autouse=True)

@@ -135,7 +135,6 @@ val: {tile_size: 8, tile_overlap: 9}
             "logger.keep_best=lpips",
             r"logger\.keep_best = \"lpips\": expected a label of val\.metrics: psnr, ssim",
         ),
-        ("num_gpu=2", r"several GPUs is not supported yet"),
         ("name=a/b", r"name = \"a/b\": expected letters"),
         ("train.ema_decay=1.0", r"train\.ema_decay = 1\.0: expected less than 1"),
         ("manual_seed=-1", r"manual_seed = -1: expected at least 0"),

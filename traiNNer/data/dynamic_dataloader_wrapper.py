@@ -239,6 +239,9 @@ class DynamicDataLoaderWrapper:
             pixels come without being decoded.
         takes_thread: then a thread of this process takes the place of the workers, if the samples
             are read fast enough: batches need not go from process to process.
+        rank: of this process among those that train together.
+        readers: how many there are. Each reads every so manieth position of the stream, in batches
+            of the same size, and `samples_consumed` counts those of all.
 
     Raises:
         DataError: if the dataset is empty.
@@ -264,6 +267,8 @@ class DynamicDataLoaderWrapper:
         order: Order | None = None,
         is_decoded: Callable[[], bool] | None = None,
         takes_thread: bool = True,
+        rank: int = 0,
+        readers: int = 1,
     ) -> None:
         if not len(dataset):
             raise DataError("the dataset for training is empty")
@@ -273,8 +278,11 @@ class DynamicDataLoaderWrapper:
             batch_size=_positive("batch_size", batch_size),
             patch=dataset.patch if isinstance(dataset, DynamicDatasetWrapper) else PatchSize(1),
             unit_size=lambda: self._prefetch.ask(self.batch_size, self.lq_size),
+            rank=rank,
+            readers=readers,
         )
-        self.set_lq_size(lq_size)
+        self._readers = readers
+        self.sampler.patch.lq_size = lq_size
         self._rereads = depends_on_size(dataset)
         self.samples_consumed = samples_consumed
         self._seed = seed
@@ -338,6 +346,10 @@ class DynamicDataLoaderWrapper:
 
     def set_lq_size(self, lq_size: int) -> None:
         """Ask for LQ crops of `lq_size` pixels from now on, and crop what waits if it is larger."""
+        if self._readers > 1 and lq_size > self.lq_size:
+            # What was read ahead in the former size would end in a batch that is short, and not in
+            # the same step for all readers.
+            self.close()
         self.sampler.patch.lq_size = lq_size
 
     def __iter__(self) -> Iterator[Batch]:
@@ -388,7 +400,7 @@ class DynamicDataLoaderWrapper:
                 self.close()
                 raise
         batch = self._prefetch.take(samples, shape.lq_size)
-        self.samples_consumed += samples
+        self.samples_consumed += samples * self._readers
         self._replaced.note([reason for reason in batch.reasons if reason is not None])
         return batch
 

@@ -68,6 +68,8 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         start: samples of the stream that are left out because they were consumed before.
         unit_size: asked for the length of each list, 0 for an empty one; without it a list is a
             batch.
+        rank: which of the readers of the stream this one is.
+        readers: how many share the stream: each takes every so manieth position.
     """
 
     def __init__(
@@ -78,19 +80,23 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         patch: PatchSize,
         start: int = 0,
         unit_size: Callable[[], int] | None = None,
+        rank: int = 0,
+        readers: int = 1,
     ) -> None:
         self.order = order
         self.batch_size = batch_size
         self.patch = patch
         self.start = start
         self._unit_size = unit_size
+        self._rank = rank
+        self._readers = readers
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        position = self.start
+        position = self.start + self._rank
         while True:
             length = self.batch_size if self._unit_size is None else self._unit_size()
-            yield [self.request(position + offset) for offset in range(length)]
-            position += length
+            yield [self.request(position + offset * self._readers) for offset in range(length)]
+            position += length * self._readers
 
     def request(self, position: int) -> SampleRequest:
         """The request at a position of the stream, with the present patch size."""

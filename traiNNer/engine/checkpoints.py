@@ -99,7 +99,7 @@ class Checkpoints(Part):
         if run.iteration == self._began_at + 1:
             # The recipe's is left out: to give it, it waits for the device.
             _require_readable_states({part.name: part for part in run.parts})
-        run.stopped = run.interrupts.requested
+        run.stopped = run.wants_end
         if run.stopped or run.is_due(self.options.logger.save_checkpoint_freq):
             self._save_if_finite(run)
 

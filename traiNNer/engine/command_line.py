@@ -24,9 +24,10 @@ from traiNNer.utils.device import (
     configure_backends,
     is_emulated,
 )
-from traiNNer.utils.errors import OptionsError, TraiNNerError
+from traiNNer.utils.errors import OptionsError, ToldElsewhereError, TraiNNerError
 from traiNNer.utils.names import visible
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
+from traiNNer.utils.team import Team
 
 if TYPE_CHECKING:
     from traiNNer.options.schema import TestOptions, TrainingOptions
@@ -49,7 +50,7 @@ def run_plainly(action: Callable[[], int]) -> int:
         if sys.stdout is not None:  # it is when the shell closed it
             sys.stdout.flush()
     except TraiNNerError as error:
-        code = _tell(_with_notes(str(error), error), error.exit_code)
+        code = _tell_ours(error)
     except KeyboardInterrupt:
         code = _tell("interrupted; what was saved before stays as it is", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
@@ -80,6 +81,13 @@ def run_plainly(action: Callable[[], int]) -> int:
                 explanation = f"The error comes by way of an extension: {place}."
         code = _tell(_with_notes(explanation, error), 1)
     return code
+
+
+def _tell_ours(error: TraiNNerError) -> int:
+    # Of what another process tells this one knows only what it has saved.
+    message = "" if isinstance(error, ToldElsewhereError) else str(error)
+    text = _with_notes(message, error).strip("\n")
+    return _tell(text, error.exit_code) if text else error.exit_code
 
 
 def _with_notes(message: str, error: BaseException) -> str:
@@ -128,14 +136,19 @@ def timed(what: str) -> Iterator[None]:
     log.info("%s (%.1f s)", what, time.perf_counter() - start)
 
 
-def make_runtime(options: TrainingOptions | TestOptions) -> Runtime:
+def make_runtime(options: TrainingOptions | TestOptions, team: Team | None = None) -> Runtime:
     """Device and precision as the options ask for.
+
+    Args:
+        options: of a training or a test.
+        team: the processes that train together; None for this one alone.
 
     Raises:
         OptionsError: if a GPU is asked for and there is none.
     """
     try:
-        device = choose_device(options.num_gpu)
+        team = team or Team()
+        device = choose_device(options.num_gpu, team.local_rank)
     except ValueError as error:
         raise OptionsError(
             f"num_gpu = {options.num_gpu}: {error}; set num_gpu: auto or 0"
@@ -151,4 +164,4 @@ def make_runtime(options: TrainingOptions | TestOptions) -> Runtime:
             Runtime(device, amp_dtype).precision,
         )
         amp_dtype = None
-    return Runtime(device, amp_dtype, options.use_channels_last, options.use_compile)
+    return Runtime(device, amp_dtype, options.use_channels_last, options.use_compile, team)

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from traiNNer.utils.errors import StopRequested
+
 EXIT_INTERRUPTED = 130
 # Windows has no SIGHUP.
 _SIGNALS = tuple(
@@ -30,12 +32,10 @@ _SIGNALS = tuple(
 PATIENCE_S = 1.0
 
 
-class StopRequested(KeyboardInterrupt):
-    """Raised out of a wait that somebody wants to end. The step that waited has not begun."""
-
-
 class Interrupts:
     """While the context is active, `requested` tells whether somebody wants the run to stop.
+
+    Where `is_quiet` is set, somebody else says what a signal does.
 
     Contexts may be nested. Outside of `saving`, where there is nothing to save, a signal raises
     KeyboardInterrupt.
@@ -43,6 +43,7 @@ class Interrupts:
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self.requested = False
+        self.is_quiet = False
         self._patience_s = patience_s
         self._saves = False
         self._waits = False
@@ -154,6 +155,8 @@ class Interrupts:
         # The listener or the handler, whichever is first; a handler may interrupt itself.
         with self._telling:
             if self._told.is_set():
+                return
+            if self.is_quiet:
                 return
             with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
                 sys.stderr.write(

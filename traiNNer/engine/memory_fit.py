@@ -105,7 +105,8 @@ def build_memory_fit(
         AutomationContext(
             bounds,
             start,
-            memory.total,
+            # A decision is for all processes, so it has to suit the one that has least.
+            min(runtime.team.share(memory.total)),
             step_seconds,
             whole_amount(options.length),
             options.manual_seed,
@@ -203,7 +204,7 @@ class MemoryFit(Part):
                 self._reading = result.reading
             else:
                 # The batch went through in two halves.
-                shape = Shape(shape.lq_size, result.samples)
+                shape = Shape(shape.lq_size, result.samples // run.team.size)
             settled = not self._searching
             rate = run.clock.shape_speed.rate
             report = StepReport(
@@ -316,7 +317,9 @@ class MemoryFit(Part):
         loader = run.stream.loader
         before = Shape(loader.lq_size, loader.batch_size)
         shape = decision.shape
-        consequences = _what_changes(run.options, before.batch_size, shape.batch_size)
+        consequences = _what_changes(
+            run.options, before.batch_size, shape.batch_size, run.team.size
+        )
         text = f"{before} -> {decision}{consequences}"
         log.info("%s", text)
         self.moves += 1
@@ -331,23 +334,24 @@ def picture_path(root: Path) -> Path:
     return root / "memory.png"
 
 
-def _what_changes(options: TrainingOptions, before: int, after: int) -> str:
+def _what_changes(options: TrainingOptions, before: int, after: int, processes: int) -> str:
     """What another batch does to the samples of an iteration and to the learning rate."""
     if before == after:
         return ""
     train = options.train
     data = options.datasets.train
     if train.effective_batch_size is not None:
-        passes = ceil_div(train.effective_batch_size, after)
+        passes = ceil_div(train.effective_batch_size, after * processes)
         return (
             f"\n  still {train.effective_batch_size} samples an iteration, in {passes}; learning "
             "rate unchanged"
         )
     rate = "unchanged"
     if train.lr_scaling != "none":
-        factor = learning_rate_scale(train.lr_scaling, after / data.batch_size_per_gpu)
+        ratio = processes * after / data.batch_size_per_gpu
+        factor = learning_rate_scale(train.lr_scaling, ratio)
         rate = f"x {factor:.3g}"
     return (
-        f"\n  {after * data.accum_iter} samples an iteration, learning rate {rate} "
+        f"\n  {processes * after * data.accum_iter} samples an iteration, learning rate {rate} "
         f"(lr_scaling: {train.lr_scaling})"
     )

@@ -14,6 +14,7 @@ from traiNNer.engine.progress import duration
 from traiNNer.engine.saved_state import read_state
 from traiNNer.options.length import expected_seconds
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.arithmetic import ceil_div
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError
 from traiNNer.utils.text import plural
@@ -46,7 +47,14 @@ def training_plan(
     logger = options.logger
     samples = train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
     length = options.length
-    epochs = length.steps * samples / (len(train_set) * data.dataset_enlarge_ratio)
+    steps = length.steps
+    if train.effective_batch_size is None:
+        # A step of several processes has the samples of each; one of them makes the same way in
+        # fewer steps, but where steps are what is counted.
+        samples *= runtime.team.size
+        if length.key != "total_iter":
+            steps = ceil_div(steps, runtime.team.size)
+    epochs = steps * samples / (len(train_set) * data.dataset_enlarge_ratio)
     accumulated = f" x {data.accum_iter} accumulated" if data.accum_iter > 1 else ""
     if train.effective_batch_size is not None:
         accumulated = f", accumulated to {samples} an iteration,"
@@ -75,7 +83,7 @@ def training_plan(
         "training": train_set.summary(),
         "batches": f"{data.batch_size_per_gpu}{accumulated} of{clips} {patches}, read "
         + (f"by {plural(num_workers, 'worker')}" if num_workers else "in the training process"),
-        "length": _length_plan(options, samples, epochs),
+        "length": _length_plan(options, steps, samples, epochs),
         "growth": growth_plan(options, len(train_set)),
         "optimizer": f"{train.optim_g.type}, {schedule}{warmup}{clipped}{averaged}",
         "losses": _losses_plan(options),
@@ -115,19 +123,16 @@ def expected_time(options: TrainingOptions, folders: RunFolders) -> str | None:
     )
 
 
-def _length_plan(options: TrainingOptions, samples: int, epochs: float) -> str:
+def _length_plan(options: TrainingOptions, steps: int, samples: int, epochs: float) -> str:
     """The length in its measure, and what it is at the sizes of the options."""
     length = options.length
     if length.key == "total_hours":
         return str(length)
     data = options.datasets.train
-    at_sizes = f"{length.steps * samples:,} samples = {epochs:,.1f} epochs"
+    at_sizes = f"{steps * samples:,} samples = {epochs:,.1f} epochs"
     if length.key == "total_iter":
         return f"{length} = {at_sizes}"
-    return (
-        f"{length} = {plural(length.steps, 'iteration')} of {samples} x {data.lq_size} px "
-        f"({at_sizes})"
-    )
+    return f"{length} = {plural(steps, 'iteration')} of {samples} x {data.lq_size} px ({at_sizes})"
 
 
 def growth_plan(options: TrainingOptions, pictures: int) -> str:

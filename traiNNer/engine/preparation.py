@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+import traiNNer
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.data.roots import all_data_roots, data_roots
 from traiNNer.demo import demo_root, prepare_demo
@@ -24,11 +26,14 @@ from traiNNer.engine.lock import claimed
 from traiNNer.engine.pixel_cache import PixelCache, plan_cache
 from traiNNer.engine.plan import expected_time, format_plan, training_plan, warn_of_frequencies
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
-from traiNNer.options.loading import load_options
+from traiNNer.options.loading import load_options, options_hash
 from traiNNer.options.schema import DatasetOptions, TrainingOptions
 from traiNNer.utils.device import Runtime
+from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import RECIPES
 from traiNNer.utils.seeds import seed_everything
+from traiNNer.utils.team import Team, started_here
+from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -98,20 +103,69 @@ class Job:
         return self.resume_from is None and not pretrained and not automated
 
 
+def read_options(request: Request) -> TrainingOptions:
+    """The options that a request names.
+
+    Raises:
+        OptionsError: listing everything that is wrong with them.
+    """
+    return load_options(TrainingOptions, request.opt, list(request.overrides), name=request.name)
+
+
+def processes_wanted(options: TrainingOptions) -> int:
+    """How many processes are to be started on this machine; 1 for this one, and where somebody else
+    has started several.
+
+    Raises:
+        OptionsError: if there are not as many GPUs, or torchrun has started another number.
+    """
+    count = options.num_gpu
+    if count == "auto" or count <= 1:
+        return 1
+    started = started_here()
+    if started is not None:
+        if started != count:
+            raise OptionsError(
+                f"num_gpu = {count}: torchrun has started {started} processes on this machine; "
+                "start as many, or leave num_gpu out"
+            )
+        return 1
+    cards = torch.cuda.device_count()
+    if cards < count:
+        raise OptionsError(
+            f"num_gpu = {count}: torch finds {plural(cards, 'GPU')} on this machine; set num_gpu: "
+            "auto, 0 for the CPU, or a number up to that"
+        )
+    return count
+
+
 @contextmanager
-def prepared(request: Request) -> Iterator[Job]:
+def prepared(
+    request: Request, team: Team | None = None, options: TrainingOptions | None = None
+) -> Iterator[Job]:
     """Read options and headers, build the network. Until the end the run's folder belongs to this
     process (but for --check, which only reads). What is looked at for --check alone is removed.
+
+    Args:
+        request: what is asked for.
+        team: the processes that train together: the first one prepares first, and the folder is
+            its. None for this one alone.
+        options: that it names; None reads them.
 
     Raises:
         TraiNNerError: listing what is wrong with options, data or weights.
     """
-    options = load_options(TrainingOptions, request.opt, list(request.overrides), name=request.name)
+    team = team or Team()
+    if not team.is_first:
+        # The demo's pictures and the headers of all are there then, and what is wrong is told once.
+        logging.getLogger("traiNNer").setLevel(logging.ERROR)
+        team.vote()
+    options = options or read_options(request)
     warn_of_frequencies(options)
-    runtime = make_runtime(options)
+    runtime = make_runtime(options, team)
     folders = RunFolders.of(options.name, options.path)
     with ExitStack() as stack:
-        if not request.check:
+        if not request.check and team.is_first:
             # First of all: what lies in the folder decides about everything that follows.
             stack.enter_context(claimed(folders.root))
         resume_from = find_resume_state(
@@ -129,12 +183,17 @@ def prepared(request: Request) -> Iterator[Job]:
         share_cores(runtime, num_workers)
         plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
         plan["pixels"] = cache.summary
+        if not team.is_alone:
+            plan["processes"] = (
+                f"{team.size}: each has samples of its own, in batches as above, and all of them "
+                "together make one step"
+            )
         if request.check:
             # Not for every start: the state of a large network is large.
             expected = expected_time(options, folders)
             if expected is not None:
                 plan["time"] = expected
-        yield Job(
+        job = Job(
             request,
             options,
             runtime,
@@ -146,6 +205,18 @@ def prepared(request: Request) -> Iterator[Job]:
             network,
             format_plan(plan),
         )
+        if team.is_first:
+            team.vote()
+        team.require_same(
+            {
+                "hash of the options": options_hash(options),
+                "number of training samples": len(train_set),
+                "checkpoint to go on from": str(resume_from),
+                "version of traiNNer": traiNNer.__version__,
+                "version of torch": torch.__version__,
+            }
+        )
+        yield job
 
 
 def _with_demo(options: TrainingOptions, stack: ExitStack, *, check: bool) -> TrainingOptions:

@@ -216,8 +216,11 @@ def _line(
     rates = (phase.learning_rate for phase in result.phases.values())
     shape = result.shape
     batch = f"batch {shape.batch_size}"
-    if shape.batch_size != result.samples:
-        batch += f" ({result.samples} accumulated)"
+    samples = result.samples // run.team.size
+    if shape.batch_size != samples:
+        batch += f" ({samples} accumulated)"
+    if not run.team.is_alone:
+        batch += f" x {run.team.size}"
     clauses = [
         _place(run),
         *(f"{label} {value:.5f}" for label, value in losses.items()),

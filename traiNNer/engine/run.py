@@ -11,17 +11,20 @@ from typing import Any
 
 from traiNNer.data.protocols import TrainingSet
 from traiNNer.engine.folders import RunFolders
-from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts, StopRequested
+from traiNNer.engine.interrupts import EXIT_INTERRUPTED, Interrupts
 from traiNNer.engine.part import Part, Stateful
 from traiNNer.engine.progress import Stopwatch
+from traiNNer.engine.step_of_all import agree_on_sizes, joined
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.models import BaseModel, StepResult
 from traiNNer.options.length import RunLength
 from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.errors import StopRequested
 from traiNNer.utils.memory import MemoryBackend
 from traiNNer.utils.out_of_memory import first_line
 from traiNNer.utils.seeds import restore_rng_state, rng_state
+from traiNNer.utils.team import Team
 
 log = logging.getLogger(__name__)
 # What a checkpoint keeps besides the parts.
@@ -71,6 +74,17 @@ class Run:
     stopped: bool = False
     random: RandomState = field(default_factory=RandomState)
     _done_before: float = 0.0
+    _wants_end: bool = False
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.recipe.runtime.team
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether somebody wants the run to end; in a team, whether all know that."""
+        return self.interrupts.requested if self.team.is_alone else self._wants_end
 
     @property
     def iteration(self) -> int:
@@ -106,8 +120,11 @@ class Run:
         )
 
     def tell_time(self) -> None:
-        """Have the recipe know how long the run has taken by now."""
-        self.recipe.work.seconds = self.clock.seconds
+        """Have the recipe know how long the run has taken by now. In a team each step tells: the
+        clocks of its processes differ.
+        """
+        if self.team.is_alone:
+            self.recipe.work.seconds = self.clock.seconds
 
     @property
     def stateful(self) -> dict[str, Stateful]:
@@ -140,14 +157,20 @@ class Run:
         """Read and make a step; None if somebody wants the run to end without it. All is as before
         it then.
         """
+        team = self.team
+        if not agree_on_sizes(team, self.recipe, self.stream.loader):
+            return None
         batches = self.stream.next_step()
         if batches is None:
+            team.vote(wants_end=True)
             return None
         self._done_before = self.done
         self.tell_time()
         try:
             result = self.recipe.step(batches, per_sample=per_sample)
-        except StopRequested:
+        except StopRequested as request:
+            if not request.is_agreed:
+                team.vote(wants_end=True)
             self.stream.step_back()
             return None
         except Exception:
@@ -155,6 +178,12 @@ class Run:
                 self.stream.step_back()
             raise
         self.tell_time()
+        if team.is_alone:
+            return result
+        seconds = self.clock.seconds
+        result, self._wants_end = joined(
+            team, self.recipe, result, seconds, wants_end=self.interrupts.requested
+        )
         return result
 
     def _rescue(self) -> str:

@@ -29,6 +29,7 @@ from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
 from traiNNer.engine.setup import build_loader, build_validator, in_scales
+from traiNNer.engine.step_of_all import Following, effective_batch_of
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Upscale, Validation
@@ -38,6 +39,7 @@ from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.memory import MemoryBackend
 from traiNNer.utils.registry import RECIPES
+from traiNNer.utils.seeds import hash_seed, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +66,40 @@ def train(
     Raises:
         TraiNNerError: saying what is wrong and what to do.
     """
+    team = job.runtime.team
+    team.open_sums(job.runtime.device)
     run = assemble(job, memory=memory, more_parts=more_parts, interrupts=interrupts)
     load_start(job, run)
     if job.request.check:
-        print(job.check_text)  # noqa: T201 (what the user asked for)
+        if team.is_first:
+            print(job.check_text)  # noqa: T201 (what the user asked for)
         return 0
-    open_folders(job)
+    if not team.is_alone:
+        begin_together(run)
+    if team.is_first:
+        open_folders(job)
     job.cache.open()
     with run.interrupts:
         with run.interrupts.saving(), closing(run.tracker):
             run.tracker.open(first_step=run.iteration + 1)
             code = run.train()
-        if code == 0:
+        if code == 0 and team.is_first:
             finish(job, run)
     return code
+
+
+def begin_together(run: Run) -> None:
+    """All processes have the first one's weights, and random numbers of their own: a network that
+    draws draws for other samples.
+    """
+    team = run.team
+    for network in run.recipe.networks:
+        team.copy_from_first(network.module.state_dict().values())
+    if not team.is_first:
+        seed_everything(hash_seed(run.options.manual_seed, run.iteration, team.rank))
+        run.interrupts.is_quiet = True
+        # From here on what it has to say is of its own device.
+        logging.getLogger("traiNNer").setLevel(logging.WARNING)
 
 
 def assemble(
@@ -100,7 +122,9 @@ def assemble(
     recipe.set_dynamic_wrappers(loader, dataset)
     interrupts = interrupts or Interrupts()
     recipe.runner.giving_up = interrupts.giving_up
-    tracker = Tracker(job.folders.tensorboard if options.logger.use_tb_logger else None)
+    is_first = runtime.team.is_first
+    writes_curves = options.logger.use_tb_logger and is_first
+    tracker = Tracker(job.folders.tensorboard if writes_curves else None)
     if isinstance(job.train_set, ImageFolderDataset):
         recipe.metadata |= job.train_set.facts
     checkpoints = Checkpoints(job.folders, options, recipe.metadata)
@@ -116,6 +140,11 @@ def assemble(
     parts += [section.entry(**section.params) for section in options.parts]
     parts += more_parts
     data = options.datasets.train
+    if data.difficulty is not None and not runtime.team.is_alone:
+        raise OptionsError(
+            "datasets.train: the curriculum and report_hardest need one process, and "
+            f"{runtime.team.size} train; leave them out"
+        )
     if data.difficulty is not None:
         parts.append(DifficultyNotes(data.curriculum, report=data.report_hardest))
     parts.append(Reporter(job.cache.advice))
@@ -123,6 +152,9 @@ def assemble(
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
     parts.append(checkpoints)
     require_different_names(parts)
+    if not is_first:
+        # The state of every part is the first process's. Whoever hands parts in does so everywhere.
+        parts = [*more_parts, Following(None if fit is None else fit.memory)]
     return Run(
         options,
         recipe,
@@ -130,7 +162,7 @@ def assemble(
             loader,
             clock,
             options.datasets.train.accum_iter,
-            options.train.effective_batch_size,
+            effective_batch_of(options, runtime.team),
             interrupts,
             options.network_g.entry.min_batch,
         ),
@@ -184,7 +216,9 @@ def upscaler_of(recipe: BaseModel) -> Upscale:
 def load_start(job: Job, run: Run) -> None:
     """Load what the run starts from: a state, pretrained weights, or nothing."""
     if job.resume_from is not None:
-        checkpoints = next(part for part in run.parts if isinstance(part, Checkpoints))
+        kept = [part for part in run.parts if isinstance(part, Checkpoints)]
+        # A process that is not the first reads them too, and never writes any.
+        checkpoints = kept[0] if kept else Checkpoints(job.folders, job.options)
         checkpoints.load(job.resume_from, run)
         run.recipe.load_pretrained(is_resumed=True)
         return

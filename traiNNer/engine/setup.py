@@ -207,8 +207,13 @@ def choose_workers(options: DatasetOptions, runtime: Runtime) -> int:
     """The number of reading processes; auto leaves a CPU that trains one core at least."""
     if options.num_worker_per_gpu != "auto":
         return options.num_worker_per_gpu
-    cores = usable_cores()
+    cores = cores_of(runtime)
     return min(2, cores - 1) if runtime.device.type == "cpu" else min(MOST_WORKERS, cores)
+
+
+def cores_of(runtime: Runtime) -> int:
+    """Those of this process, where others train on the same machine."""
+    return max(1, usable_cores() // runtime.team.local_size)
 
 
 def share_cores(runtime: Runtime, num_workers: int) -> None:
@@ -217,8 +222,9 @@ def share_cores(runtime: Runtime, num_workers: int) -> None:
     Threads that wait for a sibling whose core a reader holds cost more than they bring: the demo on
     two cores made 18 iterations a second with one thread beside its reader, and 12 with two.
     """
-    if runtime.device.type == "cpu" and num_workers:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - num_workers)))
+    if runtime.device.type == "cpu" and (num_workers or not runtime.team.is_alone):
+        cores = cores_of(runtime) - num_workers
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores)))
 
 
 def build_loader(
@@ -263,6 +269,8 @@ def build_loader(
         is_decoded=cache.look,
         # Who names a number of processes gets them.
         takes_thread=train.num_worker_per_gpu == "auto",
+        rank=runtime.team.rank,
+        readers=runtime.team.size,
     )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from traiNNer.data import Batch, DynamicDataLoaderWrapper
-from traiNNer.engine.interrupts import Interrupts, StopRequested
+from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.progress import Stopwatch
+from traiNNer.utils.errors import StopRequested
 from traiNNer.utils.shape import Shape
 
 # Of a batch's pixels: with that many in another form it tells what the batch takes.

@@ -83,6 +83,7 @@ class BaseModel:
             self.networks,
             self.phases,
             self.prepare,
+            runtime.team,
         )
         if options.use_checkpointing is True:
             checkpoint_blocks(network)
@@ -214,7 +215,10 @@ class BaseModel:
             if phase.guard.is_full:
                 phase.guard.flush()
         after = replace(self.work)
-        after.add(sum(map(len, batches)), sum(batch.pixels for batch in batches))
+        # Each process of a team has as many samples as this one.
+        size = self.runtime.team.size
+        pixels = sum(batch.pixels for batch in batches)
+        after.add(size * sum(map(len, batches)), size * pixels)
         factor = learning_rate_factor(self.options, self.work, after)
         context = StepContext(after.iterations, factor, per_sample)
         due = [phase for phase in self.phases if phase.is_due(after.iterations)]

@@ -25,6 +25,7 @@ class Accumulated:
     per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
     shape: Shape = field(default_factory=lambda: Shape(0, 0))
     pixels: int = 0
+    samples: int = 0
     alignment: Tensor | None = None
 
     def add_losses(self, losses: Losses, weight: float) -> None:
@@ -40,6 +41,7 @@ class Accumulated:
         entered = chunk.entered or Shape(chunk.batch.lq_size, len(chunk.batch))
         self.shape = max(self.shape, entered, key=Shape.pixels)
         self.pixels += chunk.batch.pixels
+        self.samples += len(chunk.batch)
 
     def joined_per_sample(self) -> Losses:
         """`(B,)` by label, in the order of the step's samples."""

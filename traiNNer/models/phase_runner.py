@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from traiNNer.models.gradient_noise import (
     is_time_to_look,
 )
 from traiNNer.models.graphed_forward import GraphedForward
+from traiNNer.models.joint_step import join
 from traiNNer.models.memory_needs import describe_needs, release_memory, with_second_try
 from traiNNer.models.networks import Networks
 from traiNNer.models.objectives import Accumulated, Portion
@@ -32,6 +34,7 @@ from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.out_of_memory import first_line, is_out_of_memory, may_be_out_of_memory
+from traiNNer.utils.team import Team
 
 if TYPE_CHECKING:
     from traiNNer.utils.registry import NetworkSpec
@@ -74,6 +77,7 @@ class PhaseRunner:
         networks: those of the recipe.
         phases: those of the recipe.
         prepare: from the batch of a view to what the losses see, on the device.
+        team: the processes that train together.
 
     Attributes:
         memory: is measured around every attempt; None measures nothing.
@@ -94,6 +98,7 @@ class PhaseRunner:
         networks: Networks,
         phases: Sequence[Phase],
         prepare: Callable[[Batch], Batch],
+        team: Team,
     ) -> None:
         self.memory: MemoryBackend | None = None
         self.giving_up: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -108,6 +113,7 @@ class PhaseRunner:
         self._networks = networks
         self._phases = phases
         self._prepare = prepare
+        self._team = team
         self._rewinds: dict[str, Rewind] = {}
         self._readings: dict[str, MemoryReading] = {}
         self._was_short = False
@@ -124,6 +130,7 @@ class PhaseRunner:
         failures = 0
         guesses = KNOWN if self._was_short else 0
         pauses = iter(PAUSES)
+        judged = None
         while True:
             with_second_try(rewind.mark, self._device, "copying statistics")
             mark = step.memo.mark()
@@ -134,8 +141,8 @@ class PhaseRunner:
                 may_give_up = phase is self._phases[0]
                 with self.giving_up() if may_give_up else nullcontext():
                     accumulated = self.accumulate(phase, chunks, step)
-                skipped = self.check(phase)
-                decision = decide(phase.optimizer, skipped, self.stepping_device)
+                if self._team.is_alone:
+                    judged = self._judge(phase)
                 per_sample = accumulated.joined_per_sample()
                 break
             except BaseException as error:
@@ -166,6 +173,13 @@ class PhaseRunner:
             if pause is None:
                 raise self._nothing_smaller(phase, chunks, complaint)
             time.sleep(pause)
+        if judged is None:
+            statistics = with_second_try(
+                lambda: rewind.changing, self._device, "looking at statistics"
+            )
+            join(self._team, phase, accumulated, statistics)
+            judged = self._judge(phase)
+        skipped, decision = judged
         # From here on weights change, so nothing is repeated that was done.
         self.between_steps = False
         rate, late_failures = self.apply(phase, decision, step)
@@ -221,6 +235,16 @@ class PhaseRunner:
             accumulated.alignment = compare_halves(of_half, phase.parameters)
         return accumulated
 
+    def _judge(self, phase: Phase) -> tuple[Tensor, bool | Tensor]:
+        """Whether the step is to be skipped: for the record, and for the optimizer."""
+        skipped = self.check(phase)
+        decision = with_second_try(
+            lambda: decide(phase.optimizer, skipped, self.stepping_device),
+            self._device,
+            "looking at gradients",
+        )
+        return skipped, decision
+
     def check(self, phase: Phase) -> Tensor:
         """Make the accumulated gradients ready to be applied: unscaled, and clipped if the options
         ask for it.
@@ -228,16 +252,18 @@ class PhaseRunner:
         Returns:
             Whether they are not finite, so that the step is to be skipped; a flag on the device.
         """
-        phase.scaler.unscale_(phase.optimizer)
+        # Each for itself may be done again, and all of it not: gradients are unscaled once.
+        tried = partial(with_second_try, device=self._device, what="looking at gradients")
+        tried(lambda: phase.scaler.unscale_(phase.optimizer))
+        gradients = [p.grad for p in phase.parameters if p.grad is not None]
+        norm: Tensor = tried(lambda: nn.utils.get_total_norm(gradients))
         if self._train.grad_clip:
-            norm = nn.utils.clip_grad_norm_(phase.parameters, self._train.grad_clip_max_norm)
-        else:
-            gradients = [p.grad for p in phase.parameters if p.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
-        skipped = ~torch.isfinite(norm)
+            most = self._train.grad_clip_max_norm
+            tried(lambda: nn.utils.clip_grads_with_norm_(phase.parameters, most, norm))
+        skipped: Tensor = tried(lambda: ~torch.isfinite(norm))
         if phase.scaler.is_enabled():
             # The scaler has seen the gradients; whether the step is made is not its business.
-            phase.scaler.update()
+            tried(phase.scaler.update)
         return skipped
 
     def apply(self, phase: Phase, skipped: bool | Tensor, step: StepContext) -> tuple[float, int]:

@@ -72,13 +72,21 @@ class Rewind:
         Args:
             skipped: a flag on the device, so that nobody waits for it.
         """
-        if self._changing is None:
-            # Once: of the buffers that are copied, few change.
-            pairs = zip(self._buffers, self._copies, strict=True)
-            self._changing = [pair for pair in pairs if bool((pair[0] != pair[1]).any())]
-        for buffer, copy in self._changing:
+        for buffer, copy in self._changed_pairs():
             # In place: the weights are changed by now, so nothing should ask for memory here.
             torch.where(skipped, copy, buffer, out=buffer)
+
+    @property
+    def changing(self) -> list[Tensor]:
+        """The buffers that the first attempt has changed, but for counters."""
+        return [buffer for buffer, _ in self._changed_pairs() if buffer.is_floating_point()]
+
+    def _changed_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Buffers and their copies. Looked for once: of the buffers that are copied, few change."""
+        if self._changing is None:
+            pairs = zip(self._buffers, self._copies, strict=True)
+            self._changing = [pair for pair in pairs if bool((pair[0] != pair[1]).any())]
+        return self._changing
 
 
 @torch.no_grad()

@@ -38,7 +38,10 @@ _READING = (
     "out"
 )
 _LOADER = "the loader decides that itself; leave it out"
-_ONE_GPU = "one GPU is used, or the CPU, as num_gpu says; leave it out"
+_PROCESSES = (
+    "torchrun or num_gpu: n starts the processes, and all else follows (docs/distributed.md); "
+    "leave it out"
+)
 _PATCH = "the patch is given by its LQ side, lq_size; the GT side is lq_size * scale"
 _OPTIMIZER = "arguments of the optimizer stand in train.optim_g"
 _SCHEDULE = (
@@ -116,7 +119,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "pin_memory", "prefetch_mode", "num_prefetch_queue", "persistent_workers",
             "prefetch_factor", "dataloader_shuffle", "use_shuffle", "shuffle", "cuda_prefetch",
         ),
-        _ONE_GPU: (
+        _PROCESSES: (
             "dist", "dist_params", "launcher", "find_unused_parameters",
             "use_static_graph", "auto_resume_dist", "rank", "world_size", "local_rank", "port",
         ),

@@ -619,7 +619,9 @@ class _Runtime(Section):
     recipes, parts and the like (docs/extensions.md). Looked for beside the options file, then where
     the command runs."""
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    """auto: one GPU if there is one (CUDA, ROCm or Apple's MPS), else the CPU. 0: the CPU."""
+    """auto: one GPU if there is one (CUDA, ROCm or Apple's MPS), else the CPU. 0: the CPU. 2 and
+    more: train.py starts a process for each of so many GPUs of this machine (docs/distributed.md).
+    """
     use_amp: bool = False
     """Mixed precision: about half the memory and, on recent GPUs, up to twice the speed."""
     amp_bf16: bool = True
@@ -632,13 +634,6 @@ class _Runtime(Section):
     """TensorFloat-32 for float32 products on NVIDIA GPUs: faster, a little less exact."""
     path: PathOptions = Field(default_factory=PathOptions)
     """Files and folders."""
-
-    @model_validator(mode="after")
-    def _one_gpu(self) -> _Runtime:
-        if self.num_gpu != "auto" and self.num_gpu > 1:
-            message = "training on several GPUs is not supported yet; expected auto, 0 or 1"
-            raise_at([("num_gpu",)], message, value=self.num_gpu)
-        return self
 
 
 class TrainingOptions(_Runtime):
@@ -809,6 +804,14 @@ class TestOptions(_Runtime):
     """Images and videos to process."""
     val: TestValOptions = Field(default_factory=TestValOptions)
     """Tiling, metrics, what is written."""
+
+    @model_validator(mode="after")
+    def _no_processes(self) -> TestOptions:
+        if self.num_gpu != "auto" and self.num_gpu > 1:
+            message = "a test is one process; expected auto, 0 or 1"
+            raise_at([("num_gpu",)], message, value=self.num_gpu)
+        return self
+
     ensemble: Annotated[list[MemberOptions], Field(min_length=1)] | None = None
     """Checkpoints whose results are averaged, in place of path.pretrain_network_g; of any
     architectures with one scale."""

@@ -6,12 +6,13 @@ import logging
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
+from traiNNer.utils.team import Team
 from traiNNer.utils.text import gib
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,14 @@ class Runtime:
         amp_dtype: the type of autocast, None for plain float32.
         channels_last: memory layout of networks and images.
         compile: whether networks are compiled.
+        team: the processes that train together; this one alone by default.
     """
 
     device: torch.device
     amp_dtype: torch.dtype | None = None
     channels_last: bool = False
     compile: bool = False
+    team: Team = field(default_factory=Team)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context for forward passes."""
@@ -113,14 +116,23 @@ def is_emulated(device: torch.device, dtype: torch.dtype) -> bool:
         return False
 
 
-def choose_device(num_gpu: Literal["auto"] | int) -> torch.device:
-    """auto: CUDA or ROCm, else Apple's MPS, else the CPU. 0: the CPU. 1: a GPU.
+def choose_device(num_gpu: Literal["auto"] | int, number: int = 0) -> torch.device:
+    """auto: CUDA or ROCm, else Apple's MPS, else the CPU. 0: the CPU. 1 and more: a GPU.
+
+    Args:
+        num_gpu: as the options say.
+        number: of this process on its machine, where several train together.
 
     Raises:
-        ValueError: if a GPU is asked for and there is none.
+        ValueError: if a GPU is asked for and there is none, or none for this process.
     """
     if num_gpu != 0:
         if torch.cuda.is_available():
+            count = torch.cuda.device_count()
+            if number >= count:
+                raise ValueError(f"process {number + 1} of this machine has no GPU of {count}")
+            if number:
+                torch.cuda.set_device(number)
             return torch.device("cuda", torch.cuda.current_device())
         if torch.backends.mps.is_available():
             return torch.device("mps")

@@ -42,3 +42,41 @@ class DiskError(TraiNNerError):
     """A file could not be written. What was there before is untouched."""
 
     exit_code = 1
+
+
+class TeamError(TraiNNerError):
+    """The processes of one training do not get on together.
+
+    Args:
+        message: what is wrong, and what to do.
+        exit_code: 2 for a mistake in how they were started.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ToldElsewhereError(TraiNNerError):
+    """Another process of this training tells of the error that ends them all.
+
+    Args:
+        rank: of that process.
+        exit_code: with which all of them end.
+    """
+
+    def __init__(self, rank: int, exit_code: int) -> None:
+        super().__init__(f"process {rank} ends the training")
+        self.exit_code = exit_code
+
+
+class StopRequested(KeyboardInterrupt):
+    """Somebody wants the run to end, and the step that waited or worked is given up.
+
+    Args:
+        is_agreed: whether all processes of the training know of it.
+    """
+
+    def __init__(self, *, is_agreed: bool = False) -> None:
+        super().__init__()
+        self.is_agreed = is_agreed

@@ -1,0 +1,118 @@
+"""A step of several processes: agreed on before, and one record of it behind. Only the first
+process decides sizes, reports, validates and saves; the others follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields, replace
+from typing import TYPE_CHECKING
+
+from traiNNer.data import DynamicDataLoaderWrapper
+from traiNNer.engine.part import Part
+from traiNNer.models import BaseModel, StepResult
+from traiNNer.models.step import Retry
+from traiNNer.options.schema import TrainingOptions
+from traiNNer.utils.errors import TeamError
+from traiNNer.utils.memory import MemoryBackend, MemoryReading
+from traiNNer.utils.shape import Shape
+from traiNNer.utils.team import Team
+
+if TYPE_CHECKING:
+    from traiNNer.engine.run import Run
+
+
+def agree_on_sizes(team: Team, recipe: BaseModel, loader: DynamicDataLoaderWrapper) -> bool:
+    """Take over the first process's sizes; False if one of the processes has left the run, because
+    somebody wants it to end.
+    """
+    if team.is_alone:
+        return True
+    votes = team.vote(loader.lq_size, loader.batch_size)
+    if votes.wants_end:
+        return False
+    lq_size, batch_size = map(int, votes.values[0][:2])
+    if (lq_size, batch_size) != (loader.lq_size, loader.batch_size):
+        recipe.recover_from_oom(batch_size, lq_size)
+    return True
+
+
+def joined(
+    team: Team, recipe: BaseModel, result: StepResult, seconds: float, *, wants_end: bool
+) -> tuple[StepResult, bool]:
+    """The record of a step with what the others have to say: the memory of the process that is
+    shortest of it, and what ran out of memory anywhere.
+
+    Args:
+        team: the processes.
+        recipe: is told of the others' shortages, and the first process's time.
+        result: of this process.
+        seconds: that the run has taken, by this process's clock.
+        wants_end: whether somebody has told this process to end.
+
+    Returns:
+        The record, and whether the run is to end.
+    """
+    reading = result.reading
+    memory = (0,) * len(fields(MemoryReading)) if reading is None else astuple(reading)
+    retries = result.retries
+    own = sum(retry.failures for retry in retries)
+    fitted = min((retry.fitted for retry in retries), key=Shape.pixels, default=Shape(0, 0))
+    votes = team.vote(seconds, own, fitted.lq_size, fitted.batch_size, *memory, wants_end=wants_end)
+    recipe.work.seconds = votes.values[0][0]
+    failures = sum(int(said[1]) for said in votes.values)
+    recipe.out_of_memory_total += failures - own
+    readings = [MemoryReading(*map(int, said[4:])) for said in votes.values if any(said[4:])]
+    worst = MemoryReading.merged(readings) if readings else None
+    retry = None
+    if failures:
+        # What fitted in the process that could do least of the step.
+        least = [Shape(int(said[2]), int(said[3])) for said in votes.values if said[1]]
+        asked = max((retry.asked for retry in retries), key=Shape.pixels, default=result.shape)
+        name = next(iter(result.phases))
+        retry = Retry(name, asked, min(least, key=Shape.pixels), failures)
+    phases = {
+        name: replace(phase, reading=worst, retry=None) for name, phase in result.phases.items()
+    }
+    if retry is not None:
+        phases[retry.phase] = replace(phases[retry.phase], retry=retry)
+    return replace(result, phases=phases), votes.wants_end
+
+
+def effective_batch_of(options: TrainingOptions, team: Team) -> int | None:
+    """The samples of a step in each process; None where the options leave that to the batch.
+
+    Raises:
+        TeamError: if the processes cannot share the samples of a step.
+    """
+    samples = options.train.effective_batch_size
+    if samples is None:
+        return None
+    if samples % team.size:
+        raise TeamError(
+            f"train.effective_batch_size: {samples} samples cannot be shared by {team.size} "
+            "processes; take a multiple of their number",
+            exit_code=2,
+        )
+    return samples // team.size
+
+
+class Following(Part):
+    """What a process that is not the first has in place of all other parts.
+
+    Args:
+        memory: of its device, which it has measured; None measures nothing.
+    """
+
+    name = "following"
+
+    def __init__(self, memory: MemoryBackend | None) -> None:
+        self._memory = memory
+
+    def start(self, run: Run) -> None:
+        run.recipe.runner.memory = self._memory
+
+    def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
+        run.stopped = run.wants_end
+
+    def stop(self, run: Run) -> None:
+        run.stopped = True
