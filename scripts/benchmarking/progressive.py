@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = 16
 MIDDLE = 32
 LARGE = 64
-FIT = {"DynamicBatchAndPatchSizeOptimizer": {"max_lq_size": LARGE}}
+FIT = {"DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "max_lq_size": LARGE}}
 STAGES = [{"size": SMALL, "until": 0.4}, {"size": MIDDLE, "until": 0.75}, {"size": LARGE}]
 RAMP = {"pace": "ramp", "ramp": {"from": 0.3, "until": 0.85}, "max_lq_size": LARGE}
 # By name: side and batch of the options, automations.

@@ -168,4 +168,4 @@ def test_the_demo_takes_one_time() -> None:
     """One figure, wherever it is told."""
     places = ["README.md", "docs/presets.md", "docs/getting_started.md", "options/demo.yml"]
     for place in places:
-        assert "about two minutes" in (ROOT / place).read_text().replace("\n", " ").lower(), place
+        assert "about a minute" in (ROOT / place).read_text().replace("\n", " ").lower(), place

@@ -127,7 +127,7 @@ def test_a_resume_is_bit_for_bit(options: dict[str, Any]) -> None:
 def test_sizes_grow_to_the_card(options: dict[str, Any]) -> None:
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["train"]["total_iter"] = 40
     witness = Witness(card(Shape(40, 12)))

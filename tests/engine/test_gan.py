@@ -77,7 +77,7 @@ def test_a_run_against_a_discriminator_resumes_bit_for_bit(
 def test_both_phases_fill_a_card(options: dict[str, Any]) -> None:
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["train"] |= {"total_iter": 60, "net_d_iters": 1, "net_d_init_iters": 0}
     options["val"] = {"val_enabled": False}

@@ -114,7 +114,7 @@ def growing(data: Path, **length: float) -> dict[str, Any]:
     result["train"] |= length | {"scheduler": {"type": "CosineAnnealingLR"}}
     result["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     result["val"] = {"val_enabled": False}
     result["logger"] = {"print_freq": 1, "save_checkpoint_freq": 1e6}

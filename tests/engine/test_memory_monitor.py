@@ -66,7 +66,7 @@ def test_a_program_is_made_room_for_and_leaves_again(
     automations: dict[str, Any] = {"enabled": True}
     automations["MemoryPressureController"] = {"poll_hz": OFTEN}
     if beside:
-        fit = {"adjustment_frequency": 1}
+        fit = {"pace": "at_once", "adjustment_frequency": 1}
         automations["DynamicBatchAndPatchSizeOptimizer"] = fit
     options["training_automations"] = automations
     options["datasets"]["train"] |= {"lq_size": 32, "batch_size_per_gpu": 4}

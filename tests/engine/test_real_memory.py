@@ -83,7 +83,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=128))
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchSizeOptimizer": {"max_batch_size": 64},
+        "DynamicBatchSizeOptimizer": {"pace": "at_once", "max_batch_size": 64},
     }
     options["vram_limit_gib"] = 16
     options["network_g"] = {"type": "compact", "num_feat": 16, "num_conv": 2}
@@ -114,7 +114,7 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
     options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=128))
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["vram_limit_gib"] = 1.5
     options["network_g"] = {"type": "compact", "num_feat": 16, "num_conv": 2}
@@ -159,7 +159,7 @@ def gpu_options(tmp_path: Path) -> dict[str, Any]:
     )
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"enabled": True},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once"},
     }
     options["network_g"] = {"type": "compact", "num_feat": 64, "num_conv": 16}
     options["datasets"]["train"] |= {

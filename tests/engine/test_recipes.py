@@ -113,7 +113,7 @@ def test_a_run_without_a_critic_cannot_go_on_with_one(
 def test_two_phases_fill_a_card_that_is_handed_in(options: dict[str, Any]) -> None:
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["train"]["total_iter"] = 60
     options["val"] = {"val_enabled": False}

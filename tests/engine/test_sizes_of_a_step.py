@@ -80,7 +80,7 @@ def test_sizes_of_the_readers_train_the_same(options: dict[str, Any]) -> None:
 def test_several_sizes_fill_a_card(options: dict[str, Any], consistency: float) -> None:
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["train"] |= {"total_iter": 60, "scale_consistency": {"weight": consistency}}
     witness = Witness(card(Shape(32, 4)))

@@ -334,7 +334,7 @@ def automated_options(folder: Path) -> str:
     options["vram_limit_gib"] = (int(held) + 420 * 2**20) / 2**30
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchAndPatchSizeOptimizer": {"adjustment_frequency": 1},
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", "adjustment_frequency": 1},
     }
     options["network_g"] = {"type": "compact", "num_feat": 32, "num_conv": 4}
     options["train"]["total_iter"] = 50

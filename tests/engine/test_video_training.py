@@ -65,7 +65,7 @@ def test_reports_agree_with_the_clips_that_entered(options: dict[str, Any], work
     options["datasets"]["train"]["num_worker_per_gpu"] = workers
     options["training_automations"] = {
         "enabled": True,
-        "DynamicBatchSizeOptimizer": {"max_batch_size": 24},
+        "DynamicBatchSizeOptimizer": {"pace": "at_once", "max_batch_size": 24},
     }
     witness = Witness(card(Shape(48, 12), frames=3))
     assert run(options, memory=witness.memory, parts=[witness]) == 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from traiNNer.automations.pressure import TimedLook
 from traiNNer.automations.shape_bounds import ShapeBounds
@@ -28,6 +28,8 @@ class AutomationContext:
         seed: of the run.
         companions: names of the other automations that take part.
         batches_per_step: that are accumulated; None where it depends on the batch.
+        pace: of growth where the automation's options say nothing: "measured" needs steps whose
+            gradients somebody looks at, and a place in the run.
     """
 
     bounds: ShapeBounds
@@ -38,6 +40,7 @@ class AutomationContext:
     seed: int = 0
     companions: tuple[str, ...] = ()
     batches_per_step: int | None = 1
+    pace: Literal["at_once", "measured"] = "at_once"
 
 
 @dataclass(frozen=True)

@@ -75,11 +75,12 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         adjustment_frequency: measured steps between looks at the memory; the first step at a new
             shape is not one.
         vram_history_size: shapes whose memory is remembered.
-        pace: "at_once" fills the memory as soon as it is known how; "ramp" lets the pixels of a
-            step rise over the run, from those of the options, so that many changes of the weights
-            come first and large steps last; "measured" makes steps as large as brings the most
-            progress a second, by the noise of the gradients and the time of steps, which it
-            measures, and fills the memory at the end.
+        pace: "measured" makes steps as large as brings the most progress a second, by the noise of
+            the gradients and the time of steps, which it measures, and fills the memory at the end;
+            "ramp" lets the pixels of a step rise over the run, from those of the options, so that
+            many changes of the weights come first and large steps last; "at_once" fills the memory
+            as soon as it is known how. Left out: measured; at_once beside ProgressiveSizes or
+            RandomSizes, and in fit_memory.
         ramp: parts of the run, from which the pixels rise and until when; {from: 0.2, until: 0.8}
             where left out.
         final_share: with pace "measured", the last part of the run, in the first half of which the
@@ -103,9 +104,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         max_lq_size: Annotated[int, Field(ge=1)] | None = None,
         adjustment_frequency: Annotated[int, Field(ge=1)] = 4,
         vram_history_size: Annotated[int, Field(ge=4)] = 64,
-        pace: Literal["at_once", "ramp", "measured"] = "at_once",
+        pace: Literal["at_once", "ramp", "measured"] | None = None,
         ramp: dict[Literal["from", "until"], Annotated[float, Field(ge=0, le=1)]] | None = None,
-        final_share: Annotated[float, Field(gt=0, le=1)] = 0.4,
+        final_share: Annotated[float, Field(gt=0, le=1)] = 0.2,
         throughput_guard: Literal["off", "warn", "revert"] = "warn",
         max_step_seconds: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
@@ -128,6 +129,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._pace = Pace()
         self._bans = Bans()
         self._cap = StepCap()
+        pace = pace or context.pace
         if pace == "measured" and not can_measure(context, self._bounds):
             log.info(
                 "pace: measured needs steps of one batch that has two halves; ramp in its place"

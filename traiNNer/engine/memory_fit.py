@@ -111,6 +111,7 @@ def build_memory_fit(
             whole_amount(options.length),
             options.manual_seed,
             batches_per_step=batches_per_step(options),
+            pace=options.training_automations.usual_pace,
         ),
     )
     described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]

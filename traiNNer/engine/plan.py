@@ -155,7 +155,7 @@ def growth_plan(options: TrainingOptions, pictures: int) -> str:
     data = options.datasets.train
     length = options.length
     paces = {part.get("pace") for part in active.values()} - {None}
-    pace = str(next(iter(paces), "at_once"))
+    pace = str(next(iter(paces), options.training_automations.usual_pace))
     begins = f"from {data.lq_size} px x {data.batch_size_per_gpu} up to what fills the memory"
     when = {
         "at_once": "within the first iterations",

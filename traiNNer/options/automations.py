@@ -5,7 +5,7 @@ registers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
@@ -62,6 +62,14 @@ class TrainingAutomations(Section):
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return checked
+
+    @property
+    def usual_pace(self) -> Literal["at_once", "measured"]:
+        """The pace of growth where the automation of the sizes is not told one: what a stage or a
+        draw of sizes leaves it to do is done at once.
+        """
+        others = {"ProgressiveSizes", "RandomSizes"}
+        return "measured" if others.isdisjoint(self.active) else "at_once"
 
     @property
     def active(self) -> dict[str, dict[str, Any]]:

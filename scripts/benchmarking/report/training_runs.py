@@ -138,7 +138,7 @@ def _kernel_share(before: tuple[float, float], after: tuple[float, float]) -> fl
 
 def options_with_automation(limit_gib: float | None) -> dict[str, Any]:
     """The keys that switch the memory automation on."""
-    automation = {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"enabled": True}}
+    automation = {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once"}}
     keys: dict[str, Any] = {"training_automations": automation}
     if limit_gib is not None:
         keys["vram_limit_gib"] = limit_gib
