@@ -106,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=20, help="steps in a round (default: 20)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
+    parser.add_argument("--figures", type=Path, help="write them there too, as JSON")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     setup = Setup(
@@ -124,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     for column in ("processes", "DDP ms", "ours ms", "ours / DDP", "votes and sums"):
         table.add_column(column, justify="right")
     code = 0
+    all_figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for count in arguments.processes:
             out = Path(folder) / f"{count}.json"
@@ -133,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             if not out.exists():
                 continue
             figures = json.loads(out.read_text(encoding="utf-8"))
+            all_figures[str(count)] = figures
             table.add_row(
                 str(count),
                 f"{figures['ddp']:.2f}",
@@ -141,6 +144,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{figures['exchanged']:.1%}",
             )
     print_table(table)
+    if arguments.figures is not None:
+        arguments.figures.write_text(json.dumps(all_figures), encoding="utf-8")
     return code
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What can my card do? Tests, the memory automation, the planner, speed, playback and a training,
-in one command:
+"""What can my card do? Tests, the memory automation, the planner, speed, playback, a training, data
+and several cards, in one command:
 
 python scripts/benchmarking/gpu_report.py --minutes 9 --out report
 
@@ -49,6 +49,8 @@ ITEMS = (
     ("host", "the host's part of a step", 40, 13),
     ("playback", "playback", 55, 10),
     ("training", "a short training", 60, 36),
+    ("data", "reading and degrading", 25, 16),
+    ("processes", "several processes", 40, 24),
 )
 NAMES = tuple(name for name, *_ in ITEMS)
 # Seconds of the whole that are kept for looking at the machine, the page and the pictures.

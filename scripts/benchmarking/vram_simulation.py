@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -40,6 +41,7 @@ from traiNNer.automations import (
     Automations,
     CardModel,
     DynamicBatchAndPatchSizeOptimizer,
+    MemoryReading,
     NothingSmallerError,
     Shape,
     ShapeBounds,
@@ -61,6 +63,8 @@ PEERS_BAND = (0.80, 0.85)
 MAX_BATCH = 256
 # Of a step on a simulated card: the automation's clock where programs come and go.
 STEP_S = 0.25
+# Steps from one look at the noise to the next.
+LOOKS_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -208,9 +212,10 @@ def reachable(case: Case) -> str:
 # -- ours ------------------------------------------------------------------------------------------
 
 
-def make_optimizer(case: Case) -> DynamicBatchAndPatchSizeOptimizer:
+def make_optimizer(case: Case, pace: str = "at_once") -> DynamicBatchAndPatchSizeOptimizer:
     context = AutomationContext(case.bounds, case.start, case.card.total)
-    return DynamicBatchAndPatchSizeOptimizer(context, max_batch_size=MAX_BATCH)
+    settings: dict[str, Any] = {"max_batch_size": MAX_BATCH, "pace": pace}
+    return DynamicBatchAndPatchSizeOptimizer(context, **settings)
 
 
 def with_automations(case: Case, *names: str) -> Outcome:
@@ -263,10 +268,49 @@ def with_automations(case: Case, *names: str) -> Outcome:
     return outcome
 
 
-def ours(case: Case) -> Outcome:
+class Worth:
+    """What steps of a network bring and take: noise that grows over the run, and a fixed part of
+    the time.
+    """
+
+    def __init__(self, case: Case) -> None:
+        chance = random.Random(f"worth {case.card.seed}")  # noqa: S311 (not for secrets)
+        self.noise = log_uniform(chance, 200, 50_000)
+        self.growth = log_uniform(chance, 1, 200)
+        self.fixed = log_uniform(chance, 100, 500_000)
+        self.rate = log_uniform(chance, 1e5, 1e7)
+        self._chance = chance
+        self._former: Shape | None = None
+
+    def report(self, step: int, shape: Shape, reading: MemoryReading) -> StepReport:
+        """What a loop that looks at its gradients tells of a step."""
+        pixels = shape.pixels()
+        is_known = shape == self._former
+        self._former = shape
+        seconds = None
+        if is_known:
+            # Times scatter.
+            seconds = (self.fixed + pixels) / self.rate * self._chance.uniform(0.95, 1.1)
+        progress = step / STEPS
+        noise = self.noise * self.growth**progress
+        cosine = None
+        if step % LOOKS_EVERY == 0 and shape.batch_size > 1:
+            half = pixels / 2
+            # Single looks scatter by a third.
+            cosine = min(1.0, half / (half + noise) * self._chance.uniform(0.67, 1.33))
+        rate = None if seconds is None else pixels / seconds
+        return StepReport(step, shape, reading, cosine is None, rate, seconds, progress, cosine)
+
+
+def ours_measured(case: Case) -> Outcome:
+    """The same by the measured pace, whose last fifth fills the memory."""
+    return ours(case, Worth(case))
+
+
+def ours(case: Case, worth: Worth | None = None) -> Outcome:
     """A run with the optimizer as a training loop uses it."""
     memory = SimulatedMemory(case.card)
-    optimizer = make_optimizer(case)
+    optimizer = make_optimizer(case, "at_once" if worth is None else "measured")
     outcome = Outcome(optimizer.shape)
     for step in range(1, STEPS + 1):
         shape = optimizer.shape
@@ -282,8 +326,11 @@ def ours(case: Case) -> Outcome:
                 break
         else:
             reading = memory.read()
+            report = StepReport(step, shape, reading)
+            if worth is not None:
+                report = worth.report(step, shape, reading)
             began = time.perf_counter()
-            decision = optimizer.after_step(StepReport(step, shape, reading))
+            decision = optimizer.after_step(report)
             outcome.seconds += time.perf_counter() - began
         note_band(outcome, memory, optimizer.shape if decision is None else shape, step)
         if decision is not None:
@@ -469,6 +516,7 @@ def note_band(outcome: Outcome, memory: SimulatedMemory, shape: Shape, step: int
 
 LAWS: dict[str, Callable[[Case], Outcome]] = {
     "ours": ours,
+    "ours, measured": ours_measured,
     "ours, batch only": ours_batch_only,
     "Lightning power": lightning_power,
     "Lightning binsearch": lightning_binsearch,

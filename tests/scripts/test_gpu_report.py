@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from scripts.benchmarking.report.comparison import render_changes
 from scripts.benchmarking.report.machine import Machine
 from scripts.benchmarking.report.measure_landing import choose_limits, diagonal, fill_errors
 from scripts.benchmarking.report.measure_tests import Recorder
+from scripts.benchmarking.report.measure_training import make_options
 from scripts.benchmarking.report.page import render
 from scripts.benchmarking.report.pictures import draw_all
 from scripts.benchmarking.report.processes import KEPT_BYTES, run_command
@@ -29,9 +31,11 @@ from scripts.benchmarking.report.running import (
     run_items,
     share_of_time,
 )
+from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.vram_real import prediction_errors
 from tests.support import load_script
 from tests.support import run_command as run_script
+from traiNNer.options.schema import TrainingOptions
 
 GIB = 2**30
 COLUMNS = (Column("network", "network"), Column("speed", "speed", "steps/s"))
@@ -65,6 +69,12 @@ def test_items_for_which_no_time_is_left_are_named(tmp_path: Path) -> None:
     assert run_items([item("pass")], 1, tmp_path, report, lambda _: None, lambda _: None)
     assert (report.outcomes[0].state, report.is_good) == ("not started", False)
     assert "the time was up" in render(report)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_the_options_of_its_training_are_right(kind: str, tmp_path: Path) -> None:
+    task = cast("Task", SimpleNamespace(machine=SimpleNamespace(kind=kind), is_small=kind == "cpu"))
+    assert TrainingOptions.model_validate(make_options(task, tmp_path)).length.key == "total_iter"
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
@@ -320,7 +330,7 @@ def test_the_whole_report_on_a_cpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = read_report(tmp_path / "made")
-    assert [outcome.is_good for outcome in report.outcomes] == [True] * 7
+    assert [outcome.is_good for outcome in report.outcomes] == [True] * 9
     assert set(report.pictures) == {
         "landing", "planner", "steps", "host", "playback", "training",
     }  # fmt: skip

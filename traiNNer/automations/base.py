@@ -30,6 +30,7 @@ class AutomationContext:
         batches_per_step: that are accumulated; None where it depends on the batch.
         pace: of growth where the automation's options say nothing: "measured" needs steps whose
             gradients somebody looks at, and a place in the run.
+        momentum: of the optimizer: share of the former mean of gradients that each step keeps.
     """
 
     bounds: ShapeBounds
@@ -41,6 +42,7 @@ class AutomationContext:
     companions: tuple[str, ...] = ()
     batches_per_step: int | None = 1
     pace: Literal["at_once", "measured"] = "at_once"
+    momentum: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from traiNNer.automations.bans import Bans
 from traiNNer.automations.base import Automation, AutomationContext, Decision, StepReport
-from traiNNer.automations.goodput import Goodput
+from traiNNer.automations.goodput import Goodput, noise_left
 from traiNNer.automations.measuring import MeasuringWindow
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.pace import Pace
@@ -136,7 +136,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             )
             pace = "ramp"
         self.wants_noise = pace == "measured"
-        self._goodput = Goodput() if self.wants_noise else None
+        self._noise_left = noise_left(context.momentum)
+        self._goodput = Goodput(self._noise_left) if self.wants_noise else None
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
         if self.wants_noise:
             self._ramp = Ramp(1 - final_share, 1 - final_share / 2)
@@ -265,7 +266,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         if self._goodput is not None and self._goodput.looks:
             pixels = self.model.pixels(self._in_force or self.shape)
             points["goodput/noise_scale"] = self._goodput.noise
-            points["goodput/worth"] = 1 - self._goodput.signal(pixels)
+            points["goodput/worth"] = self._goodput.worth(pixels)
             points["goodput/pixels_per_s"] = self._cap.rate or 0.0
         return points
 
@@ -330,6 +331,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._cap = from_state(StepCap, state["cap"])
         if self._goodput is not None and state.get("goodput") is not None:
             self._goodput = from_state(Goodput, state["goodput"])
+            self._goodput.left = self._noise_left
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])

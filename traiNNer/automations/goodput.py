@@ -22,6 +22,17 @@ MOST_TIMES = 16
 APART = 1.5
 
 
+def noise_left(momentum: float) -> float:
+    """The part of the gradients' noise that a running mean of them leaves.
+
+    Of independent terms with the weights (1 - m) * m^k the variance is the (1 - m) / (1 + m)th.
+
+    Args:
+        momentum: share of the former mean that is kept at each step; of Adam its first beta.
+    """
+    return (1 - momentum) / (1 + momentum)
+
+
 @dataclass
 class Goodput:
     """What was measured of the worth of large steps. All of it is state.
@@ -29,15 +40,18 @@ class Goodput:
     A step of p pixels makes a progress of p / (p + noise), for less of a gradient is noise the more
     pixels it is the mean of (McCandlish et al., arXiv 1812.06162), and takes the time of
     (fixed + p) pixels. Progress a second, the goodput of Pollux (Qiao et al., OSDI 2021), is
-    largest where p is the root of noise * fixed.
+    largest where p is the root of noise * fixed. The noise that counts is what is left of it where
+    the optimizer's momentum averages the gradients of several steps.
 
     Attributes:
+        left: the part of the noise that the optimizer's momentum leaves, 1 without one.
         noise: pixels of which half of the mean gradient's square is noise; 0 while nobody looked.
         looks: how often somebody did.
         times: padded pixels and seconds of steps, by shape, the youngest last.
         batch: at which lq_size grows, where the options' is too large; 0 where it is not.
     """
 
+    left: float = 1.0
     noise: float = 0.0
     looks: int = 0
     times: list[tuple[int, float]] = field(default_factory=list)
@@ -63,6 +77,15 @@ class Goodput:
         self.times = [*kept, (pixels, seconds)][-MOST_TIMES:]
 
     @property
+    def felt(self) -> float:
+        """The noise as it is felt behind the momentum, in pixels."""
+        return self.noise * self.left
+
+    def worth(self, pixels: float) -> float:
+        """The part of a step of so many pixels that is no progress but noise."""
+        return self.felt / (pixels + self.felt) if self.noise else 0.0
+
+    @property
     def fixed(self) -> float:
         """The part of a step's time that does not depend on its size, in the pixels that could be
         worked on meanwhile; 0 while it is not known.
@@ -83,7 +106,7 @@ class Goodput:
         """Padded pixels of the step that makes the most progress a second; 0 while nothing is
         known.
         """
-        return math.sqrt(self.noise * self.fixed) if self.noise else 0.0
+        return math.sqrt(self.felt * self.fixed) if self.noise else 0.0
 
     def hardly_slower(self, pixels: float) -> float:
         """Padded pixels of the smallest step with which a run over so much work takes `SLOWER`
@@ -102,4 +125,4 @@ class Goodput:
         return self._seconds_each(pixels) / self._seconds_each(instead)
 
     def _seconds_each(self, pixels: float) -> float:
-        return (self.fixed + pixels) * (pixels + self.noise) / pixels
+        return (self.fixed + pixels) * (pixels + self.felt) / pixels

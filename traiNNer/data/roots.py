@@ -11,7 +11,8 @@ def data_roots(section: DatasetOptions) -> list[Path]:
     """The folders that a section reads: every key that begins with `dataroot`."""
     roots: list[Path] = []
     for key, value in section.params.items():
-        if key.startswith("dataroot"):
+        # Nothing stands for an optional folder that is not there.
+        if key.startswith("dataroot") and value is not None:
             roots += [Path(root) for root in (value if isinstance(value, list) else [value])]
     return roots
 

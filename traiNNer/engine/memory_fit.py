@@ -112,6 +112,7 @@ def build_memory_fit(
             options.manual_seed,
             batches_per_step=batches_per_step(options),
             pace=options.training_automations.usual_pace,
+            momentum=recipe.phases[0].momentum,
         ),
     )
     described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]

@@ -151,7 +151,7 @@ def land(
             f"{kind.network} on {_size(limit)} was interrupted after {limit_s:.0f} s and "
             f"{len(run.curve('dynamic/lq_size'))} of {settings.iterations} iterations"
         )
-    picture = run.folder / "vram.png"
+    picture = run.folder / "memory.png"
     # The first run that draws one stands for all.
     target = task.folder.parent / "landing_run.png"
     if picture.is_file() and len(table.rows) == 1:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 import traiNNer.metrics  # noqa: F401 - fills the registry
 from scripts.benchmarking.report.machine import ROOT
+from scripts.benchmarking.report.processes import Command
 from scripts.benchmarking.report.results import Column
 from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.report.training_runs import NotBegunError, RunError, TrainingRun, train
@@ -29,6 +32,10 @@ GPU_BOUNDS = {"max_lq_size": 128, "max_batch_size": 64}
 GPU_LIMIT_GIB = 6.0
 GPU_ITERATIONS = 2000
 CPU_ITERATIONS = 60
+GPU_RESUMED = 200
+CPU_RESUMED = 12
+# Two starts of train.py, with what it imports.
+LEAST_RESUME_S = 20.0
 # Seconds that an interrupted run takes to save and end, and its curves to be read.
 ENDING_S = 5.0
 # Validations of a run: the first shows where it began to be better than bicubic.
@@ -48,6 +55,11 @@ COLUMNS = (
     Column("samples_per_s", "speed", "samples/s"),
     Column("wait_pct", "waited for data", "%"),
     Column("idle_pct", "card without work", "%"),
+)
+END_COLUMNS = (
+    Column("killed", "saved before the kill"),
+    Column("ended", "gone on with to"),
+    Column("total", "of"),
 )
 CURVE_COLUMNS = (
     Column("iteration", "iteration"),
@@ -85,9 +97,41 @@ def measure(task: Task) -> None:
         for iteration, value in points.items():
             notebook.add(curve, iteration=iteration, psnr_db=value, bicubic_db=bicubic)
         notebook.add(table, **_row(run, options["network_g"]["type"], bicubic, points))
-        picture = run.folder / "vram.png"
+        picture = run.folder / "memory.png"
         if picture.is_file():
             shutil.copyfile(picture, task.folder.parent / "training_run.png")
+        if task.has_time("a kill and a resume", LEAST_RESUME_S):
+            try:
+                kill_and_resume(task, options, folder)
+            except RunError as error:
+                notebook.fault(str(error))
+
+
+def kill_and_resume(task: Task, options: dict[str, Any], folder: Path) -> None:
+    """A run like the one before is killed behind its first checkpoint and goes on to its end."""
+    notebook = task.notebook
+    table = notebook.table("ends", "killed by SIGKILL, and gone on with", END_COLUMNS)
+    total = CPU_RESUMED if task.is_small else GPU_RESUMED
+    options = options | {"name": "killed", "val": {"val_enabled": False}}
+    options["train"] = options["train"] | {"total_iter": total}
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": total // 4}
+    path = write_options(options, folder)
+    states = folder / "experiments" / "killed" / "training_states"
+    command = Command([sys.executable, str(ROOT / "train.py"), "-opt", str(path)], own_group=True)
+    while not list(states.glob("*.state")) and task.left_s > 0 and command.is_running:
+        time.sleep(0.05)
+    command.end()
+    saved = max((int(state.stem) for state in states.glob("*.state")), default=0)
+    if not saved:
+        notebook.missing("a kill and a resume: the time was up before the first checkpoint")
+        return
+    run = train(path, None, task.left_s, ["--auto_resume"])
+    ended = max(run.curves["dynamic/lq_size"])
+    notebook.add(table, killed=saved, ended=ended, total=total)
+    if f"resumed {states}/{saved}.state" not in run.log:
+        notebook.fault(f"the run that was killed behind iteration {saved} was not gone on with")
+    elif ended < total and not run.cut:
+        notebook.fault(f"the run that was gone on with ended at {ended} of {total}")
 
 
 def make_options(task: Task, folder: Path) -> dict[str, Any]:
@@ -102,7 +146,10 @@ def make_options(task: Task, folder: Path) -> dict[str, Any]:
         "experiments_root": str(folder / "experiments"),
         "tb_root": str(folder / "tb"),
     }
-    options["train"] |= {"total_iter": iterations}
+    # The demo's length and its average are in megapixels.
+    for key in ("total_mpixels", "ema_half_life"):
+        del options["train"][key]
+    options["train"] |= {"total_iter": iterations, "ema_decay": 0.99}
     options["val"] = {"val_freq": iterations // (CPU_VALIDATIONS if task.is_small else VALIDATIONS)}
     options["val"]["metrics"] = {"psnr": {"type": "psnr"}}
     options["logger"] = {"print_freq": 10, "save_checkpoint_freq": 10**6}

@@ -102,6 +102,11 @@ class Command:
         """The process's number."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process.poll() is None
+
     def wait(self, limit_s: float, *, polite: bool = False) -> Ending:
         """Wait for the end, and bring it about when the time is up; nothing is left running.
 

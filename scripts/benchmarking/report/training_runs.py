@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,7 +68,9 @@ class TrainingRun:
         return self.watcher.busy_between(seconds_of(times[0]), seconds_of(times[-1]))
 
 
-def train(path: Path, view: View | None, limit_s: float = math.inf) -> TrainingRun:
+def train(
+    path: Path, view: View | None, limit_s: float = math.inf, arguments: Sequence[str] = ()
+) -> TrainingRun:
     """Train with the options in a file, with a point of the curves at the iterations that they ask
     for.
 
@@ -76,6 +79,7 @@ def train(path: Path, view: View | None, limit_s: float = math.inf) -> TrainingR
         view: of the process from outside.
         limit_s: after so many seconds the run is interrupted as by Ctrl-C, and counts as far as it
             came.
+        arguments: further ones of the command.
 
     Raises:
         RunError: if it fails.
@@ -84,7 +88,7 @@ def train(path: Path, view: View | None, limit_s: float = math.inf) -> TrainingR
     options = yaml.safe_load(path.read_text(encoding="utf-8"))
     name = options["name"]
     before = _processor_times()
-    command = Command([sys.executable, str(ROOT / "train.py"), "-opt", str(path)])
+    command = Command([sys.executable, str(ROOT / "train.py"), "-opt", str(path), *arguments])
     watcher = Watcher(command.pid, view)
     try:
         # Threads of Python cannot wait for infinity.
