@@ -70,7 +70,7 @@ def options_of(
     folder = data / ("video" if is_clips else "photographs")
     datasets: dict[str, Any] = {}
     for part in ("train", "val"):
-        section = {"type": kind, "dataroot_gt": str(folder / part / "gt")}
+        section: dict[str, Any] = {"type": kind, "dataroot_gt": str(folder / part / "gt")}
         if part == "train":
             section |= {"lq_size": 32, "batch_size_per_gpu": 8}
         if is_clips:

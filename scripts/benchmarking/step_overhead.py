@@ -37,6 +37,7 @@ from traiNNer.automations import (
     ShapeBounds,
 )
 from traiNNer.data import Batch
+from traiNNer.data.deal import Deal
 from traiNNer.engine.folders import RunFolders
 from traiNNer.engine.interrupts import Interrupts
 from traiNNer.engine.logs import setup_logging
@@ -152,6 +153,7 @@ class Setup:
 class MemoryLoader:
     """The loop's loader without files: the same batches over and over."""
 
+    deal = Deal()
     epoch = 0.0
     samples_consumed = 0
     replaced_total = 0
@@ -162,6 +164,10 @@ class MemoryLoader:
         self.batch_size = len(batches[0])
         self.lq_size = batches[0].lq_size
         self._batches = itertools.cycle(batches)
+
+    def own_batch(self, batch_size: int) -> int:
+        """All of it."""
+        return batch_size
 
     @property
     def sampler(self) -> MemoryLoader:
@@ -323,6 +329,7 @@ def framework_loop(
     tracker = Tracker(folders.tensorboard)
     tracker.open()
     loader: Any = MemoryLoader(batches)
+    loader.deal = Deal(runtime.team.rank, (1.0,) * runtime.team.size)
     recipe.set_dynamic_wrappers(loader, loader)
     fit = make_fit(options, runtime.device) if fitted else None
     parts: list[Part] = [] if fit is None else [fit]

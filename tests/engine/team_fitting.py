@@ -15,18 +15,25 @@ from traiNNer.engine.logs import setup_logging
 from traiNNer.engine.part import Part
 from traiNNer.engine.preparation import prepared
 from traiNNer.engine.run import Run
+from traiNNer.models import StepResult
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.team import joined_team
 
 
 class Last(Part):
-    """Remembers the run."""
+    """Remembers the run, and the samples of each step."""
 
     name = "last"
     run: Run
 
+    def __init__(self) -> None:
+        self.used: list[tuple[int, ...]] = []
+
     def start(self, run: Run) -> None:
         self.run = run
+
+    def after_step(self, run: Run, result: StepResult) -> None:
+        self.used.append(result.indices)
 
 
 def main() -> int:
@@ -41,6 +48,7 @@ def main() -> int:
         "is_honest": all(entered == reported for entered, reported in witness.reported),
         "share": witness.memory.share(shape),
         "failures": len(witness.entered) - len(witness.reported),
+        "used": last.used,
         "samples": last.run.stream.loader.samples_consumed,
     }
     print(json.dumps(report))  # noqa: T201 (for the test)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from tests.support import ROOT, make_pairs, run_training, small_options, write_options
 from tests.teams import ended, start_team, train_together
+from traiNNer.data.order import ShuffledOrder
 from traiNNer.engine.preparation import Request, processes_wanted, read_options
 from traiNNer.utils.errors import OptionsError
 
@@ -89,8 +90,8 @@ def test_the_run_is_the_same_whatever_the_number_of_processes(
     assert "batch 1 x 4" in log_of("many")
 
 
-def test_sizes_are_those_of_the_smaller_card(options: dict[str, Any], tmp_path: Path) -> None:
-    """And what is reported is what entered the network, in both."""
+def test_each_card_is_filled_at_a_common_lq_size(options: dict[str, Any], tmp_path: Path) -> None:
+    """What is reported is what entered the network, and no sample is lost or seen twice."""
     options["train"]["total_iter"] = 120
     options["datasets"]["train"]["num_worker_per_gpu"] = 1
     options["training_automations"] = {
@@ -101,17 +102,25 @@ def test_sizes_are_those_of_the_smaller_card(options: dict[str, Any], tmp_path: 
     fitting = [str(ROOT / "tests" / "engine" / "team_fitting.py"), "-opt", path]
     results = ended(start_team([fitting, fitting], tmp_path))
     assert [code for code, _, _ in results] == [0, 0], results[0][2][-3000:] + results[1][2][-3000:]
-    reports = [json.loads(output.splitlines()[-1]) for _, output, _ in results]
-    assert reports[0]["entered"] == reports[1]["entered"]
-    assert all(report["is_honest"] for report in reports)
-    assert 0.82 <= reports[1]["share"] <= 0.87, "the smaller card is filled"
-    assert reports[0]["share"] < 0.6
-    assert sum(report["failures"] for report in reports) <= 1
-    samples = 2 * sum(batch for _, batch in reports[0]["entered"])
-    assert [report["samples"] for report in reports] == [samples, samples]
-    shown = re.findall(r"lq_size (\d+)  batch (\d+) x 2", log_of("small"))
-    assert [tuple(map(int, sizes)) for sizes in shown] == [
-        tuple(sizes) for sizes in reports[0]["entered"]
+    larger, smaller = (json.loads(output.splitlines()[-1]) for _, output, _ in results)
+    entered = list(zip(larger["entered"], smaller["entered"], strict=True))
+    assert all(one[0] == other[0] for one, other in entered), "lq_size is common"
+    assert entered[-1][0][1] > 1.5 * entered[-1][1][1]
+    for report in (larger, smaller):
+        assert report["is_honest"]
+        assert 0.8 <= report["share"] <= 0.88
+    assert larger["failures"] + smaller["failures"] <= 1
+    together = [[*one, *other] for one, other in zip(larger["used"], smaller["used"], strict=True)]
+    order = ShuffledOrder(6, seed=0)
+    place = 0
+    for step in together:
+        wanted = [order.visit(place + number).index for number in range(len(step))]
+        assert sorted(step) == sorted(wanted)
+        place += len(step)
+    assert larger["samples"] == smaller["samples"] == place
+    shown = re.findall(r"lq_size (\d+)  batch (\d+) of (\d+)", log_of("small"))
+    assert [list(map(int, sizes)) for sizes in shown] == [
+        [*one, one[1] + other[1]] for one, other in entered
     ]
 
 

@@ -136,8 +136,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             )
             pace = "ramp"
         self.wants_noise = pace == "measured"
-        self._noise_left = noise_left(context.momentum)
-        self._goodput = Goodput(self._noise_left) if self.wants_noise else None
+        self._fresh_goodput = Goodput(noise_left(context.momentum), context.rate_power)
+        self._goodput = replace(self._fresh_goodput) if self.wants_noise else None
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
         if self.wants_noise:
             self._ramp = Ramp(1 - final_share, 1 - final_share / 2)
@@ -331,7 +331,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._cap = from_state(StepCap, state["cap"])
         if self._goodput is not None and state.get("goodput") is not None:
             self._goodput = from_state(Goodput, state["goodput"])
-            self._goodput.left = self._noise_left
+            # The optimizer may be another one.
+            self._goodput.left = self._fresh_goodput.left
+            self._goodput.power = self._fresh_goodput.power
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])

@@ -104,7 +104,9 @@ class Route:
             pixels = least if full is None else self.model.pixels(full)
             worth = least
             if self.goodput is not None:
-                worth = min(pixels, max(least, self.goodput.best_pixels))
+                longest = self.goodput.hardly_longer(self.model.pixels(self.asked or self.start))
+                best = min(self.goodput.best_pixels, longest)
+                worth = min(pixels, max(least, best))
             most = min(most, self.ramp.most_pixels(self.cap.progress, worth, pixels))
         return max(most, least)
 

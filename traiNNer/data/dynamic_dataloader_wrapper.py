@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from traiNNer.data.deal import Deal
 from traiNNer.data.dynamic_mixins import (
     PairedImageDatasetDynamicMixin,
     PairedVideoDatasetDynamicMixin,
@@ -239,9 +240,8 @@ class DynamicDataLoaderWrapper:
             pixels come without being decoded.
         takes_thread: then a thread of this process takes the place of the workers, if the samples
             are read fast enough: batches need not go from process to process.
-        rank: of this process among those that train together.
-        readers: how many there are. Each reads every so manieth position of the stream, in batches
-            of the same size, and `samples_consumed` counts those of all.
+        deal: how the processes that train together share the stream; `samples_consumed` counts the
+            samples of all.
 
     Raises:
         DataError: if the dataset is empty.
@@ -267,8 +267,7 @@ class DynamicDataLoaderWrapper:
         order: Order | None = None,
         is_decoded: Callable[[], bool] | None = None,
         takes_thread: bool = True,
-        rank: int = 0,
-        readers: int = 1,
+        deal: Deal | None = None,
     ) -> None:
         if not len(dataset):
             raise DataError("the dataset for training is empty")
@@ -277,11 +276,9 @@ class DynamicDataLoaderWrapper:
             order or ShuffledOrder(len(dataset), seed, enlarge_ratio),
             batch_size=_positive("batch_size", batch_size),
             patch=dataset.patch if isinstance(dataset, DynamicDatasetWrapper) else PatchSize(1),
-            unit_size=lambda: self._prefetch.ask(self.batch_size, self.lq_size),
-            rank=rank,
-            readers=readers,
+            unit_size=lambda: self._prefetch.ask(self.own_batch(self.batch_size), self.lq_size),
+            deal=deal,
         )
-        self._readers = readers
         self.sampler.patch.lq_size = lq_size
         self._rereads = depends_on_size(dataset)
         self.samples_consumed = samples_consumed
@@ -317,6 +314,20 @@ class DynamicDataLoaderWrapper:
         return self.sampler.patch.lq_size
 
     @property
+    def deal(self) -> Deal:
+        """How the processes that train together share the stream."""
+        return self.sampler.deal
+
+    @deal.setter
+    def deal(self, deal: Deal) -> None:
+        self.close()
+        self.sampler.deal = deal
+
+    def own_batch(self, batch_size: int) -> int:
+        """Samples of this process, where batches of so many are asked for."""
+        return self.deal.own(batch_size)
+
+    @property
     def samples_per_epoch(self) -> int:
         """Samples of an epoch, as the order counts them."""
         return self.sampler.order.samples_per_epoch
@@ -342,13 +353,16 @@ class DynamicDataLoaderWrapper:
 
     def set_batch_size(self, batch_size: int) -> None:
         """Yield batches of `batch_size` samples from the next one on."""
+        if batch_size != self.batch_size and not self.deal.is_even:
+            # What was read ahead are the positions of the former batch.
+            self.close()
         self.sampler.batch_size = _positive("batch_size", batch_size)
 
     def set_lq_size(self, lq_size: int) -> None:
         """Ask for LQ crops of `lq_size` pixels from now on, and crop what waits if it is larger."""
-        if self._readers > 1 and lq_size > self.lq_size:
+        if len(self.deal.shares) > 1 and lq_size > self.lq_size:
             # What was read ahead in the former size would end in a batch that is short, and not in
-            # the same step for all readers.
+            # the same step for all processes.
             self.close()
         self.sampler.patch.lq_size = lq_size
 
@@ -360,8 +374,9 @@ class DynamicDataLoaderWrapper:
 
         Args:
             at_most: samples that are still wanted, where that may be less than a batch.
-            shape: of this batch alone, with patches of `lq_size` at most, to which those that were
-                read are cropped. None for the present sizes.
+            shape: asked for in place of the present sizes, for this batch alone, with patches of
+                `lq_size` at most, to which those that were read are cropped. None for the present
+                sizes.
 
         Raises:
             DataError: if an image cannot be read (with "skip": if none can). The workers have ended
@@ -377,7 +392,9 @@ class DynamicDataLoaderWrapper:
             pins = self._pin_memory and torch.cuda.is_available()
             self._workers = ReadingThread(self._reader, self.sampler, SLOTS, pin_memory=pins)
         shape = shape or Shape(self.lq_size, self.batch_size)
-        wanted = shape.batch_size if at_most is None else min(shape.batch_size, at_most)
+        wanted = self.own_batch(shape.batch_size)
+        if at_most is not None:
+            wanted = min(wanted, at_most)
         restarts = 0
         if self._rereads and self._prefetch.largest > self.lq_size:
             self.close()
@@ -400,7 +417,7 @@ class DynamicDataLoaderWrapper:
                 self.close()
                 raise
         batch = self._prefetch.take(samples, shape.lq_size)
-        self.samples_consumed += samples * self._readers
+        self.samples_consumed += self.deal.consumed(samples, shape.batch_size)
         self._replaced.note([reason for reason in batch.reasons if reason is not None])
         return batch
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
+from traiNNer.data.deal import Deal
 from traiNNer.data.order import Order
 from traiNNer.data.sample import Batch, Sample, SampleRequest, collate
 from traiNNer.data.workers import Failure, Parcel, Workers, no_way, start_worker
@@ -68,8 +69,7 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         start: samples of the stream that are left out because they were consumed before.
         unit_size: asked for the length of each list, 0 for an empty one; without it a list is a
             batch.
-        rank: which of the readers of the stream this one is.
-        readers: how many share the stream: each takes every so manieth position.
+        deal: which positions are this reader's.
     """
 
     def __init__(
@@ -80,23 +80,25 @@ class RequestSampler(Sampler[list[SampleRequest]]):
         patch: PatchSize,
         start: int = 0,
         unit_size: Callable[[], int] | None = None,
-        rank: int = 0,
-        readers: int = 1,
+        deal: Deal | None = None,
     ) -> None:
         self.order = order
         self.batch_size = batch_size
         self.patch = patch
         self.start = start
         self._unit_size = unit_size
-        self._rank = rank
-        self._readers = readers
+        self.deal = deal or Deal()
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        position = self.start + self._rank
+        start = self.start
+        first = 0
         while True:
-            length = self.batch_size if self._unit_size is None else self._unit_size()
-            yield [self.request(position + offset * self._readers) for offset in range(length)]
-            position += length * self._readers
+            own = self.deal.own(self.batch_size)
+            length = own if self._unit_size is None else self._unit_size()
+            numbers = range(first, first + length)
+            positions = [self.deal.position(start, number, self.batch_size) for number in numbers]
+            yield [self.request(position) for position in positions]
+            first += length
 
     def request(self, position: int) -> SampleRequest:
         """The request at a position of the stream, with the present patch size."""

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 # Longest step on a CPU where the options say nothing: whoever waits for a line or for Ctrl-C waits
 # so long, and larger steps bring a CPU nothing.
 CPU_STEP_SECONDS = 10.0
+# What the learning rate is multiplied by, as a power of the batch.
+RATE_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 # Iterations of which each is a point of the picture: a run mostly arrives within them.
 FIRST = 200
 # Points of the picture; more would not be seen on its thousand pixels.
@@ -113,6 +115,7 @@ def build_memory_fit(
             batches_per_step=batches_per_step(options),
             pace=options.training_automations.usual_pace,
             momentum=recipe.phases[0].momentum,
+            rate_power=RATE_POWERS[options.train.lr_scaling],
         ),
     )
     described = [f"{name}: {part.describe()}" for name, part in automations.parts.items()]
@@ -206,7 +209,7 @@ class MemoryFit(Part):
                 self._reading = result.reading
             else:
                 # The batch went through in two halves.
-                shape = Shape(shape.lq_size, result.samples // run.team.size)
+                shape = Shape(shape.lq_size, len(result.indices))
             settled = not self._searching
             rate = run.clock.shape_speed.rate
             report = StepReport(
@@ -320,7 +323,7 @@ class MemoryFit(Part):
         before = Shape(loader.lq_size, loader.batch_size)
         shape = decision.shape
         consequences = _what_changes(
-            run.options, before.batch_size, shape.batch_size, run.team.size
+            run.options, before.batch_size, shape.batch_size, loader.deal.total(shape.batch_size)
         )
         text = f"{before} -> {decision}{consequences}"
         log.info("%s", text)
@@ -336,24 +339,30 @@ def picture_path(root: Path) -> Path:
     return root / "memory.png"
 
 
-def _what_changes(options: TrainingOptions, before: int, after: int, processes: int) -> str:
-    """What another batch does to the samples of an iteration and to the learning rate."""
+def _what_changes(options: TrainingOptions, before: int, after: int, samples: int) -> str:
+    """What another batch does to the samples of an iteration and to the learning rate.
+
+    Args:
+        options: of the run.
+        before: the former batch.
+        after: the next one.
+        samples: that all processes have with it.
+    """
     if before == after:
         return ""
     train = options.train
     data = options.datasets.train
     if train.effective_batch_size is not None:
-        passes = ceil_div(train.effective_batch_size, after * processes)
+        passes = ceil_div(train.effective_batch_size, samples)
         return (
             f"\n  still {train.effective_batch_size} samples an iteration, in {passes}; learning "
             "rate unchanged"
         )
     rate = "unchanged"
     if train.lr_scaling != "none":
-        ratio = processes * after / data.batch_size_per_gpu
-        factor = learning_rate_scale(train.lr_scaling, ratio)
+        factor = learning_rate_scale(train.lr_scaling, samples / data.batch_size_per_gpu)
         rate = f"x {factor:.3g}"
     return (
-        f"\n  {processes * after * data.accum_iter} samples an iteration, learning rate {rate} "
+        f"\n  {samples * data.accum_iter} samples an iteration, learning rate {rate} "
         f"(lr_scaling: {train.lr_scaling})"
     )

@@ -216,10 +216,12 @@ def _line(
     rates = (phase.learning_rate for phase in result.phases.values())
     shape = result.shape
     batch = f"batch {shape.batch_size}"
-    samples = result.samples // run.team.size
+    samples = len(result.indices)
     if shape.batch_size != samples:
         batch += f" ({samples} accumulated)"
-    if not run.team.is_alone:
+    if not run.team.is_even:
+        batch += f" of {result.samples}"
+    elif not run.team.is_alone:
         batch += f" x {run.team.size}"
     clauses = [
         _place(run),

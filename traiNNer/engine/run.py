@@ -182,7 +182,12 @@ class Run:
             return result
         seconds = self.clock.seconds
         result, self._wants_end = joined(
-            team, self.recipe, result, seconds, wants_end=self.interrupts.requested
+            team,
+            self.recipe,
+            self.stream.loader,
+            result,
+            seconds,
+            wants_end=self.interrupts.requested,
         )
         return result
 

@@ -29,7 +29,7 @@ from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
 from traiNNer.engine.setup import build_loader, build_validator, in_scales
-from traiNNer.engine.step_of_all import Following, effective_batch_of
+from traiNNer.engine.step_of_all import Following, effective_batch_of, share_by_memory
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Upscale, Validation
@@ -132,6 +132,8 @@ def assemble(
     if runtime.device.type == "cuda":
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
     fit = build_memory_fit(options, recipe, dataset, memory)
+    if fit is not None and not runtime.team.is_alone:
+        share_by_memory(options, loader, fit.memory.total, runtime.team)
     checkpoint_where_needed(options, recipe, memory)
     if fit is None:
         hold_sizes_at_once(options, recipe, memory)

@@ -18,6 +18,7 @@ from traiNNer.data import (
     SizedDataset,
 )
 from traiNNer.data.curriculum import AdaptiveCurriculumSampler
+from traiNNer.data.deal import Deal
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.engine.class_validation import ClassValidator
 from traiNNer.engine.folders import RunFolders
@@ -269,8 +270,7 @@ def build_loader(
         is_decoded=cache.look,
         # Who names a number of processes gets them.
         takes_thread=train.num_worker_per_gpu == "auto",
-        rank=runtime.team.rank,
-        readers=runtime.team.size,
+        deal=Deal(runtime.team.rank, (1.0,) * runtime.team.size),
     )
 
 

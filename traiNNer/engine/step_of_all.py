@@ -4,10 +4,12 @@ process decides sizes, reports, validates and saves; the others follow.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import astuple, fields, replace
 from typing import TYPE_CHECKING
 
 from traiNNer.data import DynamicDataLoaderWrapper
+from traiNNer.data.deal import Deal
 from traiNNer.engine.part import Part
 from traiNNer.models import BaseModel, StepResult
 from traiNNer.models.step import Retry
@@ -16,6 +18,12 @@ from traiNNer.utils.errors import TeamError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.team import Team
+
+log = logging.getLogger(__name__)
+# Memories that differ by less are taken for equal, so that samples go round by turns.
+ALIKE = 1.06
+# Parts of a batch in which processes differ: a power of two, so that sums are exact.
+FINEST = 64
 
 if TYPE_CHECKING:
     from traiNNer.engine.run import Run
@@ -37,7 +45,13 @@ def agree_on_sizes(team: Team, recipe: BaseModel, loader: DynamicDataLoaderWrapp
 
 
 def joined(
-    team: Team, recipe: BaseModel, result: StepResult, seconds: float, *, wants_end: bool
+    team: Team,
+    recipe: BaseModel,
+    loader: DynamicDataLoaderWrapper,
+    result: StepResult,
+    seconds: float,
+    *,
+    wants_end: bool,
 ) -> tuple[StepResult, bool]:
     """The record of a step with what the others have to say: the memory of the process that is
     shortest of it, and what ran out of memory anywhere.
@@ -45,6 +59,7 @@ def joined(
     Args:
         team: the processes.
         recipe: is told of the others' shortages, and the first process's time.
+        loader: knows what was asked for.
         result: of this process.
         seconds: that the run has taken, by this process's clock.
         wants_end: whether somebody has told this process to end.
@@ -56,18 +71,24 @@ def joined(
     memory = (0,) * len(fields(MemoryReading)) if reading is None else astuple(reading)
     retries = result.retries
     own = sum(retry.failures for retry in retries)
+    deal = loader.deal
     fitted = min((retry.fitted for retry in retries), key=Shape.pixels, default=Shape(0, 0))
-    votes = team.vote(seconds, own, fitted.lq_size, fitted.batch_size, *memory, wants_end=wants_end)
+    votes = team.vote(
+        seconds, own, fitted.lq_size, deal.asked(fitted.batch_size), *memory, wants_end=wants_end
+    )
     recipe.work.seconds = votes.values[0][0]
     failures = sum(int(said[1]) for said in votes.values)
     recipe.out_of_memory_total += failures - own
-    readings = [MemoryReading(*map(int, said[4:])) for said in votes.values if any(said[4:])]
+    # Those with a larger batch are not short of memory, and not at the shape that is asked for.
+    told = zip(deal.shares, votes.values, strict=True)
+    readings = [MemoryReading(*map(int, said[4:])) for share, said in told if share == 1]
+    readings = [reading for reading in readings if reading.total]
     worst = MemoryReading.merged(readings) if readings else None
     retry = None
     if failures:
         # What fitted in the process that could do least of the step.
         least = [Shape(int(said[2]), int(said[3])) for said in votes.values if said[1]]
-        asked = max((retry.asked for retry in retries), key=Shape.pixels, default=result.shape)
+        asked = Shape(loader.lq_size, loader.batch_size)
         name = next(iter(result.phases))
         retry = Retry(name, asked, min(least, key=Shape.pixels), failures)
     phases = {
@@ -76,6 +97,37 @@ def joined(
     if retry is not None:
         phases[retry.phase] = replace(phases[retry.phase], retry=retry)
     return replace(result, phases=phases), votes.wants_end
+
+
+def share_by_memory(
+    options: TrainingOptions, loader: DynamicDataLoaderWrapper, total: int, team: Team
+) -> None:
+    """Have processes with more memory take larger batches of the same lq_size.
+
+    Args:
+        options: of the run.
+        loader: is told how samples are shared.
+        total: bytes of this process's memory.
+        team: the processes.
+    """
+    totals = team.share(total)
+    if options.train.effective_batch_size is not None:
+        return  # its parts are equal
+    if "RandomSizes" in options.training_automations.active:
+        return  # its batches are drawn for all alike
+    # What is there before any sample is not larger on a larger card, so a batch that is as many
+    # times as large fits.
+    shares = tuple(share_of(total, min(totals)) for total in totals)
+    loader.deal = Deal(team.rank, shares)
+    team.is_even = loader.deal.is_even
+    if not team.is_even and team.is_first:
+        shown = ", ".join(f"{share:g}" for share in shares)
+        log.info("by their memory the processes take batches of %s times the size", shown)
+
+
+def share_of(total: int, least: int) -> float:
+    """How many times the batch of the smallest memory fits into another."""
+    return 1.0 if total < ALIKE * least else FINEST * total // least / FINEST
 
 
 def effective_batch_of(options: TrainingOptions, team: Team) -> int | None:

@@ -215,10 +215,8 @@ class BaseModel:
             if phase.guard.is_full:
                 phase.guard.flush()
         after = replace(self.work)
-        # Each process of a team has as many samples as this one.
-        size = self.runtime.team.size
         pixels = sum(batch.pixels for batch in batches)
-        after.add(size * sum(map(len, batches)), size * pixels)
+        after.add(*self.runtime.team.totals(sum(map(len, batches)), pixels))
         factor = learning_rate_factor(self.options, self.work, after)
         context = StepContext(after.iterations, factor, per_sample)
         due = [phase for phase in self.phases if phase.is_due(after.iterations)]

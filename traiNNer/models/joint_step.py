@@ -36,8 +36,9 @@ def join(team: Team, phase: Phase, accumulated: Accumulated, statistics: Sequenc
     if votes.wants_end:
         raise StopRequested(is_agreed=True)
     first = votes.values[0]
+    alike = slice(1 if team.is_even else 2, 4)
     for rank, said in enumerate(votes.values):
-        if said[1:4] != first[1:4]:
+        if said[alike] != first[alike]:
             raise TeamError(
                 f"process {rank} has made gradients of {said[1]:.0f} samples for {said[2]:.0f} "
                 f"weights with {said[3]:.0f} losses, and process 0 of {first[1]:.0f} for "

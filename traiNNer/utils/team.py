@@ -20,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from traiNNer.utils.errors import TeamError, ToldElsewhereError, TraiNNerError
+from traiNNer.utils.errors import (
+    StopRequested,
+    TeamError,
+    ToldElsewhereError,
+    TraiNNerError,
+)
 
 log = logging.getLogger(__name__)
 # Bytes of gradients that are summed at once: as torch's DistributedDataParallel does.
@@ -59,12 +64,14 @@ class Team:
         size: how many processes there are.
         local_rank: of this process on its machine.
         local_size: how many there are on this machine.
+        is_even: whether all processes have as many samples in a step.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    is_even: bool = True
     _sums: Any = field(default=None, repr=False)
     _is_torn: bool = field(default=False, repr=False)
     _rooms: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, repr=False)
@@ -96,6 +103,19 @@ class Team:
             code, rank = troubles[0]
             raise ToldElsewhereError(rank, code)
         return Votes(any(row[1] for row in said), [row[2:] for row in said])
+
+    def totals(self, *values: int) -> list[int]:
+        """Sums over all processes of what this one has of a step.
+
+        Raises:
+            StopRequested: if one of them wants the run to end.
+        """
+        if self.is_even:
+            return [self.size * value for value in values]
+        votes = self.vote(*values)
+        if votes.wants_end:
+            raise StopRequested(is_agreed=True)
+        return [int(sum(column)) for column in zip(*votes.values, strict=True)][: len(values)]
 
     def _exchange(
         self, trouble: int, values: Iterable[float], *, wants_end: bool = False
