@@ -165,10 +165,6 @@ class MemoryLoader:
         self.lq_size = batches[0].lq_size
         self._batches = itertools.cycle(batches)
 
-    def own_batch(self, batch_size: int) -> int:
-        """All of it."""
-        return batch_size
-
     @property
     def sampler(self) -> MemoryLoader:
         """It has none of its own."""

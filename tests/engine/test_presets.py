@@ -130,6 +130,7 @@ def test_stream_and_realtime_land_in_the_same_band(name: str, frames: int, tmp_p
         "datasets.train.lq_size=24",
         "datasets.train.batch_size_per_gpu=2",
         "train.total_iter=50",
+        "training_automations.DynamicBatchAndPatchSizeOptimizer.pace=at_once",
     ]
     settings += ["logger.print_freq=1", "val.val_enabled=false", "num_gpu=0", "use_amp=false"]
     witness = Witness(card(Shape(32, 3), frames=frames))

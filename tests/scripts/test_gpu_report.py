@@ -33,8 +33,9 @@ from scripts.benchmarking.report.running import (
 )
 from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.vram_real import prediction_errors
-from tests.support import load_script
+from tests.support import load_script, write_options
 from tests.support import run_command as run_script
+from traiNNer.options.loading import load_options
 from traiNNer.options.schema import TrainingOptions
 
 GIB = 2**30
@@ -74,7 +75,8 @@ def test_items_for_which_no_time_is_left_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_the_options_of_its_training_are_right(kind: str, tmp_path: Path) -> None:
     task = cast("Task", SimpleNamespace(machine=SimpleNamespace(kind=kind), is_small=kind == "cpu"))
-    assert TrainingOptions.model_validate(make_options(task, tmp_path)).length.key == "total_iter"
+    path = write_options(tmp_path / "o.yml", make_options(task, tmp_path))
+    assert load_options(TrainingOptions, path, []).length.key == "total_iter"
 
 
 # -- what goes wrong -------------------------------------------------------------------------------

@@ -276,7 +276,9 @@ class DynamicDataLoaderWrapper:
             order or ShuffledOrder(len(dataset), seed, enlarge_ratio),
             batch_size=_positive("batch_size", batch_size),
             patch=dataset.patch if isinstance(dataset, DynamicDatasetWrapper) else PatchSize(1),
-            unit_size=lambda: self._prefetch.ask(self.own_batch(self.batch_size), self.lq_size),
+            unit_size=lambda: self._prefetch.ask(
+                self.sampler.deal.own(self.batch_size), self.lq_size
+            ),
             deal=deal,
         )
         self.sampler.patch.lq_size = lq_size
@@ -314,20 +316,6 @@ class DynamicDataLoaderWrapper:
         return self.sampler.patch.lq_size
 
     @property
-    def deal(self) -> Deal:
-        """How the processes that train together share the stream."""
-        return self.sampler.deal
-
-    @deal.setter
-    def deal(self, deal: Deal) -> None:
-        self.close()
-        self.sampler.deal = deal
-
-    def own_batch(self, batch_size: int) -> int:
-        """Samples of this process, where batches of so many are asked for."""
-        return self.deal.own(batch_size)
-
-    @property
     def samples_per_epoch(self) -> int:
         """Samples of an epoch, as the order counts them."""
         return self.sampler.order.samples_per_epoch
@@ -353,14 +341,14 @@ class DynamicDataLoaderWrapper:
 
     def set_batch_size(self, batch_size: int) -> None:
         """Yield batches of `batch_size` samples from the next one on."""
-        if batch_size != self.batch_size and not self.deal.is_even:
+        if batch_size != self.batch_size and not self.sampler.deal.is_even:
             # What was read ahead are the positions of the former batch.
             self.close()
         self.sampler.batch_size = _positive("batch_size", batch_size)
 
     def set_lq_size(self, lq_size: int) -> None:
         """Ask for LQ crops of `lq_size` pixels from now on, and crop what waits if it is larger."""
-        if len(self.deal.shares) > 1 and lq_size > self.lq_size:
+        if len(self.sampler.deal.shares) > 1 and lq_size > self.lq_size:
             # What was read ahead in the former size would end in a batch that is short, and not in
             # the same step for all processes.
             self.close()
@@ -392,7 +380,7 @@ class DynamicDataLoaderWrapper:
             pins = self._pin_memory and torch.cuda.is_available()
             self._workers = ReadingThread(self._reader, self.sampler, SLOTS, pin_memory=pins)
         shape = shape or Shape(self.lq_size, self.batch_size)
-        wanted = self.own_batch(shape.batch_size)
+        wanted = self.sampler.deal.own(shape.batch_size)
         if at_most is not None:
             wanted = min(wanted, at_most)
         restarts = 0
@@ -417,7 +405,7 @@ class DynamicDataLoaderWrapper:
                 self.close()
                 raise
         batch = self._prefetch.take(samples, shape.lq_size)
-        self.samples_consumed += self.deal.consumed(samples, shape.batch_size)
+        self.samples_consumed += self.sampler.deal.consumed(samples, shape.batch_size)
         self._replaced.note([reason for reason in batch.reasons if reason is not None])
         return batch
 

@@ -323,7 +323,10 @@ class MemoryFit(Part):
         before = Shape(loader.lq_size, loader.batch_size)
         shape = decision.shape
         consequences = _what_changes(
-            run.options, before.batch_size, shape.batch_size, loader.deal.total(shape.batch_size)
+            run.options,
+            before.batch_size,
+            shape.batch_size,
+            loader.sampler.deal.total(shape.batch_size),
         )
         text = f"{before} -> {decision}{consequences}"
         log.info("%s", text)

@@ -71,7 +71,7 @@ def joined(
     memory = (0,) * len(fields(MemoryReading)) if reading is None else astuple(reading)
     retries = result.retries
     own = sum(retry.failures for retry in retries)
-    deal = loader.deal
+    deal = loader.sampler.deal
     fitted = min((retry.fitted for retry in retries), key=Shape.pixels, default=Shape(0, 0))
     votes = team.vote(
         seconds, own, fitted.lq_size, deal.asked(fitted.batch_size), *memory, wants_end=wants_end
@@ -118,8 +118,10 @@ def share_by_memory(
     # What is there before any sample is not larger on a larger card, so a batch that is as many
     # times as large fits.
     shares = tuple(share_of(total, min(totals)) for total in totals)
-    loader.deal = Deal(team.rank, shares)
-    team.is_even = loader.deal.is_even
+    # What may have been read ahead are the positions of another deal.
+    loader.close()
+    loader.sampler.deal = Deal(team.rank, shares)
+    team.is_even = loader.sampler.deal.is_even
     if not team.is_even and team.is_first:
         shown = ", ".join(f"{share:g}" for share in shares)
         log.info("by their memory the processes take batches of %s times the size", shown)

@@ -81,7 +81,7 @@ class StepStream:
         shape = asked
         if self.shape_of_batch is not None:
             shape = self.shape_of_batch(asked, loader.samples_consumed)
-        self._asked[Shape(shape.lq_size, loader.own_batch(shape.batch_size))] = asked
+        self._asked[Shape(shape.lq_size, loader.sampler.deal.own(shape.batch_size))] = asked
         return loader.next_batch(at_most, shape)
 
     def stands_for(self, shape: Shape) -> Shape:
