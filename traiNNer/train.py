@@ -99,12 +99,15 @@ def train(request: Request, interrupts: Interrupts) -> int:
     """Options, data, network, plan; then the training, unless no more than a look was asked for."""
     from traiNNer.engine.launch import end_with_launcher, run_processes
     from traiNNer.engine.preparation import prepared, processes_wanted, read_options
-    from traiNNer.utils.team import joined_team
+    from traiNNer.utils.team import joined_team, started_here
 
-    options = read_options(request)
-    count = processes_wanted(options)
-    if count > 1:
-        return run_processes([sys.executable, *sys.orig_argv[1:]], count)
+    options = None
+    # In a team the first process reads them first, and tells what is wrong once.
+    if started_here() is None:
+        options = read_options(request)
+        count = processes_wanted(options)
+        if count > 1:
+            return run_processes([sys.executable, *sys.orig_argv[1:]], count)
     end_with_launcher()
     with joined_team() as team, prepared(request, team, options) as job:
         if request.check and job.is_checked:

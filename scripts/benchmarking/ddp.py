@@ -44,8 +44,8 @@ class ToldTeam(Team):
     def vote(self, *values: float, wants_end: bool = False) -> Any:
         return self._timed(lambda: super(ToldTeam, self).vote(*values, wants_end=wants_end))
 
-    def average(self, tensors: Any, share: float) -> None:
-        self._timed(lambda: super(ToldTeam, self).average(tensors, share))
+    def average(self, bundles: Any, share: float) -> None:
+        self._timed(lambda: super(ToldTeam, self).average(bundles, share))
 
     def _timed(self, action: Callable[[], Any]) -> Any:
         began = time.perf_counter()

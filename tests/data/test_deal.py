@@ -39,3 +39,7 @@ def test_equal_shares_take_turns_whatever_the_batch() -> None:
         assert deal.consumed(5, batch) == 15
     alone = Deal()
     assert [alone.position(4, number, 8) for number in range(3)] == [4, 5, 6]
+
+
+def test_less_than_a_share_is_still_a_sample() -> None:
+    assert Deal(0, (4.0, 1.0)).asked(1) == 1

@@ -159,6 +159,10 @@ def test_what_is_wrong_is_told_by_one_of_them(options: dict[str, Any], tmp_path:
     assert "nowhere" in second[2]
     assert "nowhere" not in first[2]
     assert "Traceback" not in first[2] + second[2]
+    wrong = [*command, good, "--set", "train.optim_g.rate=1"]
+    first, second = ended(start_team([wrong, wrong], tmp_path))
+    assert first[0] == second[0] == 2
+    assert (first[2] + second[2]).count("unknown key train.optim_g.rate") == 1
     other = [*command, good, "--set", "train.optim_g.lr=0.5"]
     first, second = ended(start_team([[*command, good], other], tmp_path))
     assert first[0] == second[0] == 2

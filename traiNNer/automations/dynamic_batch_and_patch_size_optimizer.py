@@ -136,8 +136,9 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
             )
             pace = "ramp"
         self.wants_noise = pace == "measured"
-        self._fresh_goodput = Goodput(noise_left(context.momentum), context.rate_power)
-        self._goodput = replace(self._fresh_goodput) if self.wants_noise else None
+        self._goodput = None
+        if self.wants_noise:
+            self._goodput = Goodput(noise_left(context.momentum), context.rate_power)
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
         if self.wants_noise:
             self._ramp = Ramp(1 - final_share, 1 - final_share / 2)
@@ -330,10 +331,10 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._bans = bans if same_memory else Bans()
         self._cap = from_state(StepCap, state["cap"])
         if self._goodput is not None and state.get("goodput") is not None:
-            self._goodput = from_state(Goodput, state["goodput"])
+            former = from_state(Goodput, state["goodput"])
             # The optimizer may be another one.
-            self._goodput.left = self._fresh_goodput.left
-            self._goodput.power = self._fresh_goodput.power
+            present = self._goodput
+            self._goodput = replace(former, left=present.left, power=present.power)
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])

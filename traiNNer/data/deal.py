@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Deal:
     rank: int = 0
     shares: tuple[float, ...] = (1.0,)
 
-    @property
+    @cached_property
     def is_even(self) -> bool:
         """Whether all processes take the batch that is asked for."""
         return all(share == 1 for share in self.shares)
@@ -37,7 +38,7 @@ class Deal:
 
     def asked(self, own: int) -> int:
         """The batch that was asked for, of which this process has taken `own` samples."""
-        return _rounded(own / self.shares[self.rank])
+        return max(1, _rounded(own / self.shares[self.rank]))
 
     def consumed(self, own: int, batch_size: int) -> int:
         """Positions that all have used, where this process has used `own` samples."""

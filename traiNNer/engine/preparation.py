@@ -32,7 +32,7 @@ from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import RECIPES
 from traiNNer.utils.seeds import seed_everything
-from traiNNer.utils.team import Team, started_here
+from traiNNer.utils.team import Team
 from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
@@ -113,22 +113,13 @@ def read_options(request: Request) -> TrainingOptions:
 
 
 def processes_wanted(options: TrainingOptions) -> int:
-    """How many processes are to be started on this machine; 1 for this one, and where somebody else
-    has started several.
+    """How many processes are to be started on this machine; 1 for this one alone.
 
     Raises:
-        OptionsError: if there are not as many GPUs, or torchrun has started another number.
+        OptionsError: if there are not as many GPUs.
     """
     count = options.num_gpu
     if count == "auto" or count <= 1:
-        return 1
-    started = started_here()
-    if started is not None:
-        if started != count:
-            raise OptionsError(
-                f"num_gpu = {count}: torchrun has started {started} processes on this machine; "
-                "start as many, or leave num_gpu out"
-            )
         return 1
     cards = torch.cuda.device_count()
     if cards < count:
@@ -137,6 +128,33 @@ def processes_wanted(options: TrainingOptions) -> int:
             "auto, 0 for the CPU, or a number up to that"
         )
     return count
+
+
+def require_shareable(options: TrainingOptions, team: Team) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        OptionsError: naming the option and what to do.
+    """
+    if team.is_alone:
+        return
+    count = options.num_gpu
+    if count not in ("auto", 0, team.local_size):
+        raise OptionsError(
+            f"num_gpu = {count}: the processes that were started on this machine are "
+            f"{team.local_size}; start as many, or leave num_gpu out"
+        )
+    samples = options.train.effective_batch_size
+    if samples is not None and samples % team.size:
+        raise OptionsError(
+            f"train.effective_batch_size = {samples}: that cannot be shared by {team.size} "
+            "processes; take a multiple of their number"
+        )
+    if options.datasets.train.difficulty is not None:
+        raise OptionsError(
+            "datasets.train: the curriculum and report_hardest need one process, and "
+            f"{team.size} train; leave them out"
+        )
 
 
 @contextmanager
@@ -161,6 +179,7 @@ def prepared(
         logging.getLogger("traiNNer").setLevel(logging.ERROR)
         team.vote()
     options = options or read_options(request)
+    require_shareable(options, team)
     warn_of_frequencies(options)
     runtime = make_runtime(options, team)
     folders = RunFolders.of(options.name, options.path)

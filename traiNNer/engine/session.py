@@ -29,7 +29,7 @@ from traiNNer.engine.reporter import Reporter
 from traiNNer.engine.run import OTHER_STATES, Run
 from traiNNer.engine.scoring import build_metrics
 from traiNNer.engine.setup import build_loader, build_validator, in_scales
-from traiNNer.engine.step_of_all import Following, effective_batch_of, share_by_memory
+from traiNNer.engine.step_of_all import Following, share_by_memory
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import Upscale, Validation
@@ -142,11 +142,6 @@ def assemble(
     parts += [section.entry(**section.params) for section in options.parts]
     parts += more_parts
     data = options.datasets.train
-    if data.difficulty is not None and not runtime.team.is_alone:
-        raise OptionsError(
-            "datasets.train: the curriculum and report_hardest need one process, and "
-            f"{runtime.team.size} train; leave them out"
-        )
     if data.difficulty is not None:
         parts.append(DifficultyNotes(data.curriculum, report=data.report_hardest))
     parts.append(Reporter(job.cache.advice))
@@ -154,6 +149,7 @@ def assemble(
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
     parts.append(checkpoints)
     require_different_names(parts)
+    effective = options.train.effective_batch_size
     if not is_first:
         # The state of every part is the first process's. Whoever hands parts in does so everywhere.
         parts = [*more_parts, Following(None if fit is None else fit.memory)]
@@ -164,7 +160,7 @@ def assemble(
             loader,
             clock,
             options.datasets.train.accum_iter,
-            effective_batch_of(options, runtime.team),
+            None if effective is None else effective // runtime.team.size,
             interrupts,
             options.network_g.entry.min_batch,
         ),

@@ -14,7 +14,6 @@ from traiNNer.engine.part import Part
 from traiNNer.models import BaseModel, StepResult
 from traiNNer.models.step import Retry
 from traiNNer.options.schema import TrainingOptions
-from traiNNer.utils.errors import TeamError
 from traiNNer.utils.memory import MemoryBackend, MemoryReading
 from traiNNer.utils.shape import Shape
 from traiNNer.utils.team import Team
@@ -85,17 +84,16 @@ def joined(
     readings = [reading for reading in readings if reading.total]
     worst = MemoryReading.merged(readings) if readings else None
     retry = None
+    first = next(iter(result.phases))
     if failures:
         # What fitted in the process that could do least of the step.
         least = [Shape(int(said[2]), int(said[3])) for said in votes.values if said[1]]
         asked = Shape(loader.lq_size, loader.batch_size)
-        name = next(iter(result.phases))
-        retry = Retry(name, asked, min(least, key=Shape.pixels), failures)
+        retry = Retry(first, asked, min(least, key=Shape.pixels), failures)
     phases = {
-        name: replace(phase, reading=worst, retry=None) for name, phase in result.phases.items()
+        name: replace(phase, reading=worst, retry=retry if name == first else None)
+        for name, phase in result.phases.items()
     }
-    if retry is not None:
-        phases[retry.phase] = replace(phases[retry.phase], retry=retry)
     return replace(result, phases=phases), votes.wants_end
 
 
@@ -130,24 +128,6 @@ def share_by_memory(
 def share_of(total: int, least: int) -> float:
     """How many times the batch of the smallest memory fits into another."""
     return 1.0 if total < ALIKE * least else FINEST * total // least / FINEST
-
-
-def effective_batch_of(options: TrainingOptions, team: Team) -> int | None:
-    """The samples of a step in each process; None where the options leave that to the batch.
-
-    Raises:
-        TeamError: if the processes cannot share the samples of a step.
-    """
-    samples = options.train.effective_batch_size
-    if samples is None:
-        return None
-    if samples % team.size:
-        raise TeamError(
-            f"train.effective_batch_size: {samples} samples cannot be shared by {team.size} "
-            "processes; take a multiple of their number",
-            exit_code=2,
-        )
-    return samples // team.size
 
 
 class Following(Part):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from traiNNer.models.memory_needs import with_second_try
 from traiNNer.models.objectives import Accumulated
 from traiNNer.models.phase import Phase
 from traiNNer.utils.errors import StopRequested, TeamError
@@ -32,6 +33,12 @@ def join(team: Team, phase: Phase, accumulated: Accumulated, statistics: Sequenc
     """
     gradients = [weight.grad for weight in phase.parameters if weight.grad is not None]
     elements = sum(gradient.numel() for gradient in gradients)
+    losses = [accumulated.losses[label] for label in sorted(accumulated.losses)]
+    bundles = with_second_try(
+        lambda: team.make_room([*gradients, *statistics, *losses]),
+        phase.parameters[0].device,
+        "making room for sums",
+    )
     votes = team.vote(accumulated.pixels, accumulated.samples, elements, len(accumulated.losses))
     if votes.wants_end:
         raise StopRequested(is_agreed=True)
@@ -45,7 +52,5 @@ def join(team: Team, phase: Phase, accumulated: Accumulated, statistics: Sequenc
                 f"{first[2]:.0f} with {first[3]:.0f}: a recipe has to do the same everywhere"
             )
     pixels = int(sum(said[0] for said in votes.values))
-    share = accumulated.pixels / pixels
-    losses = [accumulated.losses[label] for label in sorted(accumulated.losses)]
-    team.average([*gradients, *statistics, *losses], share)
+    team.average(bundles, accumulated.pixels / pixels)
     accumulated.pixels = pixels

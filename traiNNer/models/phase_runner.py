@@ -173,13 +173,7 @@ class PhaseRunner:
             if pause is None:
                 raise self._nothing_smaller(phase, chunks, complaint)
             time.sleep(pause)
-        if judged is None:
-            statistics = with_second_try(
-                lambda: rewind.changing, self._device, "looking at statistics"
-            )
-            join(self._team, phase, accumulated, statistics)
-            judged = self._judge(phase)
-        skipped, decision = judged
+        skipped, decision = judged or self._judge_together(phase, accumulated, rewind)
         # From here on weights change, so nothing is repeated that was done.
         self.between_steps = False
         rate, late_failures = self.apply(phase, decision, step)
@@ -244,6 +238,14 @@ class PhaseRunner:
             "looking at gradients",
         )
         return skipped, decision
+
+    def _judge_together(
+        self, phase: Phase, accumulated: Accumulated, rewind: Rewind
+    ) -> tuple[Tensor, bool | Tensor]:
+        """The same of what all processes have accumulated."""
+        statistics = with_second_try(lambda: rewind.changing, self._device, "looking at statistics")
+        join(self._team, phase, accumulated, statistics)
+        return self._judge(phase)
 
     def check(self, phase: Phase) -> Tensor:
         """Make the accumulated gradients ready to be applied: unscaled, and clipped if the options

@@ -9,7 +9,6 @@ an error says so in the vote that the others wait at, so that none of them waits
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +25,10 @@ from traiNNer.utils.errors import (
     ToldElsewhereError,
     TraiNNerError,
 )
+from traiNNer.utils.out_of_memory import first_line, is_out_of_memory
 
-log = logging.getLogger(__name__)
+# What is summed at once: the sum, its parts, and the tensors that they stand for.
+Bundle = tuple[Tensor, list[Tensor], list[Tensor]]
 # Bytes of gradients that are summed at once: as torch's DistributedDataParallel does.
 BUNDLE_BYTES = 25 * 2**20
 # Numbers of a vote; what a vote does not need is 0.
@@ -195,29 +196,35 @@ class Team:
                 distributed.broadcast(whole, 0, group=self._sums)
                 tensor.detach().copy_(whole)
 
-    @torch.no_grad()
-    def average(self, tensors: Sequence[Tensor], share: float) -> None:
-        """Replace each tensor by its mean over the processes.
+    def make_room(self, tensors: Iterable[Tensor]) -> list[Bundle]:
+        """Prepare to average them. It takes memory the first time, so it comes before the vote:
+        where that runs out in the middle of an exchange nothing can be repeated.
 
         Args:
             tensors: of one kind on all processes: as many, of the same shapes.
+        """
+        return [(*self._room_for(bundle), bundle) for bundle in _bundles(tensors)]
+
+    @torch.no_grad()
+    def average(self, bundles: Iterable[Bundle], share: float) -> None:
+        """Replace each tensor by its mean over the processes.
+
+        Args:
+            bundles: that `make_room` gave.
             share: weight of this process's; those of all processes are 1 in sum.
         """
-        if self.is_alone:
-            return
         from torch import distributed
 
         with self._connected():
-            for bundle in _bundles(tensors):
-                flat, views = self._room_for(bundle)
+            for flat, views, bundle in bundles:
                 torch._foreach_copy_(views, bundle)
                 flat.mul_(share)
                 distributed.all_reduce(flat, group=self._sums)
                 torch._foreach_copy_(bundle, views)
 
-    def _room_for(self, bundle: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """One tensor for all of a bundle, and parts of it like those of the bundle. It is kept:
-        where memory runs out in the middle of an exchange nothing can be repeated.
+    def _room_for(self, bundle: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One tensor, which is kept, for all of a bundle, and parts of it like those of the
+        bundle.
         """
         size = sum(tensor.numel() for tensor in bundle)
         kind = (bundle[0].device, bundle[0].dtype)
@@ -262,9 +269,12 @@ class Team:
         try:
             yield
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise TeamError(
-                "another process of this training is gone without a word: what it wrote stands "
-                "above; if it is nothing, the system has killed it, mostly for want of memory"
+                f"another process of this training is gone without a word ({first_line(error)}): "
+                "what it wrote stands above; if it is nothing, the system has killed it, mostly "
+                "for want of memory"
             ) from error
         self._is_torn = False
 

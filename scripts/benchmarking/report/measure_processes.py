@@ -42,9 +42,10 @@ def measure(task: Task) -> None:
         out = task.folder / f"processes_{number}.json"
         words = ["--processes", str(number), *given, "--figures", str(out)]
         command = Command([sys.executable, str(ROOT / script), *words], own_group=True)
-        ending = command.wait(task.left_s)
+        limit_s = task.left_s
+        ending = command.wait(limit_s)
         if not out.exists():
-            notebook.fault(f"{number} processes {ending.describe(task.left_s)}")
+            notebook.fault(f"{number} processes {ending.describe(limit_s)}")
             continue
         figures = json.loads(out.read_text(encoding="utf-8"))
         notebook.add(table, processes=number, **figures[str(number)])
