@@ -63,7 +63,13 @@ def open_memory(runtime: Runtime, limit_gib: float | None) -> MemoryBackend | No
     limit = None if limit_gib is None else int(limit_gib * GIB)
     if runtime.device.type == "cuda":
         return CudaMemory(runtime.device, limit)
-    return CpuMemory(limit) if runtime.device.type == "cpu" else None
+    if runtime.device.type != "cpu":
+        return None
+    memory = CpuMemory(limit)
+    if limit is None and runtime.team.local_size > 1:
+        # Half of the main memory that is available is for all processes of the machine.
+        memory = CpuMemory(memory.total // runtime.team.local_size)
+    return memory
 
 
 def build_memory_fit(
