@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.numprocesses = min(MOST_PROCESSES, os.cpu_count() or 1)
         # The tests' networks are tiny, and the processes share the cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure() -> None:
+    """Signals mean what they mean at a terminal, also where `nohup` or a shell's background has
+    them ignored: the tests send them, and programs that are started inherit how they are taken.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
