@@ -75,3 +75,17 @@ def _same_torch_after() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(autouse=True)
+def _same_priority_after() -> Iterator[None]:
+    """A test that is left one of real time starves all others, those of other processes too."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy = os.sched_getscheduler(0)
+    parameters = os.sched_getparam(0)
+    yield
+    left = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, policy, parameters)
+    assert left == policy, "the test changed how its process is scheduled"

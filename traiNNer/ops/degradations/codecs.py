@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
@@ -48,6 +50,30 @@ def require_encoder(name: str) -> None:
         raise OptionsError(f"this PyAV has no encoder {name}; choose another codec") from error
 
 
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """Whatever is opened in this context, the process's threads are scheduled as they were.
+
+    Where it may, as root in a container, SVT-AV1 makes the thread that opens it one of real time
+    (`SCHED_FIFO`, 99), for good, and its own threads with it. Whatever that thread starts inherits
+    this, and two such threads that wait busily for a third hold two cores until they are killed.
+    """
+    threads = Path("/proc/self/task")
+    if not threads.exists():
+        yield
+        return
+    policy = os.sched_getscheduler(0)
+    parameters = os.sched_getparam(0)
+    before = {thread.name for thread in threads.iterdir()}
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+        for name in {thread.name for thread in threads.iterdir()} - before:
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(int(name), policy, parameters)
+
+
 def through_codec(
     frames: Frames, encoder_name: str, decoder_name: str, options: Mapping[str, str]
 ) -> Frames:
@@ -69,6 +95,8 @@ def through_codec(
     encoder.time_base = 1 / encoder.framerate
     encoder.thread_count = 1
     encoder.options = dict(options)
+    with usual_priority():
+        encoder.open()
     packets: list[Packet] = []
     for number, frame in enumerate(padded):
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_levels(frame)), "rgb24")
