@@ -134,6 +134,24 @@ def test_it_grows_where_the_program_itself_is_most_of_what_is_used(
     assert optimizer.oom_total == 0
 
 
+@pytest.mark.parametrize(("given_back", "steps"), [(70e6, 12), (20e6, 9), (1e9, 25)])
+def test_it_grows_where_the_first_steps_took_more_than_those_that_follow(
+    given_back: float, steps: int
+) -> None:
+    """What a program gives back after some steps, or a workspace of the first ones, says nothing of
+    larger shapes.
+    """
+    total = 64 * GIB
+    bounds = ShapeBounds(8, 24, 8, max_batch_size=3)
+    optimizer = DynamicBatchAndPatchSizeOptimizer(AutomationContext(bounds, Shape(16, 2), total))
+    for number in range(1, 121):
+        pixels = optimizer.shape.pixels()
+        peak = int(1.1 * GIB) + 300 * pixels + (int(given_back) if number <= steps else 0)
+        reading = MemoryReading(peak, peak, 0, total, baseline=peak - 200 * pixels)
+        step(optimizer, reading)
+    assert optimizer.shape == Shape(24, 3)
+
+
 def test_it_begins_small_and_grows_by_bounded_factors() -> None:
     optimizer = make()
     assert optimizer.before_training() == Shape(32, 1)

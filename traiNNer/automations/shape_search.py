@@ -132,7 +132,11 @@ class ShapeSearch:
                 expected = self.estimate(shape).expected
                 if expected >= goal.low:
                     return shape
-                if closest is None or expected > closest_use:
+                # Memory that was given back since a small shape was measured makes it look larger
+                # than shapes that contain it.
+                is_part = closest is not None and _contains(closest, shape)
+                is_whole = closest is None or _contains(shape, closest)
+                if is_whole or (expected > closest_use and not is_part):
                     closest = shape
                     closest_use = expected
             # the sides that would be taken gladly are through: a little above beats far away
@@ -203,3 +207,8 @@ class ShapeSearch:
         if same and self.estimate(Shape(present.lq_size, same)).expected >= goal.low:
             return Shape(present.lq_size, same)
         return self.fill(smaller, present)
+
+
+def _contains(shape: Shape, other: Shape) -> bool:
+    """Whether neither size of `other` is the larger one."""
+    return other.lq_size <= shape.lq_size and other.batch_size <= shape.batch_size
