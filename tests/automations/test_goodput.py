@@ -73,24 +73,39 @@ def test_times_of_one_size_tell_nothing() -> None:
     assert goodput.best_pixels == 0
 
 
-def test_the_best_step_makes_the_most_progress_a_second() -> None:
-    goodput = Goodput(noise=20_000.0, looks=1)
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_best_step_makes_the_most_progress_a_second(power: float) -> None:
+    goodput = Goodput(power, noise=20_000.0, looks=1)
     for pixels in (1_000, 100_000):
         goodput.note_time(pixels, (5_000 + pixels) * 1e-7)
     best = goodput.best_pixels
-    assert best == pytest.approx(10_000, rel=1e-3)
+
+    def seconds_each(pixels: float) -> float:
+        """By the definition: a step makes p^power * sqrt(p / (p + noise)) in (fixed + p)."""
+        return (5_000 + pixels) / (pixels**power * (pixels / (pixels + 20_000)) ** 0.5)
+
+    assert min(range(1_000, 40_000, 5), key=seconds_each) == pytest.approx(best, rel=1e-3)
     others = [best * factor for factor in (0.1, 0.5, 0.9, 1.1, 2.0, 10.0)]
     assert all(goodput.cost(other, best) > 1 for other in others)
-    # By the definition: a step makes p / (p + noise), and takes (5,000 + p) * 1e-7 seconds.
-    times = [(5_000 + p) * (p + 20_000) / p for p in (40_000, best)]
-    assert goodput.cost(40_000, best) == pytest.approx(times[0] / times[1], rel=1e-3)
+    expected = seconds_each(40_000) / seconds_each(best)
+    assert goodput.cost(40_000, best) == pytest.approx(expected, rel=1e-3)
+
+
+def test_where_all_steps_take_as_long_larger_ones_are_better() -> None:
+    goodput = Goodput(noise=20_000.0, looks=1)
+    for pixels in (1_000, 100_000):
+        goodput.note_time(pixels, 0.01)
+    assert goodput.fixed > 1e9
+    assert goodput.cost(1_000, 100_000) == pytest.approx((21 / 1.2) ** 0.5)
 
 
 class Run:
     """A run on a card with room for some 60 times the pixels of the options, whose noise grows."""
 
-    def __init__(self, fixed: float, noise: tuple[float, float], **options: Any) -> None:
-        self.context = AutomationContext(ShapeBounds(16, 128), START, 8 * GIB)
+    def __init__(
+        self, fixed: float, noise: tuple[float, float], start: Shape = START, **options: Any
+    ) -> None:
+        self.context = AutomationContext(ShapeBounds(16, 128), start, 8 * GIB)
         self.fixed = fixed
         self.noise = noise
         self.options = {"pace": "measured"} | options
@@ -140,12 +155,25 @@ def test_steps_follow_the_noise_where_small_ones_waste_the_device() -> None:
     run = Run(fixed=100_000.0, noise=(500.0, 50_000.0)).go(last=int(0.6 * STEPS))
     for number in (150, 250, 350):
         noise = 500.0 * 100 ** (number / STEPS)
-        best = (noise * 100_000.0) ** 0.5
+        # By the law, and no step takes more than a twentieth more time than that of the options.
+        best = ((noise**2 + 8 * noise * 100_000) ** 0.5 - noise) / 4
+        best = min(best, 1.05 * START.pixels() + 0.05 * 100_000)
         # A move is made where it is a real step, and what is known of the noise lags a little.
         assert 0.45 * best < run.shapes[number].pixels() < 1.05 * best
     sides = [shape.lq_size for shape in run.shapes]
     assert sides == sorted(sides)
     assert any("x the progress a second expected" in reason for reason in run.reasons)
+
+
+@pytest.mark.parametrize("fixed", [3_500.0, 4_500.0, 6_000.0])
+def test_waiting_does_not_delay_the_last_part(fixed: float) -> None:
+    """While no size lies between the present one and what is worth it, growth waits; it has not
+    searched in vain.
+    """
+    start = Shape(20, 2)
+    run = Run(fixed, noise=(300_000.0, 300_000.0), start=start).go(last=int(0.82 * STEPS))
+    assert run.shapes[int(0.79 * STEPS)] == start
+    assert run.shapes[-1].lq_size > 1.5 * start.lq_size
 
 
 def test_what_is_not_worth_it_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,7 +30,6 @@ class AutomationContext:
         batches_per_step: that are accumulated; None where it depends on the batch.
         pace: of growth where the automation's options say nothing: "measured" needs steps whose
             gradients somebody looks at, and a place in the run.
-        momentum: of the optimizer: share of the former mean of gradients that each step keeps.
         rate_power: of the batch that the learning rate follows; 0 for one that stays.
     """
 
@@ -43,7 +42,6 @@ class AutomationContext:
     companions: tuple[str, ...] = ()
     batches_per_step: int | None = 1
     pace: Literal["at_once", "measured"] = "at_once"
-    momentum: float = 0.0
     rate_power: float = 0.0
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from traiNNer.automations.bans import Bans
 from traiNNer.automations.base import Automation, AutomationContext, Decision, StepReport
-from traiNNer.automations.goodput import Goodput, noise_left
+from traiNNer.automations.goodput import Goodput
 from traiNNer.automations.measuring import MeasuringWindow
 from traiNNer.automations.memory_model import MemoryModel
 from traiNNer.automations.pace import Pace
@@ -138,7 +138,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self.wants_noise = pace == "measured"
         self._goodput = None
         if self.wants_noise:
-            self._goodput = Goodput(noise_left(context.momentum), context.rate_power)
+            self._goodput = Goodput(context.rate_power)
         self._ramp = build_ramp(ramp) if pace == "ramp" else None
         if self.wants_noise:
             self._ramp = Ramp(1 - final_share, 1 - final_share / 2)
@@ -332,9 +332,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         self._cap = from_state(StepCap, state["cap"])
         if self._goodput is not None and state.get("goodput") is not None:
             former = from_state(Goodput, state["goodput"])
-            # The optimizer may be another one.
-            present = self._goodput
-            self._goodput = replace(former, left=present.left, power=present.power)
+            # The options may scale the rate in another way by now.
+            self._goodput = replace(former, power=self._goodput.power)
         if same_memory and allowed.contains(proven):
             self.shape = proven
             self._rests = str(state["rests"])

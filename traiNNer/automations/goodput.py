@@ -28,30 +28,18 @@ MOST_TIMES = 16
 APART = 1.5
 
 
-def noise_left(momentum: float) -> float:
-    """The part of the gradients' noise that a running mean of them leaves.
-
-    Of independent terms with the weights (1 - m) * m^k the variance is the (1 - m) / (1 + m)th.
-
-    Args:
-        momentum: share of the former mean that is kept at each step; of Adam its first beta.
-    """
-    return (1 - momentum) / (1 + momentum)
-
-
 @dataclass
 class Goodput:
     """What was measured of the worth of large steps. All of it is state.
 
-    A step of p pixels makes a progress of p / (p + noise), for less of a gradient is noise the more
-    pixels it is the mean of (McCandlish et al., arXiv 1812.06162), and takes the time of
-    (fixed + p) pixels; what it makes grows with the learning rate besides, where that follows the
-    batch as p^power. Progress a second, the goodput of Pollux (Qiao et al., OSDI 2021), is largest
-    at the root of noise * fixed for a rate that stays. The noise that counts is what is left of it
-    where the optimizer's momentum averages the gradients of several steps.
+    Of the square of a gradient that is the mean of p pixels, p / (p + noise) is no noise
+    (McCandlish et al., arXiv 1812.06162). Adam and its kin divide by the root of the gradients'
+    mean square, noise included, so a step makes a progress of sqrt(p / (p + noise)), whatever
+    their momentum averages; p^power times that where the learning rate follows the batch so. A
+    step takes the time of (fixed + p) pixels. What is largest is progress a second, the goodput of
+    Pollux (Qiao et al., OSDI 2021).
 
     Attributes:
-        left: the part of the noise that the optimizer's momentum leaves, 1 without one.
         power: of the batch that the learning rate follows: 0 for none, 0.5 for the square root.
         noise: pixels of which half of the mean gradient's square is noise; 0 while nobody looked.
         looks: how often somebody did.
@@ -59,7 +47,6 @@ class Goodput:
         batch: at which lq_size grows, where the options' is too large; 0 where it is not.
     """
 
-    left: float = 1.0
     power: float = 0.0
     noise: float = 0.0
     looks: int = 0
@@ -85,14 +72,9 @@ class Goodput:
         kept = [(known, time) for known, time in self.times if known != pixels]
         self.times = [*kept, (pixels, seconds)][-MOST_TIMES:]
 
-    @property
-    def felt(self) -> float:
-        """The noise as it is felt behind the momentum, in pixels."""
-        return self.noise * self.left
-
     def worth(self, pixels: float) -> float:
-        """The part of a step of so many pixels that is no progress but noise."""
-        return self.felt / (pixels + self.felt) if self.noise else 0.0
+        """The part of the square of a step's gradient that is noise."""
+        return 1 - self.signal(pixels) if self.noise else 0.0
 
     @property
     def fixed(self) -> float:
@@ -120,9 +102,9 @@ class Goodput:
         fixed = self.fixed
         if self.power >= 1 or math.isinf(fixed):
             return math.inf
-        # Where the derivative of p^(1 + power) / ((p + felt) * (p + fixed)) is 0.
-        half = self.power * (fixed + self.felt) / 2
-        rest = (1 - self.power) * (1 + self.power) * fixed * self.felt
+        # Where the derivative of p^power * sqrt(p / (p + noise)) / (p + fixed) is 0.
+        half = (self.power * fixed - (0.5 - self.power) * self.noise) / 2
+        rest = (1 - self.power) * (0.5 + self.power) * fixed * self.noise
         return (half + math.sqrt(half**2 + rest)) / (1 - self.power)
 
     def hardly_slower(self, pixels: float) -> float:
@@ -145,8 +127,13 @@ class Goodput:
         """How many times as long the same progress takes in steps of `pixels` as in steps of
         `instead`.
         """
-        return self._seconds_each(pixels) / self._seconds_each(instead)
+        times = self._time(pixels) / self._time(instead)
+        return times * self._progress(instead) / self._progress(pixels)
 
-    def _seconds_each(self, pixels: float) -> float:
-        progress = pixels ** (1 + self.power) / (pixels + self.felt)
-        return (self.fixed + pixels) / progress
+    def _time(self, pixels: float) -> float:
+        """Of a step, in any unit; the same for all where no size takes longer than another."""
+        fixed = self.fixed
+        return 1.0 if math.isinf(fixed) else fixed + pixels
+
+    def _progress(self, pixels: float) -> float:
+        return pixels**self.power * math.sqrt(self.signal(pixels))

@@ -112,7 +112,12 @@ class Route:
 
     def holds_back(self, present: Shape) -> bool:
         """Whether something else than the memory keeps `present` from growing by a real step."""
-        return self.most() < PACED_STEP * self.model.pixels(present)
+        larger = [Shape(present.lq_size, present.batch_size + 1)]
+        sides = [side for side in self.bounds.ladder if side > present.lq_size]
+        larger += [Shape(side, present.batch_size) for side in sides[:1]]
+        pixels = [self.model.pixels(shape) for shape in larger if self.bounds.contains(shape)]
+        step = max(PACED_STEP * self.model.pixels(present), min(pixels, default=0))
+        return self.most() < step
 
     def smaller_goal(self) -> Goal:
         """What shrinking looks for: an uncertain prediction below is better than staying above."""
@@ -237,10 +242,11 @@ def next_below(shape: Shape, bounds: ShapeBounds) -> Shape | None:
 
 def least_pixels(route: Route) -> float:
     """Padded pixels that a step may always have: those of the options, or fewer where it is
-    measured that these make more progress a second and hardly fewer pixels.
+    measured that these make more progress a second and hardly fewer pixels. Not where the rate
+    follows the batch: it would be lower from then on, and larger patches do not raise it again.
     """
     start = route.model.pixels(route.asked or route.start)
-    if route.goodput is None or not route.goodput.noise:
+    if route.goodput is None or not route.goodput.noise or route.goodput.power:
         return start
     # Smaller ones would not have two halves to look at.
     batch = HALVES * route.bounds.min_batch_size

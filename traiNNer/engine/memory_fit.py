@@ -120,7 +120,6 @@ def build_memory_fit(
             options.manual_seed,
             batches_per_step=batches_per_step(options),
             pace=options.training_automations.usual_pace,
-            momentum=recipe.phases[0].momentum,
             rate_power=RATE_POWERS[options.train.lr_scaling],
         ),
     )

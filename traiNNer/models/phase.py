@@ -53,14 +53,6 @@ class Phase:
     def __post_init__(self) -> None:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    @property
-    def momentum(self) -> float:
-        """The share of the former mean of gradients that each step of the optimizer keeps."""
-        group = self.optimizer.param_groups[0]
-        betas = group.get("betas")
-        kept = betas[0] if betas else group.get("momentum", 0.0)
-        return float(kept or 0.0)
-
     def is_due(self, iteration: int) -> bool:
         """Whether it takes part in an iteration, counted from 1."""
         return iteration > self.begins_after and iteration % self.every == 0
