@@ -35,9 +35,9 @@ class Goodput:
     Of the square of a gradient that is the mean of p pixels, p / (p + noise) is no noise
     (McCandlish et al., arXiv 1812.06162). Adam and its kin divide by the root of the gradients'
     mean square, noise included, so a step makes a progress of sqrt(p / (p + noise)), whatever
-    their momentum averages; p^power times that where the learning rate follows the batch so. A
-    step takes the time of (fixed + p) pixels. What is largest is progress a second, the goodput of
-    Pollux (Qiao et al., OSDI 2021).
+    their momentum averages; p^power times that where the learning rate follows the batch so. The
+    same is taken for optimizers that do not divide, such as SGD. A step takes the time of
+    (fixed + p) pixels. Progress a second is the goodput of Pollux (Qiao et al., OSDI 2021).
 
     Attributes:
         power: of the batch that the learning rate follows: 0 for none, 0.5 for the square root.

@@ -17,7 +17,7 @@ from skimage import color, data, filters
 
 from traiNNer.ops.degradations import blur, compression, noise, resizing, signals
 from traiNNer.ops.degradations.base import Draws, Frames
-from traiNNer.ops.degradations.codecs import usual_priority
+from traiNNer.ops.degradations.codecs import open_encoder
 from traiNNer.utils.registry import DEGRADATIONS
 
 PHOTO = data.astronaut()[60:220, 150:342]
@@ -297,8 +297,7 @@ def by_container(encoder: str, frames: Frames, options: dict[str, str]) -> np.nd
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        with usual_priority():
-            stream.codec_context.open()
+        open_encoder(stream.codec_context)
         for frame in frames:
             picture = av.VideoFrame.from_ndarray((frame * 255).round().astype(np.uint8), "rgb24")
             writing.mux(stream.encode(picture.reformat(format="yuv420p")))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -26,6 +27,7 @@ from traiNNer.utils.registry import DEGRADATIONS
 
 if TYPE_CHECKING:
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
 
 # SVT-AV1 takes no pictures below 64 pixels; of those of 64, x265 4.1 makes now this and now that.
 _SMALLEST_SIDE = 96
@@ -50,28 +52,29 @@ def require_encoder(name: str) -> None:
         raise OptionsError(f"this PyAV has no encoder {name}; choose another codec") from error
 
 
-@contextmanager
-def usual_priority() -> Iterator[None]:
-    """Whatever is opened in this context, the process's threads are scheduled as they were.
+def open_encoder(encoder: VideoCodecContext) -> None:
+    """Open an encoder, and leave the process's threads scheduled as they were.
 
     Where it may, as root in a container, SVT-AV1 makes the thread that opens it one of real time
     (`SCHED_FIFO`, 99), for good, and its own threads with it. Whatever that thread starts inherits
     this, and two such threads that wait busily for a third hold two cores until they are killed.
     """
-    threads = Path("/proc/self/task")
-    if not threads.exists():
-        yield
+    if sys.platform != "linux":
+        encoder.open()
         return
     policy = os.sched_getscheduler(0)
     parameters = os.sched_getparam(0)
+    threads = Path("/proc/self/task")
     before = {thread.name for thread in threads.iterdir()}
     try:
-        yield
+        encoder.open()
     finally:
-        os.sched_setscheduler(0, policy, parameters)
-        for name in {thread.name for thread in threads.iterdir()} - before:
-            with suppress(ProcessLookupError):
-                os.sched_setscheduler(int(name), policy, parameters)
+        # Other encoders change nothing, and some sandboxes allow no call that would.
+        if os.sched_getscheduler(0) != policy:
+            added = {thread.name for thread in threads.iterdir()} - before
+            for thread in ("0", *added):
+                with suppress(ProcessLookupError):
+                    os.sched_setscheduler(int(thread), policy, parameters)
 
 
 def through_codec(
@@ -95,8 +98,7 @@ def through_codec(
     encoder.time_base = 1 / encoder.framerate
     encoder.thread_count = 1
     encoder.options = dict(options)
-    with usual_priority():
-        encoder.open()
+    open_encoder(encoder)
     packets: list[Packet] = []
     for number, frame in enumerate(padded):
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(to_levels(frame)), "rgb24")
