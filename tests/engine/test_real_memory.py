@@ -142,6 +142,89 @@ def test_a_real_run_fills_its_budget_to_the_target(tmp_path: Path) -> None:
     assert max(used) <= 100 * peak / budget + 1, "what was reported is what the system saw"
 
 
+TAKEN = """
+from traiNNer.models.adversary import Adversary
+from traiNNer.models.phase_runner import PhaseRunner
+
+attempt = PhaseRunner.accumulate
+phase = Adversary.{phase}
+calls = 0
+rest = None
+
+
+def with_less(self, *arguments):
+    global calls
+    calls += 1
+    if calls == {call}:
+        take(next(self.network.module.parameters()).device)
+    return phase(self, *arguments)
+
+
+def take(device):  # as if another program took nearly all that is left
+    if device.type == "cuda":
+        global rest
+        total = torch.cuda.mem_get_info()[1]
+        rest = 0.75 * torch.cuda.memory_reserved() / total
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1.02 * torch.cuda.memory_reserved() / total)
+        return
+    lines = open("/proc/self/status").read().splitlines()
+    data = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + 2 * 2**20, resource.RLIM_INFINITY))
+
+
+def with_more(self, *arguments):  # and gave some of it back
+    if rest is not None:
+        torch.cuda.set_per_process_memory_fraction(rest)
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return attempt(self, *arguments)
+
+
+Adversary.{phase} = with_less
+PhaseRunner.accumulate = with_more
+
+
+class Own(Part):
+    name = "nothing"
+"""
+PHASES = {"generator": "deceived", "discriminator": "told"}
+
+
+def check_taken(options: dict[str, Any], folder: Path, phase: str, call: int) -> None:
+    """Memory is taken away within this phase of step `call`, which is repeated for it."""
+    options["network_d"] = {"type": "unet_sn", "num_feat": 24}
+    options["train"] |= {
+        "optim_d": {"type": "adam", "lr": 1e-4},
+        "losses": [{"type": "l1"}, {"type": "gan", "loss_weight": 0.1}],
+    }
+    options["val"] = {"val_enabled": False}
+    part = TAKEN.format(phase=PHASES[phase], call=call)
+    process = start(options, script_with(folder, part))
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    first = re.search(r"out of memory in the (\w+)", output)
+    assert first, output[-3000:]
+    assert first[1] == phase
+    iterations = options["train"]["total_iter"]
+    assert f"{iterations}/{iterations}" in output
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_memory_that_is_taken_away_in_a_phase_costs_a_repeat(tmp_path: Path, phase: str) -> None:
+    options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=64))
+    # Sizes that stay; the automation is on because it gives freed memory back to the system.
+    bounds = {"min_lq_size": 32, "max_lq_size": 32, "min_batch_size": 8, "max_batch_size": 8}
+    options["training_automations"] = {
+        "enabled": True,
+        "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once", **bounds},
+    }
+    options["network_g"] |= {"num_feat": 16}
+    options["datasets"]["train"] |= {"lq_size": 32, "batch_size_per_gpu": 8}
+    options["train"]["total_iter"] = 8
+    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 8}
+    check_taken(options, tmp_path, phase, call=4)
+
+
 HALVED = """
 class Own(Part):
     name = "halving"
@@ -149,6 +232,7 @@ class Own(Part):
     def after_step(self, run, result):
         if result.iteration == 80:  # as if another program took half of the card
             held = torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1]
+            torch.cuda.empty_cache()  # what lies there would be used without asking for more
             torch.cuda.set_per_process_memory_fraction(0.5 * held)
 """
 
@@ -189,3 +273,9 @@ def test_a_card_that_is_taken_away_costs_a_repeat(tmp_path: Path) -> None:
     assert process.returncode == 0, output[-3000:]
     assert "out of memory in the generator" in output
     assert "160/160" in output
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_card_that_is_taken_away_in_a_phase_costs_a_repeat(tmp_path: Path, phase: str) -> None:
+    check_taken(gpu_options(tmp_path), tmp_path, phase, call=80)

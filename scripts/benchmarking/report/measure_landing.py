@@ -32,10 +32,11 @@ KINDS = ("plain conv", "stacked video", "window attention", "conv light")
 LIMITS_GIB = (8.0, 12.0, 24.0)
 # A run mostly arrives within 36 iterations; the rest shows that it stays.
 GPU_SETTINGS = Settings("cuda", iterations=60, lq_size=64, batch=4)
-# What a process holds before its first step is half of so small a budget.
-CPU_LIMITS_GIB = (0.9,)
+# What a process holds before its first step is two thirds of so small a budget, and the rest is
+# filled in seconds.
+CPU_LIMITS_GIB = (1.2,)
 CPU_KINDS = ("plain conv", "stacked video")
-CPU_SETTINGS = Settings("cpu", iterations=24, lq_size=32, batch=4)
+CPU_SETTINGS = Settings("cpu", iterations=40, lq_size=32, batch=4)
 # Sides of the LQ pictures: patches end there, and batches begin to grow.
 GPU_SIDE = 256
 CPU_SIDE = 48

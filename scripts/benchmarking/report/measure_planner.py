@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from scripts.benchmarking.report.measure_landing import (
@@ -22,6 +23,7 @@ from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.step_overhead import Setup, wait_for
 from scripts.benchmarking.vram_real import NETWORKS
 from traiNNer.automations import CudaMemory
+from traiNNer.automations.cuda_memory import ASSUMED_CONTEXT_BYTES
 from traiNNer.models import SRModel
 from traiNNer.planning.planner import Images, plan_card, plan_memory
 from traiNNer.planning.step_memory import FixedBytes, StepTracker
@@ -68,11 +70,18 @@ def measure(task: Task) -> None:
     """Single steps first; then the shapes for whole cards, against where runs landed."""
     configure_backends(deterministic=False, fast_matmul=False)
     task.notebook.command("python scripts/plan_vram.py -opt FILE --vram 8 12 24")
+    context_bytes = ASSUMED_CONTEXT_BYTES
     if task.is_small:
-        task.notebook.note("On a CPU it is torch's allocator that is asked, by its profiler.")
+        # This process has imported what a training does, and made no step yet.
+        context_bytes = psutil.Process().memory_info().rss
+        task.notebook.note(
+            "On a CPU it is torch's allocator that is asked, by its profiler. A process that has "
+            "imported torch stands for CUDA's context; what it keeps of its first steps is not "
+            "planned, so runs land below the planned shapes."
+        )
     models = [_model(name, small=task.is_small) for name in (CPU_KINDS if task.is_small else KINDS)]
     _measure_steps(task, models)
-    _measure_cards(task, models)
+    _measure_cards(task, models, context_bytes)
 
 
 def _model(name: str, *, small: bool) -> Model:
@@ -147,7 +156,7 @@ def _growth(profiler: Any) -> int:
     return max(itertools.accumulate((event.nbytes() for event in memory), initial=0))
 
 
-def _measure_cards(task: Task, models: list[Model]) -> None:
+def _measure_cards(task: Task, models: list[Model], context_bytes: int) -> None:
     table = task.notebook.table(
         "cards", "the shape for a card, planned and landed at", CARD_COLUMNS
     )
@@ -165,7 +174,7 @@ def _measure_cards(task: Task, models: list[Model]) -> None:
             for size in sizes:
                 if not task.has_time(f"the plan for {network} on {size:.1f} GiB"):
                     continue
-                card = plan_card(plan, round(size * GIB))
+                card = plan_card(plan, round(size * GIB), context_bytes=context_bytes)
                 row = landed[network, size]
                 planned = card.shape
                 ratio = None
