@@ -5,6 +5,7 @@ for CUDA.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,16 @@ from traiNNer.automations import (
     SimulatedMemory,
     is_out_of_memory,
 )
-from traiNNer.automations.cpu_memory import LinuxProbe, SamplingProbe, available_bytes
+from traiNNer.automations.cpu_memory import (
+    FIRST_WINDOWS,
+    M_MMAP_THRESHOLD,
+    M_TRIM_THRESHOLD,
+    NEVER,
+    LinuxProbe,
+    SamplingProbe,
+    available_bytes,
+    counts_what_is_mapped,
+)
 from traiNNer.utils.errors import OptionsError
 
 MIB = 2**20
@@ -152,6 +162,108 @@ def test_what_a_step_leaves_is_not_taken_for_what_its_pixels_took() -> None:
     assert memory.read().baseline == 100  # reading changes nothing
     memory.start_window()
     assert memory.read().baseline == 700
+
+
+class Heap:
+    """A process of 500 bytes whose heap keeps what steps have freed, and a little more each time.
+
+    Args:
+        growth: bytes that a step takes beyond the one before it since the last trim.
+    """
+
+    def __init__(self, growth: int = 0) -> None:
+        self.process = 500
+        self.growth = growth
+        self.trims = 0
+        self.largest = 0
+        self._kept = 0
+        self._peak = 500
+
+    def step(self, taken: int) -> None:
+        self._kept = max(taken, self._kept + self.growth if self._kept else taken)
+        self._peak = max(self._peak, self.process + self._kept)
+
+    def reset(self) -> None:
+        self._peak = self.process + self._kept
+
+    def read(self) -> tuple[int, int]:
+        return self.process + self._kept, self._peak
+
+    def trim(self) -> None:
+        self.trims += 1
+        self._kept = 0
+
+    def keep_blocks(self, largest: int) -> None:
+        self.largest = largest
+
+
+def peaks_of(memory: CpuMemory, heap: Heap, taken: int, steps: int) -> list[int]:
+    peaks: list[int] = []
+    for _ in range(steps):
+        memory.start_window()
+        heap.step(taken)
+        peaks.append(memory.read().reserved_peak)
+    return peaks
+
+
+def test_a_step_finds_what_the_one_before_it_has_freed() -> None:
+    """Memory that is given back is filled with zeros before it is given again."""
+    heap = Heap()
+    memory = CpuMemory(10_000, heap)
+    assert heap.largest == 100
+    assert set(peaks_of(memory, heap, 1000, 50)) == {1500}
+    assert heap.trims == FIRST_WINDOWS
+    assert memory.read().baseline == 500, "what is kept is not what the next step begins with"
+    memory.release()
+    heap.process = 700  # a larger optimizer's state
+    heap.trims = 0
+    assert set(peaks_of(memory, heap, 2000, 50)) == {2700}
+    assert heap.trims == FIRST_WINDOWS
+    assert memory.read().baseline == 700
+
+
+def test_a_heap_that_scatters_is_trimmed() -> None:
+    heap = Heap(growth=15)
+    memory = CpuMemory(10_000, heap)
+    assert max(peaks_of(memory, heap, 1000, 200)) <= 1500 + 20 + 15
+    assert 50 < heap.trims < 110
+
+
+def test_before_large_steps_the_heap_is_trimmed_each_time() -> None:
+    heap = Heap(growth=5)
+    memory = CpuMemory(10_000, heap)
+    assert set(peaks_of(memory, heap, 4000, 50)) == {4500}
+    assert heap.trims == 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_where_mapped_memory_counts_none_is_kept(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    settings: list[tuple[int, int]] = []
+    library = SimpleNamespace(
+        mallopt=lambda setting, value: settings.append((setting, value)),
+        malloc_trim=lambda padding: None,
+    )
+    probe = LinuxProbe(library=library)
+    probe.keep_blocks(10 * MIB)
+    assert settings[-2:] == [(M_MMAP_THRESHOLD, 10 * MIB), (M_TRIM_THRESHOLD, NEVER)]
+    probe.keep_blocks(100 * MIB)
+    assert settings[-2] == (M_MMAP_THRESHOLD, 32 * MIB)
+    former = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (2**40, former[1]))  # as of ulimit -d
+    try:
+        probe.trim()
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, former)
+    assert settings[-2:] == [(M_MMAP_THRESHOLD, 2 * MIB), (M_TRIM_THRESHOLD, 4 * MIB)]
+    probe.trim()
+    assert settings[-2] == (M_MMAP_THRESHOLD, 32 * MIB)
+    overcommit = tmp_path / "proc/sys/vm/overcommit_memory"
+    overcommit.parent.mkdir(parents=True)
+    overcommit.write_text("2\n")
+    assert counts_what_is_mapped(tmp_path)
+    overcommit.write_text("0\n")
+    assert not counts_what_is_mapped(tmp_path)
 
 
 def test_a_kernel_that_does_not_reset_peaks_is_noticed(tmp_path: Path) -> None:

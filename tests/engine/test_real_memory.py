@@ -41,6 +41,10 @@ setup_logging()
 sys.exit(run_plainly(run_it))
 """
 
+# Of what is mapped: there from the beginning, to be lowered later.
+MAPPED = """
+resource.setrlimit(resource.RLIMIT_DATA, (2**40, resource.RLIM_INFINITY))
+"""
 LIMITED = """
 class Own(Part):
     name = "limit"
@@ -91,7 +95,7 @@ def test_training_goes_on_where_the_system_gives_no_more_memory(tmp_path: Path) 
     options["train"]["total_iter"] = 40
     options["val"] = {"val_freq": 40}
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 40}
-    process = start(options, script_with(tmp_path, LIMITED.format(room=200 * 2**20)))
+    process = start(options, script_with(tmp_path, MAPPED + LIMITED.format(room=200 * 2**20)))
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-3000:]
     assert "out of memory in the generator" in output
@@ -176,7 +180,8 @@ def take(device):  # as if another program took nearly all that is left
 def with_more(self, *arguments):  # and gave some of it back
     if rest is not None:
         torch.cuda.set_per_process_memory_fraction(rest)
-    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    if resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_DATA, (2**40, resource.RLIM_INFINITY))
     return attempt(self, *arguments)
 
 
@@ -190,7 +195,9 @@ class Own(Part):
 PHASES = {"generator": "deceived", "discriminator": "told"}
 
 
-def check_taken(options: dict[str, Any], folder: Path, phase: str, call: int) -> None:
+def check_taken(
+    options: dict[str, Any], folder: Path, phase: str, call: int, before: str = ""
+) -> None:
     """Memory is taken away within this phase of step `call`, which is repeated for it."""
     options["network_d"] = {"type": "unet_sn", "num_feat": 24}
     options["train"] |= {
@@ -198,7 +205,7 @@ def check_taken(options: dict[str, Any], folder: Path, phase: str, call: int) ->
         "losses": [{"type": "l1"}, {"type": "gan", "loss_weight": 0.1}],
     }
     options["val"] = {"val_enabled": False}
-    part = TAKEN.format(phase=PHASES[phase], call=call)
+    part = before + TAKEN.format(phase=PHASES[phase], call=call)
     process = start(options, script_with(folder, part))
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
@@ -212,7 +219,7 @@ def check_taken(options: dict[str, Any], folder: Path, phase: str, call: int) ->
 @pytest.mark.parametrize("phase", PHASES)
 def test_memory_that_is_taken_away_in_a_phase_costs_a_repeat(tmp_path: Path, phase: str) -> None:
     options = small_options(make_pairs(tmp_path / "data", count=4, lq_size=64))
-    # Sizes that stay; the automation is on because it gives freed memory back to the system.
+    # Sizes that stay; the automation is on because it has freed memory given back to the system.
     bounds = {"min_lq_size": 32, "max_lq_size": 32, "min_batch_size": 8, "max_batch_size": 8}
     options["training_automations"] = {
         "enabled": True,
@@ -222,7 +229,7 @@ def test_memory_that_is_taken_away_in_a_phase_costs_a_repeat(tmp_path: Path, pha
     options["datasets"]["train"] |= {"lq_size": 32, "batch_size_per_gpu": 8}
     options["train"]["total_iter"] = 8
     options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 8}
-    check_taken(options, tmp_path, phase, call=4)
+    check_taken(options, tmp_path, phase, call=4, before=MAPPED)
 
 
 HALVED = """

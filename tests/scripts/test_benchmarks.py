@@ -119,3 +119,11 @@ def test_the_loader_beside_plain_ones(capsys: pytest.CaptureFixture[str]) -> Non
     quick = ["--pictures", "2", "--workers", "0", "--rounds", "1", "--seconds", "0.05"]
     assert run("scripts/benchmarking/loader.py", *quick) == 0
     assert re.search(r"ours, later +[^ ] +a thread", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_what_freed_memory_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--network", "compact", "--lq_size", "32", "--seconds", "0.5", "--rounds", "1"]
+    assert run("scripts/benchmarking/freed_memory.py", *quick) == 0
+    rows = re.findall(r"(given back|kept|glibc) +[^ ] +([\d.]+)", capsys.readouterr().out)
+    assert [row[0] for row in rows] == ["given back", "kept", "glibc"]

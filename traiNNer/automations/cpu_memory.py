@@ -24,6 +24,23 @@ SAMPLE_S = 0.005
 # Numbers of the settings in glibc's malloc.h, which ctypes cannot read.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+# Bytes: the largest that glibc takes for the second, and one for the first that is not reached.
+LARGEST_KEPT = 32 * 2**20
+NEVER = 2**31 - 1
+# Part of the budget up to which a block is kept: where it lies is chance, and moves the peak of a
+# step by so much.
+KEPT_SHARE = 0.01
+# Where freed memory is given back at once: blocks from so many bytes on.
+SMALLEST_RETURNED = 2 * 2**20
+# Windows at a shape before each of which the heap is trimmed: those that an automation learns from.
+FIRST_WINDOWS = 8
+# What a step may take beyond the most that it took in those, as a part of that, before the heap is
+# trimmed again. Freed memory gets scattered: without a bound a step took up to 1.6 times as much
+# after some hundred.
+SCATTERED = 0.02
+# Part of the budget above which steps are so large that the heap is trimmed before each: what they
+# take then scatters by 3 % in place of 5, and a trim takes 1 to 12 ms of their tenths of a second.
+LARGE = 0.3
 
 
 class ResidentProbe(Protocol):
@@ -41,24 +58,32 @@ class ResidentProbe(Protocol):
         """Give freed memory back to the system."""
         ...
 
+    def keep_blocks(self, largest: int) -> None:
+        """Have blocks of up to so many bytes kept when they are freed, until the next trim."""
+        ...
+
 
 class LinuxProbe:
     """The kernel's own account of the peak, in /proc.
 
     Args:
         process: the process's folder there.
+        library: the C library; None takes that of this process.
 
     Raises:
         OSError: where the kernel does not let the peak be reset.
     """
 
-    def __init__(self, process: Path = Path("/proc/self")) -> None:
+    def __init__(self, process: Path = Path("/proc/self"), library: Any = None) -> None:
         self._status = process / "status"
         self._clear = process / "clear_refs"
-        library = ctypes.CDLL(None) if sys.platform == "linux" else None
-        # musl, the C library of small containers, has no such function
+        if library is None and sys.platform == "linux":
+            library = ctypes.CDLL(None)
+        # musl, the C library of small containers, has no such functions
         self._trim = getattr(library, "malloc_trim", None)
-        _return_freed_memory(library)
+        self._mallopt = getattr(library, "mallopt", None)
+        self._largest_kept = SMALLEST_RETURNED
+        self._threshold = 0
         # some containers forbid the first, some kernels lack the second: better known now than
         # in the middle of a run
         self.reset()
@@ -82,25 +107,49 @@ class LinuxProbe:
 
     def trim(self) -> None:
         """glibc keeps freed memory until it is asked; musl has nothing to ask."""
+        self._choose_threshold()
         if self._trim is not None:
             self._trim(0)
 
+    def keep_blocks(self, largest: int) -> None:
+        """glibc takes at most 32 MiB."""
+        self._largest_kept = max(SMALLEST_RETURNED, min(largest, LARGEST_KEPT))
+        self._choose_threshold()
 
-def _return_freed_memory(library: Any) -> None:
-    """Have glibc give large blocks back when they are freed, and not keep up to 64 MiB and what
-    lies between them.
+    def _choose_threshold(self) -> None:
+        """Have glibc keep the blocks that it may, and give larger ones back when they are freed;
+        all but small ones where freed memory counts as well.
 
-    The resident memory at a shape then repeats within 0.2 % and is what trimming the heap at each
-    step gives; without it it is up to 9 % more and wanders (compact, 1 GiB). It costs processor
-    time in the kernel: in the demo 16 to 18 % with large pages (train.py asks for them), 20 to 22
-    without. With thresholds of 8 and 12 MiB it is 6 %, but then one process holds 45 MiB more than
-    another at the same shape, and what is left behind an out-of-memory is too scattered to go on
-    with.
+        Blocks that the system gives are filled with zeros first. Where those above 2 MiB were given
+        back at once, that happened several times to the same memory within a step: a small SPAN
+        made 0.6 steps a second at 96 px x 8 and makes 1.6 with a trim before each step, a compact
+        network 2.7 and 4.4 at 64 px x 32. Left to itself, glibc chooses the threshold by what it
+        sees.
+        """
+        threshold = SMALLEST_RETURNED if counts_what_is_mapped() else self._largest_kept
+        if self._mallopt is None or threshold == self._threshold:
+            return
+        self._threshold = threshold
+        self._mallopt(M_MMAP_THRESHOLD, threshold)
+        # The same for the end of the heap.
+        is_kept = threshold > SMALLEST_RETURNED
+        self._mallopt(M_TRIM_THRESHOLD, NEVER if is_kept else 2 * SMALLEST_RETURNED)
+
+
+def counts_what_is_mapped(root: Path = Path("/")) -> bool:
+    """Whether a limit of this process or of the system counts memory that was given, used or not.
+
+    Freed memory that is kept counts then, and behind an out-of-memory it is too scattered to go on
+    with: its pages are given back, and its addresses not.
     """
-    mallopt = getattr(library, "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2 * 2**20)
-        mallopt(M_TRIM_THRESHOLD, 4 * 2**20)
+    resource = importlib.import_module("resource")
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        if resource.getrlimit(limit)[0] != resource.RLIM_INFINITY:
+            return True
+    try:
+        return (root / "proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    except OSError:
+        return False
 
 
 class SamplingProbe:
@@ -130,6 +179,9 @@ class SamplingProbe:
 
     def trim(self) -> None:
         """These systems give freed memory back by themselves."""
+
+    def keep_blocks(self, largest: int) -> None:
+        """They know best."""
 
     def sample(self) -> None:
         """Take what is resident now into the peak; the thread does it every few milliseconds."""
@@ -163,6 +215,8 @@ class CpuMemory:
         self._probe = choose_probe() if probe is None else probe
         resident, _ = self._probe.read()
         self._baseline = resident
+        self._windows = 0
+        self._usual = 0
         self._chosen = budget_bytes is None
         if budget_bytes is None:
             # what the process holds already is its own, so it counts as available to it
@@ -173,6 +227,7 @@ class CpuMemory:
                 f"the memory budget of {gib(self._total)} is below the {gib(resident)} that the "
                 "process holds before the first step; raise it"
             )
+        self._probe.keep_blocks(int(KEPT_SHARE * self._total))
 
     @property
     def total(self) -> int:
@@ -180,10 +235,24 @@ class CpuMemory:
         return self._total
 
     def start_window(self) -> None:
-        """Forget the peak; what is resident now is the baseline of the step that follows."""
-        # The heap is not trimmed here: that takes 1 to 12 ms, the reset takes 0.04.
+        """Forget the peak; what is resident at the last trim is the baseline of the step that
+        follows.
+        """
+        _, peak = self._probe.read()
+        if 0 < self._windows <= FIRST_WINDOWS:
+            self._usual = max(self._usual, peak)
+        trims = self._windows < FIRST_WINDOWS or self._is_scattered(peak)
+        if trims:
+            self._probe.trim()
         self._probe.reset()
-        self._baseline, _ = self._probe.read()
+        if trims:
+            self._baseline, _ = self._probe.read()
+        self._windows += 1
+
+    def _is_scattered(self, peak: int) -> bool:
+        """Whether what is kept between steps makes the next one's peak another than it need be."""
+        step = self._usual - self._baseline
+        return step > LARGE * self._total or peak > self._usual + SCATTERED * step
 
     def read(self) -> MemoryReading:
         """The peak of the resident memory, as allocated and as reserved: the system does not tell
@@ -198,8 +267,10 @@ class CpuMemory:
         return MemoryLook(resident, resident, 0, self._total, available_bytes())
 
     def release(self) -> None:
-        """Give freed memory back to the system."""
+        """Give freed memory back to the system; another shape may follow."""
         self._probe.trim()
+        self._windows = 0
+        self._usual = 0
 
     def others(self) -> str:
         """The largest other programs in main memory."""

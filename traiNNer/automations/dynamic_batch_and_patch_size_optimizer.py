@@ -5,6 +5,7 @@ before it runs out.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -386,9 +387,8 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         """Move to the chosen shape, or stay and say why when that is new."""
         shape = choice.shape
         if shape is None:
-            # the figure before the first per cent sign changes all the time, the kind of reason
-            # is what follows
-            kind = choice.reason.partition("%")[2]
+            # its figures change all the time
+            kind = re.sub(r"[\d.]+", "", choice.reason)
             if choice.reason and kind != self._rests:
                 self._rests = kind
                 log.info("%s", choice.reason)
