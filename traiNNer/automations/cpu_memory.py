@@ -34,10 +34,11 @@ KEPT_SHARE = 0.01
 SMALLEST_RETURNED = 2 * 2**20
 # Windows at a shape before each of which the heap is trimmed: those that an automation learns from.
 FIRST_WINDOWS = 8
-# What a step may take beyond the most that it took in those, as a part of that, before the heap is
-# trimmed again. Freed memory gets scattered: without a bound a step took up to 1.6 times as much
-# after some hundred.
-SCATTERED = 0.02
+# What a step may take beyond the most that it took in those, as a part of the budget, before the
+# heap is trimmed again. Freed memory gets scattered: without a bound a step took up to 1.6 times as
+# much after some hundred. At 2 % of a small step a trim went before nearly each, and took a fifth
+# of the speed (a SPAN of 16 channels, 32 px x 8).
+SCATTERED = 0.005
 # Part of the budget above which steps are so large that the heap is trimmed before each: what they
 # take then scatters by 3 % in place of 5, and a trim takes 1 to 12 ms of their tenths of a second.
 LARGE = 0.3
@@ -251,8 +252,8 @@ class CpuMemory:
 
     def _is_scattered(self, peak: int) -> bool:
         """Whether what is kept between steps makes the next one's peak another than it need be."""
-        step = self._usual - self._baseline
-        return step > LARGE * self._total or peak > self._usual + SCATTERED * step
+        is_large = self._usual - self._baseline > LARGE * self._total
+        return is_large or peak > self._usual + SCATTERED * self._total
 
     def read(self) -> MemoryReading:
         """The peak of the resident memory, as allocated and as reserved: the system does not tell
