@@ -304,7 +304,7 @@ class Worth:
 
 
 def ours_measured(case: Case) -> Outcome:
-    """The same by the measured pace, whose last fifth fills the memory."""
+    """The same by the measured pace, whose last tenth fills the memory."""
     return ours(case, Worth(case))
 
 

@@ -173,8 +173,8 @@ def test_waiting_does_not_delay_the_last_part(fixed: float) -> None:
     searched in vain.
     """
     start = Shape(20, 2)
-    run = Run(fixed, noise=(300_000.0, 300_000.0), start=start).go(last=int(0.82 * STEPS))
-    assert run.shapes[int(0.79 * STEPS)] == start
+    run = Run(fixed, noise=(300_000.0, 300_000.0), start=start).go(last=int(0.92 * STEPS))
+    assert run.shapes[int(0.89 * STEPS)] == start
     assert run.shapes[-1].lq_size > 1.5 * start.lq_size
 
 

@@ -107,7 +107,7 @@ class DynamicBatchAndPatchSizeOptimizer(Automation):
         vram_history_size: Annotated[int, Field(ge=4)] = 64,
         pace: Literal["at_once", "ramp", "measured"] | None = None,
         ramp: dict[Literal["from", "until"], Annotated[float, Field(ge=0, le=1)]] | None = None,
-        final_share: Annotated[float, Field(gt=0, le=1)] = 0.2,
+        final_share: Annotated[float, Field(gt=0, le=1)] = 0.1,
         throughput_guard: Literal["off", "warn", "revert"] = "warn",
         max_step_seconds: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
