@@ -230,7 +230,7 @@ def test_a_measured_pace_looks_at_the_noise_and_fills_the_card_at_the_end(
     order = ShuffledOrder(6, seed=0)
     assert used.indices == [order.visit(place).index for place in range(len(used.indices))]
     log = Path("experiments/small/log/train.log").read_text()
-    assert "growing by what larger steps are worth, to fill the memory from 80%" in log
+    assert "growing by what larger steps are worth, to fill the memory from 90%" in log
     # Steps keep two halves to look at.
     assert re.search(r"-> lq_size \d+, batch 1:", log) is None
     assert run(options, "--check", memory=witness.memory) == 0
