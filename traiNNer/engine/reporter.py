@@ -139,7 +139,7 @@ class Reporter(Part):
         self._last_line = time.monotonic()
         remaining = duration(_seconds_left(run, result, speed))
         if self._bar is not None:
-            self._bar.say(f"{speed.iterations_per_s:.2f} it/s, {remaining} left")
+            self._bar.say(f"{_rate(speed.iterations_per_s)}, {remaining} left")
         log.info("%s", _line(run, result, losses, speed, remaining))
 
     def _points(
@@ -179,6 +179,12 @@ class Reporter(Part):
             "dynamic/samples_per_iteration": result.samples,
             "dynamic/oom_total": run.recipe.out_of_memory_total,
         }
+
+
+def _rate(iterations_per_s: float) -> str:
+    """Four figures are enough, and keep the line within a console."""
+    decimals = 2 if iterations_per_s < 100 else 0
+    return f"{iterations_per_s:.{decimals}f} it/s"
 
 
 def _place(run: Run) -> str:
@@ -230,7 +236,7 @@ def _line(
         f"lq_size {shape.lq_size}",
         batch,
         *filter(None, (part.status() for part in run.parts)),
-        f"{speed.iterations_per_s:.2f} it/s",
+        _rate(speed.iterations_per_s),
         f"data wait {speed.data_wait_pct:.0f} %",
         f"left {remaining}",
     ]
