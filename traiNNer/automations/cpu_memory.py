@@ -83,8 +83,6 @@ class LinuxProbe:
         # musl, the C library of small containers, has no such functions
         self._trim = getattr(library, "malloc_trim", None)
         self._mallopt = getattr(library, "mallopt", None)
-        self._largest_kept = SMALLEST_RETURNED
-        self._threshold = 0
         # some containers forbid the first, some kernels lack the second: better known now than
         # in the middle of a run
         self.reset()
@@ -108,33 +106,24 @@ class LinuxProbe:
 
     def trim(self) -> None:
         """glibc keeps freed memory until it is asked; musl has nothing to ask."""
-        self._choose_threshold()
         if self._trim is not None:
             self._trim(0)
 
     def keep_blocks(self, largest: int) -> None:
-        """glibc takes at most 32 MiB."""
-        self._largest_kept = max(SMALLEST_RETURNED, min(largest, LARGEST_KEPT))
-        self._choose_threshold()
-
-    def _choose_threshold(self) -> None:
-        """Have glibc keep the blocks that it may, and give larger ones back when they are freed;
-        all but small ones where freed memory counts as well.
+        """glibc takes at most 32 MiB; none but small ones where freed memory counts as well.
 
         Blocks that the system gives are filled with zeros first. Where those above 2 MiB were given
-        back at once, that happened several times to the same memory within a step: a small SPAN
-        made 0.6 steps a second at 96 px x 8 and makes 1.6 with a trim before each step, a compact
-        network 2.7 and 4.4 at 64 px x 32. Left to itself, glibc chooses the threshold by what it
-        sees.
+        back at once, that happened several times to the same memory within a step, and took up to
+        half of the time (scripts/benchmarking/freed_memory.py). Left to itself, glibc chooses the
+        threshold by what it sees.
         """
-        threshold = SMALLEST_RETURNED if counts_what_is_mapped() else self._largest_kept
-        if self._mallopt is None or threshold == self._threshold:
+        if self._mallopt is None:
             return
-        self._threshold = threshold
-        self._mallopt(M_MMAP_THRESHOLD, threshold)
+        keeps = not counts_what_is_mapped()
+        threshold = min(largest, LARGEST_KEPT) if keeps else 0
+        self._mallopt(M_MMAP_THRESHOLD, max(threshold, SMALLEST_RETURNED))
         # The same for the end of the heap.
-        is_kept = threshold > SMALLEST_RETURNED
-        self._mallopt(M_TRIM_THRESHOLD, NEVER if is_kept else 2 * SMALLEST_RETURNED)
+        self._mallopt(M_TRIM_THRESHOLD, NEVER if keeps else 2 * SMALLEST_RETURNED)
 
 
 def counts_what_is_mapped(root: Path = Path("/")) -> bool:
@@ -269,6 +258,8 @@ class CpuMemory:
 
     def release(self) -> None:
         """Give freed memory back to the system; another shape may follow."""
+        # Once more, for somebody may have set a limit meanwhile.
+        self._probe.keep_blocks(int(KEPT_SHARE * self._total))
         self._probe.trim()
         self._windows = 0
         self._usual = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from scripts.benchmarking.report.measure_landing import (
@@ -18,6 +18,7 @@ from scripts.benchmarking.report.measure_landing import (
     GPU_SIDE,
     KINDS,
 )
+from scripts.benchmarking.report.outside import resident_view
 from scripts.benchmarking.report.results import Cell, Column, read_findings
 from scripts.benchmarking.report.task import Task
 from scripts.benchmarking.step_overhead import Setup, wait_for
@@ -73,7 +74,7 @@ def measure(task: Task) -> None:
     context_bytes = ASSUMED_CONTEXT_BYTES
     if task.is_small:
         # This process has imported what a training does, and made no step yet.
-        context_bytes = psutil.Process().memory_info().rss
+        context_bytes = round(resident_view(os.getpid())[0])
         task.notebook.note(
             "On a CPU it is torch's allocator that is asked, by its profiler. A process that has "
             "imported torch stands for CUDA's context; what it keeps of its first steps is not "
