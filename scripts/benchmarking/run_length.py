@@ -36,6 +36,7 @@ CONTESTANTS = {
     "sizes stay": STAY,
     "grow at once": {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"pace": "at_once"}},
     "grow by a ramp": {"enabled": True, "DynamicBatchAndPatchSizeOptimizer": {"pace": "ramp"}},
+    "grow as measured": {"enabled": True},
 }
 LINE = re.compile(r"^(\S+ \S+) INFO: (\d+) \(\S+ Mpx\)  .*?(lq_size \d+  batch \d+)", re.M)
 
