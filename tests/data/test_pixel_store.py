@@ -36,11 +36,12 @@ from traiNNer.data import (
 )
 from traiNNer.data.protocols import StorableSet
 from traiNNer.data.sample import Batch
+from traiNNer.data.scan import ScannedImage
 from traiNNer.engine.pixel_cache import plan_cache
 from traiNNer.ops.color import to_float, to_uint8
 from traiNNer.options.schema import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
-from traiNNer.utils.images import read_image
+from traiNNer.utils.images import Pixels, read_image
 from traiNNer.utils.pixel_store import PixelStore
 
 # Behind the header of an entry.
@@ -489,6 +490,59 @@ def test_what_the_options_ask_for(
     assert "pictures are decoded for each crop: none can be kept in " in caplog.text
     assert cache.store is None
     batches(dataset, 0, SIZES)
+
+
+def test_pictures_to_validate_on_are_kept_as_well(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders = make_pairs(3)
+    other = make_pairs(2, folder="other")
+    plain = [sample_of(paired(other), index) for index in range(2)]
+    val_set = paired(other)
+    cache = plan_cache(section(folders, cache_dir="here"), paired(folders), [object(), val_set])
+    assert cache.summary.startswith("6 pictures decoded once and kept, 0.00 GiB in ")
+    assert cache.summary.endswith("(0 there), and 4 to validate on, 0.00 GiB")
+    cache.open()
+    for _ in range(2):
+        for index, expected in enumerate(plain):
+            sample = sample_of(val_set, index)
+            assert torch.equal(sample.lq, expected.lq)
+            assert sample.gt is not None
+            assert expected.gt is not None
+            assert torch.equal(sample.gt, expected.gt)
+        assert len(entries(tmp_path / "here")) == 4
+    # Whether everything is there to train on is asked for the training set alone.
+    assert not cache.is_complete()
+    # They are not taken for another run's when room is made for the training set.
+    assert cache.store is not None
+    again = plan_cache(section(folders, cache_dir="here"), paired(folders), [paired(other)])
+    again.open()
+    assert len(entries(tmp_path / "here")) == 4
+    # What fits of the training set alone leaves the others as they are.
+    training = sum(picture.nbytes + 128 for picture in paired(folders).stored_pictures())
+    small = section(folders, cache_dir="there", cache_gib=training / 2**30 + 1e-9)
+    val_set = paired(other)
+    cache = plan_cache(small, paired(folders), [val_set])
+    assert cache.keeps_all
+    assert "to validate on" not in cache.summary
+    cache.open()
+    sample_of(val_set, 0)
+    assert not entries(tmp_path / "there")
+
+
+def test_a_source_of_a_users_own_is_not_kept_for_validation(make_pairs: MakePairs) -> None:
+    folders = make_pairs(1)
+    val_set = PairedImageDataset(2, *map(str, folders), source=Inverted())
+    assert not plan_cache(section(folders), paired(folders), [val_set]).evaluated
+
+
+def sample_of(dataset: PairedImageDataset, index: int) -> Sample:
+    return dataset[SampleRequest(index, None, 0)]
+
+
+class Inverted:
+    """Gives other pixels than the file has."""
+
+    def read(self, image: ScannedImage) -> Pixels:
+        return 255 - read_image(image.path)
 
 
 def test_built_ahead(make_pairs: MakePairs, tmp_path: Path, capsys: Any) -> None:

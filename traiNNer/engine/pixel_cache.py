@@ -1,17 +1,19 @@
-"""Whether the training set's pictures are kept decoded, where, and how many of them."""
+"""Whether pictures are kept decoded, where, and how many of them."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from traiNNer.data.pixel_source import IMAGE_FILES
 from traiNNer.data.protocols import StorableSet
 from traiNNer.options.schema import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.files import at_home
-from traiNNer.utils.pixel_store import PixelStore
+from traiNNer.utils.pixel_store import PixelStore, StoredPicture
 from traiNNer.utils.scan_cache import user_cache
 from traiNNer.utils.text import gib, plural
 
@@ -25,14 +27,15 @@ _LEFT_FREE = 4 * 2**30
 
 @dataclass
 class PixelCache:
-    """Where a training set's decoded pictures are kept.
+    """Where a training set's decoded pictures are kept, and those that it is validated on.
 
     Attributes:
-        dataset: whose pictures they are.
+        dataset: that is trained on.
         store: keeps them; None decodes them for each crop.
         nbytes: that the store may take.
         summary: a line for the plan.
-        keeps_all: whether all of them fit.
+        keeps_all: whether all pictures that are trained on fit.
+        evaluated: to validate on, the sets that fit as well.
     """
 
     dataset: object
@@ -40,6 +43,7 @@ class PixelCache:
     nbytes: int
     summary: str
     keeps_all: bool = False
+    evaluated: tuple[StorableSet, ...] = ()
     _was_asked: bool = field(init=False, default=False)
 
     def look(self) -> bool:
@@ -52,7 +56,7 @@ class PixelCache:
         return self.is_complete()
 
     def is_complete(self) -> bool:
-        """Whether every picture is there, by a look at the disk."""
+        """Whether every picture that is trained on is there, by a look at the disk."""
         if self.store is None or not self.keeps_all or not isinstance(self.dataset, StorableSet):
             return False
         pictures = list(self.dataset.stored_pictures())
@@ -89,7 +93,8 @@ class PixelCache:
         if self.store is None or not isinstance(self.dataset, StorableSet):
             return
         try:
-            removed = self.store.make_room(self.dataset.stored_pictures(), self.nbytes)
+            pictures = _pictures_of((self.dataset, *self.evaluated))
+            removed = self.store.make_room(pictures, self.nbytes)
         except DataError as error:
             log.warning("pictures are decoded for each crop: none can be kept in %s", error)
             self.store.keep_none()
@@ -104,8 +109,15 @@ class PixelCache:
             )
 
 
-def plan_cache(section: TrainDatasetOptions, dataset: object) -> PixelCache:
-    """Decide what is kept, and have the dataset read from there. Nothing is written.
+def plan_cache(
+    section: TrainDatasetOptions, dataset: object, evaluated: Iterable[object] = ()
+) -> PixelCache:
+    """Decide what is kept, and have the datasets read from there. Nothing is written.
+
+    Args:
+        section: of the options.
+        dataset: to train on.
+        evaluated: to validate on; kept in this order where everything before them fits.
 
     Raises:
         OptionsError: if the options ask for what the dataset cannot do.
@@ -130,12 +142,42 @@ def plan_cache(section: TrainDatasetOptions, dataset: object) -> PixelCache:
         why = f"{noun} would take {gib(nbytes)}, and auto may take {gib(allowed)} of {folder}"
         return PixelCache(dataset, None, 0, f"decoded for each crop: {why} (cache: disk)")
     kept = store.keep_within(pictures, allowed)
-    dataset.use_store(store)
-    which = noun if kept == len(pictures) else f"{kept:,} of {noun}"
+    keeps_all = kept == len(pictures)
+    also = tuple(_that_fit(evaluated, pictures, allowed, store)) if keeps_all else ()
+    for each in (dataset, *also):
+        each.use_store(store)
+    which = noun if keeps_all else f"{kept:,} of {noun}"
     there = "all" if present == len(pictures) else f"{present:,}"
     size = gib(min(nbytes, allowed))
     text = f"{which} decoded once and kept, {size} in {folder} ({there} there)"
-    return PixelCache(dataset, store, allowed, text, keeps_all=kept == len(pictures))
+    if also:
+        more = list(_pictures_of(also))
+        size = gib(sum(picture.nbytes for picture in more))
+        text += f", and {len(more):,} to validate on, {size}"
+    return PixelCache(dataset, store, allowed, text, keeps_all, also)
+
+
+def _that_fit(
+    evaluated: Iterable[object], pictures: list[StoredPicture], nbytes: int, store: PixelStore
+) -> Iterator[StorableSet]:
+    """The sets to validate on that fit as well, in `nbytes` beside `pictures`; `store` keeps them
+    from now on.
+    """
+    held = {picture.key: picture for picture in pictures}
+    for images in evaluated:
+        # A source of a user's own may give other pixels than the file's.
+        plain = getattr(images, "source", IMAGE_FILES) is IMAGE_FILES
+        if not plain or not isinstance(images, StorableSet):
+            continue
+        more = held | {picture.key: picture for picture in images.stored_pictures()}
+        if store.keep_within(more.values(), nbytes) == len(more):
+            held = more
+            yield images
+    store.keep_within(held.values(), nbytes)
+
+
+def _pictures_of(datasets: Iterable[StorableSet]) -> Iterator[StoredPicture]:
+    return (picture for dataset in datasets for picture in dataset.stored_pictures())
 
 
 def _folder(named: str | None) -> Path | None:

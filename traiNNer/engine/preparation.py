@@ -194,7 +194,7 @@ def prepared(
         seed_everything(options.manual_seed)
         with timed("read the datasets' headers"):
             train_set, val_sets = open_datasets(options_read)
-            cache = plan_cache(options_read.datasets.train, train_set)
+            cache = plan_cache(options_read.datasets.train, train_set, val_sets.values())
         with timed("built the network"):
             network = RECIPES[options.model_type].build_network(options)
         runtime = runtime.for_training(network)
