@@ -164,4 +164,6 @@ def make_runtime(options: TrainingOptions | TestOptions, team: Team | None = Non
             Runtime(device, amp_dtype).precision,
         )
         amp_dtype = None
-    return Runtime(device, amp_dtype, options.use_channels_last, options.use_compile, team)
+    # auto is decided once the network is there.
+    channels_last = options.use_channels_last is True
+    return Runtime(device, amp_dtype, channels_last, options.use_compile, team)

@@ -200,6 +200,12 @@ def prepared(
         runtime = runtime.for_training(network)
         num_workers = choose_workers(options.datasets.train, runtime)
         share_cores(runtime, num_workers)
+        if options.use_channels_last == "auto":
+            # Not for every start: it imports much.
+            from traiNNer.planning.layout import choose_layout
+
+            with timed("chose the memory layout"):
+                runtime = choose_layout(options, runtime, network)
         plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
         plan["pixels"] = cache.summary
         if not team.is_alone:
@@ -231,6 +237,7 @@ def prepared(
                 "hash of the options": options_hash(options),
                 "number of training samples": len(train_set),
                 "checkpoint to go on from": str(resume_from),
+                "memory layout": str(runtime.memory_format),
                 "version of traiNNer": traiNNer.__version__,
                 "version of torch": torch.__version__,
             }

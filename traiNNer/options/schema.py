@@ -626,8 +626,6 @@ class _Runtime(Section):
     """Mixed precision: about half the memory and, on recent GPUs, up to twice the speed."""
     amp_bf16: bool = True
     """bfloat16 instead of float16 when use_amp is on; it does not overflow."""
-    use_channels_last: bool = False
-    """Memory layout that some networks and GPUs are faster with; try it both ways."""
     use_compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps after."""
     fast_matmul: bool = False
@@ -642,6 +640,9 @@ class TrainingOptions(_Runtime):
     model_type: RecipeName = DEFAULT_RECIPE
     """Training recipe: which networks there are, and what a step does with them. SRModel trains
     one network on pairs of GT and LQ, classifier one on pictures and their classes."""
+    use_channels_last: Literal["auto"] | bool = False
+    """Memory layout that some networks and devices are faster with. auto: a few steps are tried
+    both ways, once for a network and a machine."""
     use_checkpointing: Literal["auto"] | bool = False
     """Keep the inputs of the network's blocks alone, and make the rest again in the backward pass:
     half the memory and less, for a third more time. auto: where the options' own sizes do not fit
@@ -798,6 +799,8 @@ class TestOptions(_Runtime):
 
     __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
 
+    use_channels_last: bool = False
+    """Memory layout that some networks and devices are faster with; try it both ways."""
     scale: int | None = Field(default=None, ge=1, le=16)
     """Scale that the checkpoint is expected to have. Left out: the checkpoint's own."""
     datasets: TestDatasets

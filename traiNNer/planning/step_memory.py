@@ -190,7 +190,7 @@ def planned_batch(options: TrainingOptions, shape: Shape) -> Batch:
 def planned_runtime(options: TrainingOptions) -> Runtime:
     """Precision and layout of the options, on the CPU and not compiled."""
     amp_dtype = autocast_dtype(use_amp=options.use_amp, amp_bf16=options.amp_bf16)
-    return Runtime(torch.device("cpu"), amp_dtype, options.use_channels_last)
+    return Runtime(torch.device("cpu"), amp_dtype, options.use_channels_last is True)
 
 
 class _Tally(TorchDispatchMode):

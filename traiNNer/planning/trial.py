@@ -17,18 +17,28 @@ from traiNNer.utils.work import Work
 # The first steps choose kernels and make the optimizer's state.
 _WARM_UP = 2
 # Seconds that are measured at least, for a figure within a few per cent.
-_TRIAL_S = 3.0
+TRIAL_S = 3.0
 # Steps that are measured at most.
 _MOST_STEPS = 50
 
 
-def trial_work(options: TrainingOptions, runtime: Runtime) -> Work:
+def trial_work(options: TrainingOptions, runtime: Runtime, seconds: float = TRIAL_S) -> Work:
     """The work of a few steps at the sizes of the options, with the seconds that it took. Nothing
-    is read or written; no time of reading, validating or saving is in it.
+    is read or written; no time of reading, validating or saving is in it. Random numbers go on as
+    if nobody had drawn any.
+
+    Args:
+        options: of the training.
+        runtime: that it would run with.
+        seconds: that are measured at least, if they are not more than some tens of steps.
     """
     with torch.random.fork_rng():
-        network = RECIPES[options.model_type].build_network(options)
-        recipe = RECIPES[options.model_type](options, runtime.for_training(network), network)
+        return _steps(options, runtime, seconds)
+
+
+def _steps(options: TrainingOptions, runtime: Runtime, least_seconds: float) -> Work:
+    network = RECIPES[options.model_type].build_network(options)
+    recipe = RECIPES[options.model_type](options, runtime.for_training(network), network)
     data = options.datasets.train
     samples = options.train.effective_batch_size or data.batch_size_per_gpu * data.accum_iter
     shape = Shape(data.lq_size, min(samples, data.batch_size_per_gpu))
@@ -41,7 +51,7 @@ def trial_work(options: TrainingOptions, runtime: Runtime) -> Work:
     for _ in range(_MOST_STEPS):
         recipe.step(batches)
         _finish(runtime)
-        if time.perf_counter() - start > _TRIAL_S:
+        if time.perf_counter() - start > least_seconds:
             break
     seconds = time.perf_counter() - start
     work = recipe.work
