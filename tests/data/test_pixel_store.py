@@ -511,14 +511,8 @@ def test_pictures_to_validate_on_are_kept_as_well(make_pairs: MakePairs, tmp_pat
         assert len(entries(tmp_path / "here")) == 4
     # Whether everything is there to train on is asked for the training set alone.
     assert not cache.is_complete()
-    # They are not taken for another run's when room is made for the training set.
-    assert cache.store is not None
-    again = plan_cache(section(folders, cache_dir="here"), paired(folders), [paired(other)])
-    again.open()
-    assert len(entries(tmp_path / "here")) == 4
-    # What fits of the training set alone leaves the others as they are.
-    training = sum(picture.nbytes + 128 for picture in paired(folders).stored_pictures())
-    small = section(folders, cache_dir="there", cache_gib=training / 2**30 + 1e-9)
+    # What fits beside the training set alone leaves the others as they are.
+    small = section(folders, cache_dir="there", cache_gib=bytes_of(folders) / 2**30 + 1e-9)
     val_set = paired(other)
     cache = plan_cache(small, paired(folders), [val_set])
     assert cache.keeps_all
@@ -528,10 +522,33 @@ def test_pictures_to_validate_on_are_kept_as_well(make_pairs: MakePairs, tmp_pat
     assert not entries(tmp_path / "there")
 
 
+def test_room_is_not_made_of_what_is_validated_on(make_pairs: MakePairs, tmp_path: Path) -> None:
+    folders, other, third = (make_pairs(2, folder=name) for name in ("set", "other", "third"))
+    store = PixelStore(tmp_path / "here")
+    val_set = paired(other, store)
+    sample_of(val_set, 0)
+    sample_of(val_set, 1)
+    own = entries(store.folder)
+    for entry in own:
+        os.utime(entry, (0, 0))
+    batches(paired(third, store), 0, SIZES)
+    assert len(entries(store.folder)) == 8
+    budget = (bytes_of(folders) + bytes_of(other)) / 2**30 + 1e-9
+    here = section(folders, cache_dir="here", cache_gib=budget)
+    plan_cache(here, paired(folders), [paired(other)]).open()
+    # The other run's go, although those of the validation were used longest ago.
+    assert entries(store.folder) == own
+
+
 def test_a_source_of_a_users_own_is_not_kept_for_validation(make_pairs: MakePairs) -> None:
     folders = make_pairs(1)
     val_set = PairedImageDataset(2, *map(str, folders), source=Inverted())
     assert not plan_cache(section(folders), paired(folders), [val_set]).evaluated
+
+
+def bytes_of(folders: tuple[Path, Path]) -> int:
+    """Of the entries of all pictures."""
+    return sum(picture.nbytes + PIXELS_AT for picture in paired(folders).stored_pictures())
 
 
 def sample_of(dataset: PairedImageDataset, index: int) -> Sample:

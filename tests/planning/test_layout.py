@@ -67,9 +67,23 @@ def test_the_faster_layout_is_taken_and_remembered(
     assert watch.trials == 2
 
 
-def test_without_memory_to_try_it_stays_plain(options: TrainingOptions) -> None:
+def test_without_memory_to_try_it_stays_plain_this_time(options: TrainingOptions) -> None:
     network = build_network("compact", scale=2)
     assert not choose_layout(options, PLAIN, network, exhausted).channels_last
+    assert choose_layout(options, PLAIN, network, Stopwatch(1.4)).channels_last
+
+
+def test_what_cannot_be_remembered_is_tried_each_time(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache" / "traiNNer"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "layouts").write_text("in the way")
+    network = build_network("compact", scale=2)
+    watch = Stopwatch(1.4)
+    assert choose_layout(options, PLAIN, network, watch).channels_last
+    assert choose_layout(options, PLAIN, network, watch).channels_last
+    assert watch.trials == 4
 
 
 def test_what_is_known_to_be_ruinous_is_not_tried(options: TrainingOptions) -> None:

@@ -143,7 +143,7 @@ def plan_cache(
         return PixelCache(dataset, None, 0, f"decoded for each crop: {why} (cache: disk)")
     kept = store.keep_within(pictures, allowed)
     keeps_all = kept == len(pictures)
-    also = tuple(_that_fit(evaluated, pictures, allowed, store)) if keeps_all else ()
+    also = _keep_also(evaluated, pictures, allowed, store) if keeps_all else ()
     for each in (dataset, *also):
         each.use_store(store)
     which = noun if keeps_all else f"{kept:,} of {noun}"
@@ -157,23 +157,25 @@ def plan_cache(
     return PixelCache(dataset, store, allowed, text, keeps_all, also)
 
 
-def _that_fit(
+def _keep_also(
     evaluated: Iterable[object], pictures: list[StoredPicture], nbytes: int, store: PixelStore
-) -> Iterator[StorableSet]:
-    """The sets to validate on that fit as well, in `nbytes` beside `pictures`; `store` keeps them
+) -> tuple[StorableSet, ...]:
+    """The sets to validate on that fit as well, in `nbytes` beside `pictures`: `store` keeps them
     from now on.
     """
+    kept: list[StorableSet] = []
     held = {picture.key: picture for picture in pictures}
     for images in evaluated:
         # A source of a user's own may give other pixels than the file's.
-        plain = getattr(images, "source", IMAGE_FILES) is IMAGE_FILES
-        if not plain or not isinstance(images, StorableSet):
+        is_plain = getattr(images, "source", IMAGE_FILES) is IMAGE_FILES
+        if not is_plain or not isinstance(images, StorableSet):
             continue
         more = held | {picture.key: picture for picture in images.stored_pictures()}
         if store.keep_within(more.values(), nbytes) == len(more):
             held = more
-            yield images
+            kept.append(images)
     store.keep_within(held.values(), nbytes)
+    return tuple(kept)
 
 
 def _pictures_of(datasets: Iterable[StorableSet]) -> Iterator[StoredPicture]:

@@ -197,15 +197,7 @@ def prepared(
             cache = plan_cache(options_read.datasets.train, train_set, val_sets.values())
         with timed("built the network"):
             network = RECIPES[options.model_type].build_network(options)
-        runtime = runtime.for_training(network)
-        num_workers = choose_workers(options.datasets.train, runtime)
-        share_cores(runtime, num_workers)
-        if options.use_channels_last == "auto":
-            # Not for every start: it imports much.
-            from traiNNer.planning.layout import choose_layout
-
-            with timed("chose the memory layout"):
-                runtime = choose_layout(options, runtime, network)
+        runtime, num_workers = _settled(options, runtime, network)
         plan = training_plan(options, runtime, network, train_set, val_sets, folders, num_workers)
         plan["pixels"] = cache.summary
         if not team.is_alone:
@@ -237,12 +229,30 @@ def prepared(
                 "hash of the options": options_hash(options),
                 "number of training samples": len(train_set),
                 "checkpoint to go on from": str(resume_from),
-                "memory layout": str(runtime.memory_format),
+                "memory layout (name one, use_channels_last: true or false)": str(
+                    runtime.memory_format
+                ),
                 "version of traiNNer": traiNNer.__version__,
                 "version of torch": torch.__version__,
             }
         )
         yield job
+
+
+def _settled(options: TrainingOptions, runtime: Runtime, network: nn.Module) -> tuple[Runtime, int]:
+    """The runtime with the memory layout and the threads that suit the network, and the number of
+    processes that read.
+    """
+    runtime = runtime.for_training(network)
+    num_workers = choose_workers(options.datasets.train, runtime)
+    share_cores(runtime, num_workers)
+    if options.use_channels_last == "auto":
+        # Not for every start: it imports much.
+        from traiNNer.planning.layout import choose_layout
+
+        with timed("chose the memory layout"):
+            runtime = choose_layout(options, runtime, network)
+    return runtime, num_workers
 
 
 def _with_demo(options: TrainingOptions, stack: ExitStack, *, check: bool) -> TrainingOptions:

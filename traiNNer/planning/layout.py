@@ -17,6 +17,7 @@ from torch import nn
 from traiNNer.options.schema import TrainingOptions
 from traiNNer.planning.trial import trial_work
 from traiNNer.utils.device import Runtime, describe_device
+from traiNNer.utils.errors import DiskError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.out_of_memory import is_out_of_memory
 from traiNNer.utils.scan_cache import user_cache
@@ -28,8 +29,6 @@ Trial = Callable[[TrainingOptions, Runtime, float], Work]
 # Seconds of steps in each layout. What differs by less than their noise stays plain.
 _TRIAL_S = 1.5
 _FASTER = 1.05
-# A step in one layout was up to 24 times as long as in the other; more is damage.
-_MOST = 1000.0
 
 
 def choose_layout(
@@ -54,6 +53,9 @@ def choose_layout(
     times = _remembered(path)
     if times is None:
         times = _try_both(options, runtime, trial)
+        if times is None:
+            log.info("use_channels_last: auto: no memory to try it, so it is off")
+            return runtime
         _remember(path, times)
     is_faster = times >= _FASTER
     log.info(
@@ -64,19 +66,17 @@ def choose_layout(
     return last if is_faster else runtime
 
 
-def _try_both(options: TrainingOptions, runtime: Runtime, trial: Trial) -> float:
-    """How many times as fast steps are with channels_last; 1 where the memory is too small to
-    try.
-    """
+def _try_both(options: TrainingOptions, runtime: Runtime, trial: Trial) -> float | None:
+    """How many times as fast steps are with channels_last; None where memory runs out."""
     # Compiling twice would take longer than most differences are worth.
-    plain = replace(runtime, compile=False, channels_last=False)
+    plain = replace(runtime, compile=False)
     try:
         before = trial(options, plain, _TRIAL_S)
         with_it = trial(options, replace(plain, channels_last=True), _TRIAL_S)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return 1.0
+        return None
     finally:
         if runtime.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -111,14 +111,13 @@ def _remembered(path: Path | None) -> float | None:
         times = float(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return times if math.isfinite(times) and 0 < times < _MOST else None
+    return times if 0 < times < math.inf else None
 
 
 def _remember(path: Path | None, times: float) -> None:
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(times).encode())
-    except OSError as error:
+    except DiskError as error:
         log.debug("the layout is not remembered: %s", error)
