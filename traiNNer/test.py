@@ -109,7 +109,10 @@ def classify(options: TestOptions, runtime: Runtime) -> int:
 
 def command() -> int:
     """`main`, as a program calls it."""
+    from traiNNer.utils.names import take_names_for_utf8
+
     try:
+        take_names_for_utf8()
         return main()
     except KeyboardInterrupt:  # while modules were imported
         return 130

@@ -121,7 +121,10 @@ def train(request: Request, interrupts: Interrupts) -> int:
 
 def command() -> int:
     """`main`, as a program calls it."""
+    from traiNNer.utils.names import take_names_for_utf8
+
     try:
+        take_names_for_utf8()
         return main()
     except KeyboardInterrupt:  # while modules were imported
         return 130

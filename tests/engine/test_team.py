@@ -222,3 +222,40 @@ def test_a_signal_to_one_of_them_ends_all_after_the_same_step(
     first, second = ended(team)
     assert (first[0], second[0]) == (130, 130), first[2][-2000:]
     assert re.search(r"interrupted at iteration (\d+)", first[2])
+
+
+def test_a_validation_is_shared(options: dict[str, Any], tmp_path: Path) -> None:
+    """Each judges pictures of its own; scores, files and the best weights are those of one
+    process, the one before training and the last one too.
+    """
+    options["train"]["effective_batch_size"] = 4
+    options["datasets"]["train"]["batch_size_per_gpu"] = 4
+    data = options["datasets"]["train"]
+    roots = {key: data[key] for key in ("dataroot_gt", "dataroot_lq")}
+    options["datasets"]["val"] = {"type": "PairedImageDataset", **roots}
+    metrics = {"psnr": {"type": "psnr"}, "ssim": {"type": "ssim"}}
+    options["val"] = {"val_freq": 5, "save_img": True, "metrics": metrics}
+    options["val"] |= {"at_start": True, "tb_images": 2}
+    path = str(write_options(Path("o.yml"), options))
+    assert run_training(Path(path), "--name", "one") == 0
+    results = train_together(2, "-opt", path, "--name", "team", cwd=tmp_path)
+    assert [code for code, _, _ in results] == [0, 0], results[0][2]
+    assert "validation at" not in results[1][2]
+    assert scores_of("team") == pytest.approx(scores_of("one"), abs=2e-3)
+    assert pictures_of("team") == pictures_of("one")
+    assert Path("experiments/team/models/net_g_best.safetensors").exists()
+
+
+def scores_of(run: str) -> list[float]:
+    found = re.findall(
+        r"validation at \d+ on val \(6 images, .*: psnr (.*) dB, ssim (.*)", log_of(run)
+    )
+    assert len(found) == 4
+    return [float(score) for scores in found for score in scores]
+
+
+def pictures_of(run: str) -> list[str]:
+    folder = Path("experiments") / run / "visualization"
+    names = sorted(path.name for path in folder.rglob("*.png"))
+    assert len(names) == 6 * 4
+    return names

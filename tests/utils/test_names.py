@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import ROOT
 from traiNNer.utils.errors import DiskError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.names import (
@@ -123,3 +125,19 @@ def test_what_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="move what has this name out of the way"):
         write_atomic(tmp_path / "folder", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_names_are_utf8_in_a_plain_locale_too() -> None:
+    """Also where the interpreter is told to stay with ASCII; once is enough, whatever it makes of
+    that.
+    """
+    program = (
+        "import sys; from traiNNer.utils.names import take_names_for_utf8; "
+        "take_names_for_utf8(); print(ascii(sys.argv[1]))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    for flags, seen in ((), "\\xe4"), (("-X", "utf8=0"), "\\udcc3\\udca4"):
+        shown = subprocess.check_output(
+            [sys.executable, *flags, "-c", program, "ä"], env=os.environ | plain, text=True
+        )
+        assert shown.strip() == f"'{seen}'"

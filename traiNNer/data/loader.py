@@ -113,8 +113,9 @@ def eval_batches(
     *,
     lq_size: int | None = None,
     size: int = 1,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """All elements in order.
+    """Elements in order.
 
     Args:
         dataset: what is read.
@@ -122,12 +123,14 @@ def eval_batches(
         pin_memory: in page-locked memory.
         lq_size: side of the crops; None asks for whole images, which go one by one.
         size: of the batches; the last one may be smaller.
+        indices: of the elements; None reads all.
 
     Raises:
         DataError: if an image cannot be read.
         WorkerError: if a worker process has ended.
     """
-    single = [SampleRequest(index, lq_size, 0) for index in range(len(dataset))]
+    wanted = range(len(dataset)) if indices is None else indices
+    single = [SampleRequest(index, lq_size, 0) for index in wanted]
     requests = [single[start : start + size] for start in range(0, len(single), size)]
     count = min(num_workers, len(requests))
     workers = Workers(open_loader(BatchReader(dataset), requests, count, pin_memory, 2))

@@ -228,6 +228,9 @@ def prepared(
             {
                 "hash of the options": options_hash(options),
                 "number of training samples": len(train_set),
+                "number of pictures to validate on": {
+                    name: len(images) for name, images in val_sets.items()
+                },
                 "checkpoint to go on from": str(resume_from),
                 "memory layout (name one, use_channels_last: true or false)": str(
                     runtime.memory_format

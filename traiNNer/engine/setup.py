@@ -300,4 +300,4 @@ def build_validator(
         tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,
         save_to=folders.visualization if options.val.save_img else None,
     )
-    return Validator(read, metrics, runtime.device, exhibition)
+    return Validator(read, metrics, runtime.device, exhibition, runtime.team)

@@ -144,6 +144,7 @@ class Following(Part):
 
     def start(self, run: Run) -> None:
         run.recipe.runner.memory = self._memory
+        run.memory = self._memory
 
     def after_step(self, run: Run, result: StepResult) -> None:  # noqa: ARG002
         run.stopped = run.wants_end

@@ -15,6 +15,7 @@ from torch import Tensor
 from traiNNer.data import Batch, eval_batches
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.checkpoints import Checkpoints
+from traiNNer.engine.joint_validation import own_part, scores_of_all
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
@@ -34,8 +35,10 @@ from traiNNer.engine.scoring import (
 from traiNNer.engine.tracker import Tracker
 from traiNNer.models import SmallestTileError, StepResult
 from traiNNer.ops.color import to_uint8
+from traiNNer.utils.errors import StopRequested
 from traiNNer.utils.images import write_image
 from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.team import Team
 
 log = logging.getLogger(__name__)
 # Scenes of a set that have curves of their own: more would fill TensorBoard's page.
@@ -95,6 +98,7 @@ class Validator:
         metrics: by label.
         device: where images are processed and judged.
         exhibition: what can be looked at.
+        team: the processes that share the images.
     """
 
     def __init__(
@@ -103,11 +107,13 @@ class Validator:
         metrics: Mapping[str, Metric],
         device: torch.device,
         exhibition: Exhibition,
+        team: Team | None = None,
     ) -> None:
         self.val_sets = val_sets
         self.metrics = metrics
         self._device = device
         self._exhibition = exhibition
+        self._team = team or Team()
         self._mishaps = Mishaps()
         self._judge = self._new_judge()
         self._strips: list[Tensor] = []
@@ -132,46 +138,57 @@ class Validator:
             start = time.perf_counter()
             self._mishaps.restart()
             scores: list[ImageScore] | None = None
+            is_stopped = False
             with self._mishaps.forgiving(f"validation on {name}", "", "left out this time"):
-                scores = self._judge_set(name, val_set, upscale, iteration, should_stop)
-                if scores is None:
-                    return None
-            if scores is None:
+                scores, is_stopped = self._judge_own(name, val_set, upscale, iteration, should_stop)
+            try:
+                judged = scores_of_all(
+                    self._team, scores, self._mishaps.counts, wants_end=is_stopped
+                )
+            except StopRequested:
+                return None
+            if judged is None:
                 continue
-            result = ValidationResult(name, scores, dict(self._mishaps.counts))
+            result = ValidationResult(name, *judged)
             results.append(result)
             self._draw_curves(result, iteration)
             log.info(
                 "validation at %d on %s (%d images, %.1f s): %s",
                 iteration,
                 f"{name}, {of}" if of else name,
-                len(scores),
+                len(result.images),
                 time.perf_counter() - start,
                 self._describe_result(result),
             )
         self._exhibition.tracker.flush()
         return results
 
-    def _judge_set(
+    def _judge_own(
         self,
         name: str,
         val_set: ValSet,
         upscale: Upscale,
         iteration: int,
         should_stop: Callable[[], bool],
-    ) -> list[ImageScore] | None:
+    ) -> tuple[list[ImageScore], bool]:
+        """Scores of this process's part of the images, and whether it was to stop before the
+        end.
+        """
         scores: list[ImageScore] = []
-        names = picture_names(val_set.images, _ITERATION_BYTES)
+        images = val_set.images
+        names = picture_names(images, _ITERATION_BYTES)
         labels = picture_labels(names)
         self._judge = self._new_judge()
         self._strips = []
-        for index, batch in enumerate(eval_batches(val_set.images, val_set.num_workers)):
+        own = own_part(images, self._team, self._exhibition.tb_images)
+        batches = eval_batches(images, val_set.num_workers, indices=own)
+        for index, batch in zip(own, batches, strict=True):
             if should_stop():
-                return None
+                return scores, True
             is_shown = index < self._exhibition.tb_images and not self._of
             task = _Task(batch, name, names[index], labels[index], iteration, is_shown)
             scores.append(self._judge_image(upscale, task))
-        return scores
+        return scores, False
 
     def _draw_curves(self, result: ValidationResult, iteration: int) -> None:
         tracker = self._exhibition.tracker
@@ -310,7 +327,7 @@ class Validation(Part):
     Args:
         validator: judges the network.
         upscale: whole images, or what a classifier sees, through the network that is validated.
-        checkpoints: keep the best.
+        checkpoints: keep the best; None in a process that is not the first.
         metric: label of the metric that decides which weights are best; None for none.
     """
 
@@ -320,7 +337,7 @@ class Validation(Part):
         self,
         validator: AnyValidator,
         upscale: Upscale,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
         metric: str | None,
     ) -> None:
         self._validator = validator
@@ -337,7 +354,7 @@ class Validation(Part):
         if self._is_due:
             log.info("the validation at %d was interrupted: it is made now", run.iteration)
             self._validate(run)
-            if not self._is_due:
+            if not self._is_due and self._checkpoints is not None:
                 self._checkpoints.save(run)
         elif run.iteration == 0 and run.options.validates_at_start:
             self._validate(run)
@@ -346,12 +363,13 @@ class Validation(Part):
         if not run.is_due(run.options.val.val_freq):
             return
         self._is_due = True
-        if run.interrupts.requested:
+        if run.wants_end:
             log.info("the validation at %d is made when the run goes on", run.iteration)
             return
         with run.clock.outside():
             # What is trained is safe before anything is measured.
-            self._save_what_is_due(run)
+            if self._checkpoints is not None:
+                _save_what_is_due(self._checkpoints, run)
             self._validate(run)
 
     def rescue(self, run: Run) -> str:
@@ -391,23 +409,26 @@ class Validation(Part):
             return
         self._is_due = False
         self._validated_at = run.iteration
+        if self._checkpoints is None:
+            return
         self._checkpoints.outdate()
         for validated in results:
-            self._keep_best(run, validated)
+            self._keep_best(self._checkpoints, run, validated)
 
-    def _save_what_is_due(self, run: Run) -> None:
-        if not run.is_due(run.options.logger.save_checkpoint_freq):
-            return
-        run.recipe.flush_checks()
-        # What is not finite the checkpoints themselves leave out, and say so.
-        if not any(phase.guard.in_a_row for phase in run.recipe.phases):
-            self._checkpoints.save(run)
-
-    def _keep_best(self, run: Run, result: Judged) -> None:
+    def _keep_best(self, checkpoints: Checkpoints, run: Run, result: Judged) -> None:
         """The first val set decides, and only if each of its images has a score."""
         label = self._metric
         means = result.complete_means
         is_first = result.dataset == next(iter(self._validator.val_sets))
         if label is not None and is_first and label in means:
             better = self._validator.metrics[label].better
-            self._checkpoints.save_if_best(run.recipe, label, means[label], better)
+            checkpoints.save_if_best(run.recipe, label, means[label], better)
+
+
+def _save_what_is_due(checkpoints: Checkpoints, run: Run) -> None:
+    if not run.is_due(run.options.logger.save_checkpoint_freq):
+        return
+    run.recipe.flush_checks()
+    # What is not finite the checkpoints themselves leave out, and say so.
+    if not any(phase.guard.in_a_row for phase in run.recipe.phases):
+        checkpoints.save(run)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,15 @@ _UNSEEN = frozenset(("Cc", "Cs", "Zl", "Zp"))
 # They turn the direction of all that follows.
 _TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def take_names_for_utf8() -> None:
+    """Begin the program anew, where Python takes the names of files for ASCII: in a plain locale
+    with PYTHONUTF8=0 it could open none with an umlaut that the options name.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (itself)
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -1,0 +1,68 @@
+"""A validation of several processes: each judges pictures of its own, and all know all scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from traiNNer.data.protocols import EvalSet
+from traiNNer.engine.scoring import ImageScore
+from traiNNer.utils.errors import StopRequested
+from traiNNer.utils.team import Team
+
+
+def own_part(images: EvalSet, team: Team, shown: int) -> range:
+    """The pictures that this process judges. They follow each other, and no scene is cut, because
+    some metrics compare a frame with the one before.
+
+    Args:
+        images: pictures, or clips around each frame of films.
+        team: the processes; all have about as many.
+        shown: the first so many are the first process's, which alone draws curves.
+    """
+    count = len(images)
+    first = max(-(-count // team.size), min(shown, count))
+    others = max(1, team.size - 1)
+    ends = [first + (count - first) * number // others for number in range(team.size)]
+    begin = 0 if team.is_first else _next_scene(images, ends[team.rank - 1])
+    return range(begin, max(begin, _next_scene(images, ends[team.rank])))
+
+
+def _next_scene(images: EvalSet, place: int) -> int:
+    """The first place from this one on where a scene begins, or the end."""
+    if images.target is None:
+        return place
+    paths = images.lq_paths
+    while 0 < place < len(paths) and Path(paths[place]).parent == Path(paths[place - 1]).parent:
+        place += 1
+    return place
+
+
+def scores_of_all(
+    team: Team, scores: list[ImageScore] | None, failed: Counter[str], *, wants_end: bool
+) -> tuple[list[ImageScore], Counter[str]] | None:
+    """What all processes have judged, in order, and what failed.
+
+    Args:
+        team: the processes.
+        scores: of this one; None where it could not judge them.
+        failed: measurements of this one that failed, by label.
+        wants_end: whether somebody has told this process to end.
+
+    Returns:
+        The same for all; None where one of them could not judge its own.
+
+    Raises:
+        StopRequested: if one of them wants the run to end.
+    """
+    votes = team.vote(float(scores is None), wants_end=wants_end)
+    if votes.wants_end:
+        raise StopRequested(is_agreed=True)
+    if any(said[0] for said in votes.values):
+        return None
+    judged: list[ImageScore] = []
+    failures: Counter[str] = Counter()
+    for own_scores, own_failures in team.share((scores, dict(failed))):
+        judged += own_scores
+        failures.update(own_failures)
+    return judged, failures
