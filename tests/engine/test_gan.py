@@ -126,6 +126,14 @@ def step_mib(table: str) -> float:
         ({"network_d": {"type": "unet_sm"}}, "unknown discriminator; did you mean unet_sn?"),
         ({"network_d": {"type": "patchgan"}, "lq": 8}, "the discriminator patchgan needs at least"),
         ({"losses": [{"type": "l1"}, {"type": "gan", "gan_type": "x"}]}, "gan_type"),
+        (
+            {"losses": [{"type": "l1"}, {"type": "gan", "gt_usm": True}]},
+            "train.losses.1.gt_usm = true: a discriminator sees GT as it is",
+        ),
+        (
+            {"losses": [{"type": "l1", "gt_usm": True}, {"type": "gan"}], "lq": 8},
+            "the loss l1 needs at least",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told(

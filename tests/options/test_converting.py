@@ -85,6 +85,22 @@ def test_degradations_are_those_that_were_asked_for() -> None:
     assert {loss["type"] for loss in values["train"]["losses"]} >= {"charbonnierloss", "ganloss"}
 
 
+def test_sharper_gt_is_that_of_the_losses_that_had_it() -> None:
+    """A loss whose weights are not on this machine is left out afterwards."""
+    basicsr = theirs("basicsr_otf.yml")
+    basicsr["train"]["perceptual_opt"] = {"type": "PerceptualLoss"}
+    result = convert(basicsr)
+    sharp = [bool(loss.get("gt_usm")) for loss in result.values["train"]["losses"]]
+    kinds = [loss["type"] for loss in result.values["train"]["losses"]]
+    assert (
+        dict(zip(kinds, sharp, strict=True)).items() >= {"L1Loss": True, "GANLoss": False}.items()
+    )
+    keys = "l1_gt_usm, percep_gt_usm, gan_gt_usm"
+    assert (keys, "gt_usm: true of l1loss, perceptualloss") in result.notes
+    result = convert(basicsr | {"percep_gt_usm": False, "gan_gt_usm": True})
+    assert (keys, "gt_usm: true of l1loss; the discriminator sees GT as it is") in result.notes
+
+
 def test_without_keys_it_is_the_published_recipe() -> None:
     kinds = [node.__class__.__name__ for node in parse_recipe(degradations_of({}))]
     assert kinds == [node.__class__.__name__ for node in parse_recipe(NAMED_RECIPES["realesrgan"])]

@@ -117,7 +117,7 @@ CONFIGS = {
         """,
         {
             "model_type": OTF,
-            "gt_usm": OTF,
+            "gt_usm": "that key belongs at train.losses[].gt_usm",
             "blur_sigma": OTF,
             "dist_params": "torchrun or num_gpu: n starts the processes",
             "find_unused_parameters": "torchrun or num_gpu: n starts the processes",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from traiNNer.models.step import Losses
+from traiNNer.ops.sharpen import sharpened
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,19 @@ class Criteria:
 
     Attributes:
         weighted: label, weight, loss.
+        with_sharp: labels of the losses whose target is made sharper before.
     """
 
     weighted: tuple[tuple[str, float, nn.Module], ...]
+    with_sharp: frozenset[str] = frozenset()
 
     def __call__(self, output: Tensor, target: Tensor) -> Losses:
         """The weighted losses by label, scalars."""
-        return {label: weight * loss(output, target) for label, weight, loss in self.weighted}
+        sharp = sharpened(target) if self.with_sharp else target
+        return {
+            label: weight * loss(output, sharp if label in self.with_sharp else target)
+            for label, weight, loss in self.weighted
+        }
 
     @torch.no_grad()
     def of_each(self, output: Tensor, target: Tensor, samples: int) -> Losses:

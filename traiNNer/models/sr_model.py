@@ -48,7 +48,8 @@ class SRModel(RestorationModel):
                 adversarial.append((label, loss.loss_weight, criterion))
             else:
                 compared.append((label, loss.loss_weight, criterion))
-        self._criteria = Criteria(tuple(compared))
+        with_sharp = [label for label, loss in options.labelled_losses.items() if loss.gt_usm]
+        self._criteria = Criteria(tuple(compared), frozenset(with_sharp))
         asked = options.datasets.train.difficulty
         self._difficulty = None if asked is None else DIFFICULTIES[asked]
         self._adversary = self._add_adversary(adversarial)

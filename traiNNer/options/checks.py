@@ -43,6 +43,7 @@ def problems_of(options: TrainingOptions) -> OptionProblems:
     _check_curriculum(options, problems)
     _check_teacher(options, problems)
     _check_averages(options, problems)
+    _check_sharpening(options, problems)
     return problems
 
 
@@ -202,6 +203,19 @@ def _check_adversary(options: TrainingOptions, problems: OptionProblems) -> None
     if len(adversarial) == len(options.labelled_losses) and adversarial:
         message = "a loss that compares with GT is needed beside the adversarial one"
         problems.add(("train", "losses"), message, [loss.type for loss in train.losses])
+
+
+def _check_sharpening(options: TrainingOptions, problems: OptionProblems) -> None:
+    """gt_usm, where there is no picture that would be compared."""
+    for number, loss in enumerate(options.train.losses):
+        if not loss.gt_usm:
+            continue
+        where = ("train", "losses", number, "gt_usm")
+        if loss.is_adversarial:
+            message = "a discriminator sees GT as it is; set it for losses that compare with GT"
+            problems.add(where, message, True)
+        elif options.task == "classification":
+            problems.add(where, "a classifier has no GT to make sharper; leave it out", True)
 
 
 def _check_averages(options: TrainingOptions, problems: OptionProblems) -> None:

@@ -32,7 +32,7 @@ _OTF_DATASETS = re.compile(r"otf|realesrgan|bsrgan|blind|degradation")
 _VIDEO_DATASETS = re.compile(r"video|vimeo|reds|vid4|pairedframes")
 _DEGRADATION = re.compile(
     r"(blur|kernel|sinc|betag|betap|resize|gaussian|noise|poisson|gray|grey|jpeg|final_sinc|"
-    r"second_blur|lq_usm|gt_usm|queue|high_order|l1_gt|percep_gt|gan_gt).*"
+    r"second_blur|lq_usm|queue|high_order).*"
 )
 # Keys that say the same, but for their place.
 _RENAMED = {
@@ -49,6 +49,7 @@ _NETWORKS = {"esrgan": {"num_feat": "num_filters", "num_block": "num_blocks"}}
 # What other trainers call the forms of an adversarial loss.
 _GAN_TYPES = {"bce": "vanilla", "bce_logits": "vanilla", "mse": "lsgan", "l2": "lsgan"}
 _MISSING = object()
+_SHARPENING = ("gt_usm", "l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
 _AUGMENTATIONS = ("mixup", "cutmix", "resizemix", "cutblur", "cutout", "downup")
 
 
@@ -78,8 +79,10 @@ def convert(values: Mapping[str, Any]) -> Converted:
         values: of its file.
     """
     result = Converted(json.loads(json.dumps(values, default=str)))
+    sharpening = _taken_sharpening(result.values)
     _convert_dataset(result)
     _convert_losses(result)
+    _sharpen_targets(result, sharpening)
     _convert_augmentations(result)
     _convert_discriminator(result)
     _convert_generator(result)
@@ -121,8 +124,6 @@ def _convert_dataset(result: Converted) -> None:
     train["degradations"] = degradations_of(found)
     steps = len(train["degradations"])
     result.note(", ".join(sorted(found)) or "type", f"datasets.train.degradations, {steps} steps")
-    if found.get("gt_usm") or found.get("l1_gt_usm"):
-        result.note("gt_usm", "left out: GT stays as it is")
 
 
 def _convert_kind(result: Converted, name: str, section: dict[str, Any]) -> None:
@@ -168,6 +169,34 @@ def _convert_losses(result: Converted) -> None:
         if isinstance(loss, dict) and loss.get("gan_type") in _GAN_TYPES:
             loss["gan_type"] = _GAN_TYPES[loss["gan_type"]]
     train["losses"] = losses
+
+
+def _taken_sharpening(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys about sharper GT, taken out of wherever a trainer keeps them."""
+    found: dict[str, Any] = {}
+    sections = [values, values.get("train"), values.get("degradations")]
+    sections.append(_section(_section(values, "datasets"), "train"))
+    for section in sections:
+        if isinstance(section, dict):
+            found |= {key: section.pop(key) for key in _SHARPENING if key in section}
+    return found
+
+
+def _sharpen_targets(result: Converted, found: Mapping[str, Any]) -> None:
+    """What the keys about sharper GT mean for each loss."""
+    if not found:
+        return
+    sharp: list[str] = []
+    for loss in result.values["train"]["losses"]:
+        kind = str(loss.get("type", "")).lower() if isinstance(loss, dict) else "gan"
+        own = "percep_gt_usm" if "percep" in kind or "vgg" in kind else "l1_gt_usm"
+        if "gan" not in kind and (found.get("gt_usm") or found.get(own)):
+            loss["gt_usm"] = True
+            sharp.append(kind)
+    words = f"gt_usm: true of {', '.join(sharp)}" if sharp else "left out: GT stays as it is"
+    if found.get("gan_gt_usm"):
+        words += "; the discriminator sees GT as it is"
+    result.note(", ".join(found), words)
 
 
 def _convert_augmentations(result: Converted) -> None:

@@ -20,6 +20,7 @@ OTF = (
     "degradations made while training are a list of steps here, degradations, in the section of a "
     "SingleGtDataset; the recipe realesrgan has Real-ESRGAN's ranges"
 )
+_SHARPER = "a loss compares with sharper GT by gt_usm: true beside its type, in train.losses"
 _MIXING = (
     "augmentations that mix images are datasets.train.augmentations here, the share of the samples "
     "for each: {mixup: 0.1, cutmix: 0.1, resizemix: 0.1, cutblur: 0.3, cutout: 0, downup: 0}"
@@ -73,13 +74,13 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
         GAN: (
             "net_d", "scheduler_d", "gan_opt", "cls_opt", "d_update_ratio", "d_init_iters",
             "d_reg_every", "gan_weight", "gan_loss", "ganloss", "pretrain_model_d",
-            "pretrained_net_d", "param_key_d", "which_model_d", "lr_d", "gan_gt_usm",
-            "net_d_reg_every", "wavelet_guided", "wavelet_init",
+            "pretrained_net_d", "param_key_d", "which_model_d", "lr_d", "net_d_reg_every",
+            "wavelet_guided", "wavelet_init",
         ),
         OTF: (
             "degradations", "degradation", "high_order_degradation",
             "high_order_degradations_debug", "high_order_degradations_debug_limit", "otf",
-            "gt_usm", "lq_usm", "lq_usm_radius_range", "l1_gt_usm", "percep_gt_usm", "queue_size",
+            "lq_usm", "lq_usm_radius_range", "queue_size",
             "resize_prob", "resize_prob2", "resize_range", "resize_range2", "resize_mode_list",
             "gaussian_noise_prob", "gaussian_noise_prob2", "noise_range", "noise_range2",
             "poisson_scale_range", "poisson_scale_range2", "gray_noise_prob", "gray_noise_prob2",
@@ -91,6 +92,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, ...]]] = {
             "final_kernel_size", "resize_mode_prob", "lr_downscale", "lr_blur", "lr_noise",
             "hr_noise", "resize_types", "dataset_degradations", "compression",
         ),
+        _SHARPER: ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm", "use_usm"),
         _MIXING: (
             "moa", "use_moa", "moa_augs", "moa_probs",
             "moa_debug", "moa_debug_limit", "augmentation", "aug_prob", "augs",

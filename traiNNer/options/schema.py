@@ -62,6 +62,8 @@ Amount = Annotated[float, AfterValidator(_integral), Field(gt=0)]
 RecipeName = Annotated[str, AfterValidator(known_recipe)]
 # Of a classifier whose options name none.
 CLASS_METRICS = {name: {"type": name} for name in ("accuracy", "balanced_accuracy")}
+# Pixels of GT that the blur of gt_usm needs (ops/sharpen.py).
+SHARPENED_SIDE = 26
 # Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
 FOLDER_NAME = r"^[\w][\w .+-]*$"
 
@@ -127,6 +129,9 @@ class LossOptions(Component):
     label: str | None = None
     """Name in the log and in TensorBoard. Left out: the type, numbered where a type
     appears twice."""
+    gt_usm: bool = False
+    """Compare with GT whose edges are made sharper (unsharp masking), as Real-ESRGAN does, where it
+    is called l1_gt_usm and percep_gt_usm. Patches have 26 px of GT at least then."""
 
     @property
     def is_adversarial(self) -> bool:
@@ -141,12 +146,13 @@ class LossOptions(Component):
         Raises:
             OptionsError: if the loss refuses its arguments.
         """
+        blurs = SHARPENED_SIDE if self.gt_usm else 1
         # One that holds a network says it without building that.
         least_side = getattr(self.entry, "least_side", None)
         if least_side is not None:
-            return int(least_side(**self.params))
+            return max(blurs, int(least_side(**self.params)))
         # Asked of the loss and not of its class: its arguments may decide.
-        return int(getattr(self.entry(**self.params), "min_side", 1))
+        return max(blurs, int(getattr(self.entry(**self.params), "min_side", 1)))
 
 
 class OptimizerOptions(Component):
