@@ -5,9 +5,10 @@ stay, in the same time, on small data and a small network of its kind.
 Data are the demo's photographs and films; GT alone is enough, as LQ is made of it, as the preset
 says or by bicubic interpolation. Networks have few channels and blocks, the warm-up is the first
 twentieth of the run, and the moving average that of its last twentieth. Nothing else should run on
-the machine.
+the machine, unless the time is modelled (`modelled_time.py`):
 
     python scripts/benchmarking/presets.py --seconds 40
+    python scripts/benchmarking/presets.py --idle 0.1 --steps 600
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import yaml
 from rich.table import Table
 
-from scripts.benchmarking.progressive import Curve, run_options
+from scripts.benchmarking.progressive import Curve, add_modelled_time, trained
 from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.demo.video import make_demo_video
 from traiNNer.engine.logs import print_table
@@ -114,10 +115,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=40.0, help="of each run (default: 40)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    add_modelled_time(parser)
     arguments = parser.parse_args(argv)
+    machine = describe_device(choose_device("auto"))
+    if arguments.idle is not None:
+        machine = f"modelled for {arguments.steps} steps, idle {arguments.idle:g}"
     table = Table(
         title=f"presets at the demo's size, {arguments.seconds:g} s, "
-        f"{plural(len(arguments.seeds), 'seed')}, {describe_device(choose_device('auto'))}",
+        f"{plural(len(arguments.seeds), 'seed')}, {machine}",
         title_justify="left",
     )
     columns = ("preset", "sizes that stay", "iterations", "PSNR", "grown to", "iterations", "PSNR")
@@ -132,7 +137,18 @@ def main(argv: list[str] | None = None) -> int:
             for seed in arguments.seeds:
                 for grows, curves in ends.items():
                     options = options_of(preset, folder, arguments.seconds, seed, grows=grows)
-                    curves.append(run_options(folder, options))
+                    train = options["datasets"]["train"]
+                    pixels = 32**2 * 8 * train.get("clip_size", 1)
+                    curves.append(
+                        trained(
+                            folder,
+                            options,
+                            pixels,
+                            arguments.seconds,
+                            arguments.idle,
+                            arguments.steps,
+                        )
+                    )
             means = {
                 grows: statistics.mean(curve.psnr[-1] for curve in curves)
                 for grows, curves in ends.items()

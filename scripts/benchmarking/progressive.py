@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -94,14 +95,67 @@ def train(folder: Path, name: str, mpixels: float) -> Curve:
     return run_options(folder, options)
 
 
-def run_options(folder: Path, options: dict[str, Any]) -> Curve:
-    """What comes of `train.py` with these options, in a folder that holds the data."""
+def run_options(
+    folder: Path, options: dict[str, Any], program: Sequence[str] = (str(ROOT / "train.py"),)
+) -> Curve:
+    """What comes of a training with these options, in a folder that holds the data.
+
+    Args:
+        folder: where it runs.
+        options: of the training.
+        program: what trains, and its own arguments.
+    """
     path = folder / f"{options['name']}.yml"
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
-    command = [sys.executable, str(ROOT / "train.py"), "-opt", str(path)]
+    command = [sys.executable, *program, "-opt", str(path)]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     log = folder / "experiments" / options["name"] / "log" / "train.log"
     return read_curve(log.read_text(encoding="utf-8"))
+
+
+def add_modelled_time(parser: argparse.ArgumentParser) -> None:
+    """Options by which the time of a run is modelled and not measured."""
+    parser.add_argument(
+        "--idle",
+        type=float,
+        metavar="X",
+        help="model the time: the part of a step that does not depend on its size, as a multiple "
+        "of what the pixels of the options' step take (0.1 for a small network on a CPU, 10 for "
+        "one on a GPU that its steps leave idle)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1000,
+        help="of the options' sizes, that the modelled time has room for (1000)",
+    )
+
+
+def trained(
+    folder: Path,
+    options: dict[str, Any],
+    pixels: int,
+    seconds: float,
+    idle: float | None,
+    steps: int,
+) -> Curve:
+    """What comes of a training of so many seconds, by the clock on the wall or a modelled one.
+
+    Args:
+        folder: where it runs.
+        options: of the training.
+        pixels: LQ pixels of a step at the sizes that all contestants are compared with.
+        seconds: that a run has.
+        idle: see `add_modelled_time`; None measures the time.
+        steps: of so many pixels, that a modelled run has time for.
+    """
+    if idle is None:
+        return run_options(folder, options)
+    rate = (idle + 1) * pixels * steps / seconds
+    script = str(ROOT / "scripts" / "benchmarking" / "modelled_time.py")
+    return run_options(
+        folder, options, [script, "--idle-pixels", f"{idle * pixels}", "--rate", f"{rate}"]
+    )
 
 
 def read_curve(log: str) -> Curve:

@@ -6,6 +6,11 @@ Each contestant is `train.py` as a user starts it, on the demo's photographs, wi
 for the sizes, the pace and the seed, and is given the same time. The table has means over the seeds
 of the PSNR at the end, and of the part of the time after which a contestant was as good as the best
 sizes that stay were at the end. Nothing else should run on the machine.
+
+With `--idle` time is modelled (`modelled_time.py`): what a device with so much idle time in each
+step would take. Then runs do not disturb each other, and two go on at once:
+
+    python scripts/benchmarking/time_to_quality.py --idle 8 --steps 1800
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import re
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +31,7 @@ import numpy as np
 import yaml
 from rich.table import Table
 
-from scripts.benchmarking.progressive import Curve, run_options
+from scripts.benchmarking.progressive import Curve, add_modelled_time, trained
 from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.engine.logs import print_table
 from traiNNer.utils.device import choose_device, describe_device
@@ -53,12 +59,18 @@ CONTESTANTS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "at_once": (SIDE, BATCH, pace("at_once")),
     "ramp": (SIDE, BATCH, pace("ramp")),
     "measured": (SIDE, BATCH, pace("measured")),
+    **{
+        f"measured, final {share:g}": (SIDE, BATCH, pace("measured", final_share=share))
+        for share in (0.02, 0.05, 0.2)
+    },
     "stages, batch fitted": (
         16,
         BATCH,
         {"ProgressiveSizes": {"stages": STAGES}} | pace("at_once"),
     ),
 }
+# Without `--only`.
+USUAL = [name for name in CONTESTANTS if "final" not in name]
 # Validations of a run: points of its curve.
 POINTS = 10
 
@@ -97,7 +109,7 @@ def _first_at(curve: Curve, psnr: float) -> float | None:
     return float(seconds) / curve.seconds[-1]
 
 
-def train(folder: Path, name: str, seconds: float, seed: int) -> Curve:
+def train(folder: Path, name: str, seed: int, arguments: argparse.Namespace) -> Curve:
     """A run of one contestant."""
     side, batch, automations = CONTESTANTS[name]
     options = yaml.safe_load((ROOT / "options" / "demo.yml").read_text(encoding="utf-8"))
@@ -105,12 +117,13 @@ def train(folder: Path, name: str, seconds: float, seed: int) -> Curve:
     options["manual_seed"] = seed
     options["training_automations"] = {"enabled": bool(automations)} | automations
     options["datasets"]["train"] |= {"lq_size": side, "batch_size_per_gpu": batch}
-    hours = seconds / 3600
+    hours = arguments.seconds / 3600
     del options["train"]["total_mpixels"]
     options["train"] |= {"total_hours": hours, "ema_half_life": hours / 20}
     options["val"] = {"val_freq": hours / POINTS}
     options["logger"] = {"print_freq": 10, "save_checkpoint_freq": hours * 2}
-    return run_options(folder, options)
+    pixels = SIDE**2 * BATCH
+    return trained(folder, options, pixels, arguments.seconds, arguments.idle, arguments.steps)
 
 
 def draw(results: dict[str, Results], path: Path, title: str) -> None:
@@ -181,7 +194,8 @@ def main(argv: list[str] | None = None) -> int:
         "--seconds", type=float, default=45.0, help="length of each run (default: 45)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=USUAL)
+    add_modelled_time(parser)
     parser.add_argument("--picture", type=Path, default=Path("time_to_quality.png"))
     arguments = parser.parse_args(argv)
     names = [name for name in CONTESTANTS if name in arguments.only]
@@ -189,13 +203,17 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_demo_dataset(folder / "datasets" / "demo")
-        for seed in arguments.seeds:
-            for name in names:
-                curve = train(folder, name, arguments.seconds, seed)
+        runs = [(name, seed) for seed in arguments.seeds for name in names]
+        # By a modelled clock, which others do not slow down, two at once.
+        with ThreadPoolExecutor(1 if arguments.idle is None else 2) as pool:
+            curves = pool.map(lambda run: train(folder, run[0], run[1], arguments), runs)
+            for (name, seed), curve in zip(runs, curves, strict=True):
                 results[name].curves.append(curve)
                 print(f"{name}, seed {seed}: {curve.psnr[-1]:.2f} dB", file=sys.stderr)
     machine = describe_device(choose_device("auto"))
     seeds = plural(len(arguments.seeds), "seed")
+    if arguments.idle is not None:
+        machine = f"modelled for {arguments.steps} steps, idle {arguments.idle:g}"
     title = f"demo network, {arguments.seconds:g} s, {seeds}, {machine}"
     print_table(table_of(results, title))
     draw(results, arguments.picture, title)

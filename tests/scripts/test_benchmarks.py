@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import load_script, write_options
+from tests.support import load_script, make_pairs, run_training, small_options, write_options
 from traiNNer.options.loading import load_options
 from traiNNer.options.schema import TrainingOptions
 
@@ -127,3 +127,20 @@ def test_what_freed_memory_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("scripts/benchmarking/freed_memory.py", *quick) == 0
     rows = re.findall(r"(given back|kept|glibc) +[^ ] +([\d.]+)", capsys.readouterr().out)
     assert [row[0] for row in rows] == ["given back", "kept", "glibc"]
+
+
+@pytest.mark.parametrize(("idle_pixels", "iterations"), [(0, 40), (1024, 20)])
+def test_modelled_time_is_all_that_passes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], idle_pixels: int, iterations: int
+) -> None:
+    """Two seconds of steps of 1,024 pixels, at 20,480 a second."""
+    options = small_options(make_pairs(tmp_path / "data", count=4))
+    options["datasets"]["train"] |= {"lq_size": 16, "batch_size_per_gpu": 4}
+    del options["train"]["total_iter"]
+    options["train"]["total_hours"] = 2 / 3600
+    options["val"] = {"val_enabled": False}
+    clock = load_script("scripts/benchmarking/modelled_time.py").ModelledTime(idle_pixels, 20480)
+    assert run_training(options, parts=[clock]) == 0
+    (done,) = re.findall(r"done: (\d+) iterations", capfd.readouterr().err)
+    assert int(done) == iterations
+    assert clock.seconds == pytest.approx(2)

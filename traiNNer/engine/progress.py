@@ -51,18 +51,19 @@ class ShapeSpeed:
         """LQ pixels a second; None before a second step at the shape."""
         return statistics.median(self._rates) if self._rates else None
 
-    def count(self, shape: Shape, pixels: int, outside: float) -> None:
+    def count(self, shape: Shape, pixels: int, outside: float, clock: Callable[[], float]) -> None:
         """One step more.
 
         Args:
             shape: that entered the network.
             pixels: LQ pixels of the step.
             outside: seconds of it in which nothing was trained.
+            clock: seconds since any moment.
         """
         if len(self._rates) >= STEPS_TIMED and shape == self._shape:
             return
         self.wait()
-        now = time.perf_counter()
+        now = clock()
         if shape == self._shape:
             self._rates.append(pixels / max(now - self._last - outside, 1e-9))
         else:
@@ -76,49 +77,51 @@ class Stopwatch:
 
     Attributes:
         shape_speed: that of the present shape.
+        now: seconds since any moment; a benchmark may have its own.
     """
 
     def __init__(self) -> None:
         self.shape_speed = ShapeSpeed()
-        self._began = time.perf_counter()
+        self.now: Callable[[], float] = time.perf_counter
+        self._began = self.now()
         self._outside_step = 0.0
         self.restart()
 
     def begin(self, earlier: float) -> None:
         """The training begins; `earlier` are the seconds of its former sittings."""
-        self._began = time.perf_counter() - earlier
+        self._began = self.now() - earlier
         self.restart()
 
     @property
     def seconds(self) -> float:
         """Of the whole run so far, all sittings together."""
-        return time.perf_counter() - self._began
+        return self.now() - self._began
 
     def restart(self) -> None:
         """Begin to count here."""
-        self._start = time.perf_counter()
+        self._start = self.now()
         self._outside = self._waiting = 0.0
         self._iterations = self._samples = self._pixels = 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Time spent on waiting for data."""
-        start = time.perf_counter()
+        start = self.now()
         yield
-        self._waiting += time.perf_counter() - start
+        self._waiting += self.now() - start
 
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Time that is not training: validating, saving."""
-        start = time.perf_counter()
+        start = self.now()
         yield
-        seconds = time.perf_counter() - start
+        seconds = self.now() - start
         self._outside += seconds
         self._outside_step += seconds
 
     def count(self, shape: Shape, samples: int, pixels: int) -> None:
         """One iteration at `shape`, over `samples` samples of `pixels` LQ pixels in all."""
-        self.shape_speed.count(shape, pixels, self._outside_step)
+        self.shape_speed.count(shape, pixels, self._outside_step, self.now)
         self._outside_step = 0.0
         self._iterations += 1
         self._samples += samples
@@ -126,7 +129,7 @@ class Stopwatch:
 
     def look(self) -> Speed:
         """The rates since the last reading."""
-        seconds = max(time.perf_counter() - self._start - self._outside, 1e-9)
+        seconds = max(self.now() - self._start - self._outside, 1e-9)
         return Speed(
             self._iterations / seconds,
             self._samples / seconds,
