@@ -38,10 +38,14 @@ class ShapeSpeed:
 
     Args:
         wait: for the device, where the host runs ahead of it.
+
+    Attributes:
+        now: seconds since any moment.
     """
 
     def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
         self.wait = wait
+        self.now: Callable[[], float] = time.perf_counter
         self._shape: Shape | None = None
         self._rates: list[float] = []
         self._last = 0.0
@@ -51,19 +55,18 @@ class ShapeSpeed:
         """LQ pixels a second; None before a second step at the shape."""
         return statistics.median(self._rates) if self._rates else None
 
-    def count(self, shape: Shape, pixels: int, outside: float, clock: Callable[[], float]) -> None:
+    def count(self, shape: Shape, pixels: int, outside: float) -> None:
         """One step more.
 
         Args:
             shape: that entered the network.
             pixels: LQ pixels of the step.
             outside: seconds of it in which nothing was trained.
-            clock: seconds since any moment.
         """
         if len(self._rates) >= STEPS_TIMED and shape == self._shape:
             return
         self.wait()
-        now = clock()
+        now = self.now()
         if shape == self._shape:
             self._rates.append(pixels / max(now - self._last - outside, 1e-9))
         else:
@@ -121,7 +124,7 @@ class Stopwatch:
 
     def count(self, shape: Shape, samples: int, pixels: int) -> None:
         """One iteration at `shape`, over `samples` samples of `pixels` LQ pixels in all."""
-        self.shape_speed.count(shape, pixels, self._outside_step, self.now)
+        self.shape_speed.count(shape, pixels, self._outside_step)
         self._outside_step = 0.0
         self._iterations += 1
         self._samples += samples
