@@ -28,7 +28,7 @@ from traiNNer.demo.photographs import make_demo_dataset
 from traiNNer.engine.logs import print_table
 from traiNNer.engine.report import BICUBIC, compare
 from traiNNer.engine.scoring import build_metrics
-from traiNNer.options.schema import MetricOptions
+from traiNNer.options.entries import MetricOptions
 from traiNNer.utils.device import choose_device, describe_device
 
 ROOT = Path(__file__).resolve().parents[2]

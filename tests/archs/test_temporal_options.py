@@ -9,9 +9,10 @@ import pytest
 from tests.support import small_options, write_options
 from traiNNer.archs import ArchSpec, build_network
 from traiNNer.archs.catalogue import SPECS
+from traiNNer.options.entries import NetworkOptions
 from traiNNer.options.loading import load_options
 from traiNNer.options.reference import explain_key
-from traiNNer.options.schema import NetworkOptions, TrainingOptions
+from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import ARCHS, UnknownNameError
 

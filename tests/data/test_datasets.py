@@ -18,7 +18,7 @@ from traiNNer.data.crop import draw_plan, pad_to
 from traiNNer.data.pixel_source import IMAGE_FILES
 from traiNNer.data.protocols import EvalSet, TrainingSet
 from traiNNer.data.scan import ScannedImage
-from traiNNer.options.schema import DatasetOptions
+from traiNNer.options.dataset_sections import DatasetOptions
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.files import FileStamp
 from traiNNer.utils.images import Pixels

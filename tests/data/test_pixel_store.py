@@ -39,7 +39,7 @@ from traiNNer.data.sample import Batch
 from traiNNer.data.scan import ScannedImage
 from traiNNer.engine.pixel_cache import plan_cache
 from traiNNer.ops.color import to_float, to_uint8
-from traiNNer.options.schema import TrainDatasetOptions
+from traiNNer.options.dataset_sections import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.images import Pixels, read_image
 from traiNNer.utils.pixel_store import PixelStore

@@ -13,7 +13,8 @@ from tests.models.test_sr_model import CPU, make_batch, make_options
 from traiNNer.archs import build_network
 from traiNNer.losses.gan import GANLoss
 from traiNNer.models import SRModel
-from traiNNer.options.schema import DiscriminatorOptions, TrainingOptions
+from traiNNer.options.entries import DiscriminatorOptions
+from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.registry import DISCRIMINATORS
 

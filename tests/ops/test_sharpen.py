@@ -11,7 +11,7 @@ from torch import nn
 
 from traiNNer.models.criteria import Criteria
 from traiNNer.ops.sharpen import RADIUS, sharpened
-from traiNNer.options.schema import SHARPENED_SIDE
+from traiNNer.options.entries import SHARPENED_SIDE
 
 
 def by_opencv(picture: np.ndarray) -> np.ndarray:

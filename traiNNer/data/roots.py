@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from traiNNer.options.schema import DatasetOptions, TrainingOptions
+from traiNNer.options.dataset_sections import DatasetOptions
+from traiNNer.options.schema import TrainingOptions
 
 
 def data_roots(section: DatasetOptions) -> list[Path]:

@@ -35,9 +35,10 @@ from traiNNer.engine.saved_state import (
 from traiNNer.engine.schedules import adapt_schedules
 from traiNNer.models import BaseModel, Network, Role, StepResult
 from traiNNer.options.components import Component
+from traiNNer.options.entries import NetworkOptions
 from traiNNer.options.length import RunLength
 from traiNNer.options.loading import options_hash
-from traiNNer.options.schema import LoggerOptions, NetworkOptions, TrainingOptions
+from traiNNer.options.schema import LoggerOptions, TrainingOptions
 from traiNNer.utils.errors import DiskError, TrainingError
 from traiNNer.utils.files import write_atomic
 from traiNNer.utils.out_of_memory import first_line

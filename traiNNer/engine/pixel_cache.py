@@ -10,7 +10,7 @@ from pathlib import Path
 
 from traiNNer.data.pixel_source import IMAGE_FILES
 from traiNNer.data.protocols import StorableSet
-from traiNNer.options.schema import TrainDatasetOptions
+from traiNNer.options.dataset_sections import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.files import at_home
 from traiNNer.utils.pixel_store import PixelStore, StoredPicture

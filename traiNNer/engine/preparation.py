@@ -26,8 +26,9 @@ from traiNNer.engine.lock import claimed
 from traiNNer.engine.pixel_cache import PixelCache, plan_cache
 from traiNNer.engine.plan import expected_time, format_plan, training_plan, warn_of_frequencies
 from traiNNer.engine.setup import choose_workers, open_datasets, share_cores
+from traiNNer.options.dataset_sections import DatasetOptions
 from traiNNer.options.loading import load_options, options_hash
-from traiNNer.options.schema import DatasetOptions, TrainingOptions
+from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import RECIPES

@@ -18,7 +18,7 @@ from traiNNer.metrics.protocol import Metric
 from traiNNer.models.memory_needs import with_second_try
 from traiNNer.ops.color import quantize
 from traiNNer.ops.resize import resize
-from traiNNer.options.schema import MetricOptions
+from traiNNer.options.entries import MetricOptions
 from traiNNer.utils.names import distinct, result_stems, shortened, visible
 
 # Largest side, in GT pixels, of the cut-outs that TensorBoard's strips show.

@@ -26,7 +26,8 @@ from traiNNer.engine.pixel_cache import PixelCache
 from traiNNer.engine.scoring import build_metrics, require_sizes
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import AnyValidator, Exhibition, Validator, ValSet
-from traiNNer.options.schema import DatasetOptions, TrainingOptions
+from traiNNer.options.dataset_sections import DatasetOptions
+from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime, usable_cores
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.problems import Problems

@@ -16,7 +16,8 @@ from traiNNer.archs.facts import NetworkFacts, OpenedNetwork, open_checkpoint
 from traiNNer.archs.loading import load_weights
 from traiNNer.models import Upscaler
 from traiNNer.models.tiles import tile_settings
-from traiNNer.options.schema import NetworkOptions, TestOptions
+from traiNNer.options.entries import NetworkOptions
+from traiNNer.options.schema import TestOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.errors import CheckpointError
 

@@ -26,8 +26,9 @@ from traiNNer.models.phase import Phase
 from traiNNer.models.phase_runner import PhaseRunner, StepContext
 from traiNNer.models.step import SampleVisit, StepResult
 from traiNNer.optim import build_optimizer, build_scheduler, group_by_rate
+from traiNNer.options.entries import OptimizerOptions
 from traiNNer.options.recipes import Task
-from traiNNer.options.schema import OptimizerOptions, TrainingOptions
+from traiNNer.options.schema import TrainingOptions
 from traiNNer.utils.device import Runtime
 from traiNNer.utils.work import Work
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from traiNNer.optim import more_optimizers
 from traiNNer.optim.more_optimizers import LibraryOptimizer
-from traiNNer.options.schema import OptimizerOptions
+from traiNNer.options.entries import OptimizerOptions
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import OPTIMIZERS
 

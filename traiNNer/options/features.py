@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from traiNNer.options.components import Component, parameter_fields
+from traiNNer.options.dataset_sections import DatasetOptions
 from traiNNer.options.degradation_recipes import NAMED_RECIPES
 from traiNNer.options.degradations import DegradationOptions
-from traiNNer.options.schema import (
-    DatasetOptions,
+from traiNNer.options.entries import (
     DiscriminatorOptions,
     LossOptions,
     MetricOptions,
@@ -18,8 +18,8 @@ from traiNNer.options.schema import (
     OrderOptions,
     SchedulerOptions,
     SourceOptions,
-    TrainingAutomations,
 )
+from traiNNer.options.schema import TrainingAutomations
 from traiNNer.utils.registry import ARCHS, RECIPES
 
 Section = type[Component] | type[TrainingAutomations]

@@ -12,7 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from traiNNer.options.components import Component, parameter_fields
+from traiNNer.options.dataset_sections import DatasetOptions
 from traiNNer.options.degradations import DegradationOptions
+from traiNNer.options.entries import LossOptions, MetricOptions
 from traiNNer.options.fields import (
     described_type,
     inner_sections,
@@ -21,14 +23,7 @@ from traiNNer.options.fields import (
     type_text,
     walk,
 )
-from traiNNer.options.schema import (
-    DatasetOptions,
-    LossOptions,
-    MetricOptions,
-    TestOptions,
-    TrainingAutomations,
-    TrainingOptions,
-)
+from traiNNer.options.schema import TestOptions, TrainingAutomations, TrainingOptions
 from traiNNer.utils.errors import OptionsError
 from traiNNer.utils.registry import AUTOMATIONS, RECIPES, UnknownNameError
 

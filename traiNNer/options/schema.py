@@ -4,372 +4,40 @@ docs/options.md.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
-from traiNNer.options.augmentations import AugmentationOptions
 from traiNNer.options.automations import TrainingAutomations
 from traiNNer.options.checks import problems_of
-from traiNNer.options.components import Component, Section
-from traiNNer.options.curriculum import CurriculumOptions
+from traiNNer.options.components import Section
+from traiNNer.options.dataset_sections import FOLDER_NAME, TestDatasets, TrainingDatasets
 from traiNNer.options.distillation import DistillationOptions
+from traiNNer.options.entries import (
+    Amount,
+    Count,
+    DiscriminatorOptions,
+    Integral,
+    LossOptions,
+    MetricOptions,
+    NetworkOptions,
+    OptimizerOptions,
+    PartOptions,
+    Positive,
+    SchedulerOptions,
+    UserPath,
+)
 from traiNNer.options.length import MEASURES, RunLength
-from traiNNer.options.problems import OptionProblems, problem, raise_at, unknown_name
+from traiNNer.options.problems import OptionProblems, raise_at
 from traiNNer.options.recipes import DEFAULT_RECIPE, Task, known_recipe, task_of
 from traiNNer.utils.arithmetic import ceil_div, round_up
-from traiNNer.utils.errors import OptionsError
-from traiNNer.utils.files import at_home
 from traiNNer.utils.patch_scales import PatchScales
-from traiNNer.utils.registry import (
-    ARCHS,
-    DATASETS,
-    DISCRIMINATORS,
-    LOSSES,
-    METRICS,
-    OPTIMIZERS,
-    ORDERS,
-    PARTS,
-    SCHEDULERS,
-    SOURCES,
-    UnknownNameError,
-)
 
-if TYPE_CHECKING:
-    from traiNNer.utils.registry import NetworkSpec
-
-
-def _integral(value: Any) -> Any:
-    """`!!float 5e5`, as the field's older files have it, is a whole number too."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
-UserPath = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
-Amount = Annotated[float, AfterValidator(_integral), Field(gt=0)]
 RecipeName = Annotated[str, AfterValidator(known_recipe)]
 # Of a classifier whose options name none.
 CLASS_METRICS = {name: {"type": name} for name in ("accuracy", "balanced_accuracy")}
-# Pixels of GT that the blur of gt_usm needs (ops/sharpen.py).
-SHARPENED_SIDE = 26
-# Names become folders, on Windows too: no slash, no colon, no dot or blank at the beginning.
-FOLDER_NAME = r"^[\w][\w .+-]*$"
-
-
-class NetworkOptions(Component):
-    """A network of the catalogue (docs/archs.md) and its parameters."""
-
-    registry = ARCHS
-    injected = frozenset({"scale"})
-
-    type: str
-    """Name of the network, for example span, compact, realplksr."""
-
-    @property
-    def entry(self) -> NetworkSpec:
-        """The network's spec, with the facts of the network that the parameters make."""
-        return self.entry_for(self.type, self.params)
-
-    @classmethod
-    def entry_for(cls, name: str, parameters: dict[str, Any]) -> NetworkSpec:
-        """The network's spec. Where a parameter names a second network, it is the spec with that
-        one's facts.
-        """
-        spec = ARCHS[name]
-        # What a spec refuses, it refuses because of the parameter that names another network.
-        key = spec.chosen_by or "type"
-        try:
-            return spec.for_parameters(parameters)
-        except UnknownNameError as error:
-            wrong = unknown_name((key,), error)
-        except OptionsError as error:
-            kind = "value" if key in parameters else "missing"
-            wrong = problem((key,), str(error), parameters.get(key), kind)
-        raise ValidationError.from_exception_data(cls.__name__, [wrong])
-
-
-class DiscriminatorOptions(Component):
-    """A discriminator and its parameters."""
-
-    registry = DISCRIMINATORS
-
-    type: str
-    """Name of the discriminator, for example unet_sn or patchgan."""
-
-    @property
-    def min_side(self) -> int:
-        """Pixels of GT that each side of a patch must have at least."""
-        least_side = getattr(self.entry, "least_side", None)
-        if least_side is not None:
-            return int(least_side(**self.params))
-        return int(getattr(self.entry, "min_side", 1))
-
-
-class LossOptions(Component):
-    """A loss and its weight in the sum."""
-
-    registry = LOSSES
-
-    type: str
-    """Name of the loss, for example l1, charbonnier, ms_ssim."""
-    loss_weight: float = Field(default=1.0, ge=0)
-    """Factor in the sum of the losses. 0 switches the loss off: it is not built."""
-    label: str | None = None
-    """Name in the log and in TensorBoard. Left out: the type, numbered where a type
-    appears twice."""
-    gt_usm: bool = False
-    """Compare with GT whose edges are made sharper (unsharp masking), as Real-ESRGAN does, where it
-    is called l1_gt_usm and percep_gt_usm. Patches have 26 px of GT at least then."""
-
-    @property
-    def is_adversarial(self) -> bool:
-        """Whether it judges what a discriminator says."""
-        return bool(getattr(self.entry, "adversarial", False))
-
-    @cached_property
-    def min_side(self) -> int:
-        """Pixels of GT that each side of a patch must have at least; 1 of a loss that says nothing
-        of it.
-
-        Raises:
-            OptionsError: if the loss refuses its arguments.
-        """
-        blurs = SHARPENED_SIDE if self.gt_usm else 1
-        # One that holds a network says it without building that.
-        least_side = getattr(self.entry, "least_side", None)
-        if least_side is not None:
-            return max(blurs, int(least_side(**self.params)))
-        # Asked of the loss and not of its class: its arguments may decide.
-        return max(blurs, int(getattr(self.entry(**self.params), "min_side", 1)))
-
-
-class OptimizerOptions(Component):
-    """An optimizer of torch.optim or of pytorch-optimizer, and its arguments."""
-
-    registry = OPTIMIZERS
-    # Captured graphs and gradients of gradients are nothing that the recipes do.
-    injected = frozenset({"params", "capturable", "differentiable"})
-
-    type: str
-    """Name of the optimizer, for example AdamW."""
-    lr_mul: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
-        default_factory=dict
-    )
-    """Learning rates of parts of the network, as factors by a part of the names of their weights;
-    the first that is in a name counts. 0 leaves weights as they are."""
-
-
-class SchedulerOptions(Component):
-    """One of torch.optim.lr_scheduler's schedulers. Its lengths (T_max, milestones, step_size and
-    the like) are in the measure of the run's length, in iterations mostly; those left out become
-    the run's.
-    """
-
-    registry = SCHEDULERS
-    # A resumed scheduler has its state from the checkpoint.
-    injected = frozenset({"optimizer", "last_epoch"})
-
-    type: str
-    """Name of the scheduler, for example MultiStepLR."""
-
-
-class MetricOptions(Component):
-    """A metric of the validation."""
-
-    registry = METRICS
-    injected = frozenset({"scale"})
-
-    type: str
-    """Name of the metric, for example psnr or ssim."""
-
-
-class OrderOptions(Component):
-    """In which order the elements of the training set are visited."""
-
-    registry = ORDERS
-    injected = frozenset({"length", "seed", "enlarge_ratio"})
-
-    type: str
-    """Name of the order: shuffled, or one of an extension's."""
-
-
-class SourceOptions(Component):
-    """Where a dataset's pixels come from."""
-
-    registry = SOURCES
-
-    type: str
-    """Name of the source: files, or one of an extension's."""
-
-
-class PartOptions(Component):
-    """A part of the run that an extension registers."""
-
-    registry = PARTS
-
-    type: str
-    """Name of the part."""
-
-
-class DatasetOptions(Component):
-    """What every dataset section has; the other keys belong to the dataset class that `type`
-    names.
-    """
-
-    registry = DATASETS
-    # `source` is made of the section's own one, `unusable` is for programs that go on without
-    # single files; it has no form in YAML.
-    injected = frozenset({"scale", "source", "unusable"})
-
-    type: str
-    """Dataset class, for example PairedImageDataset."""
-    name: str | None = Field(default=None, min_length=1, max_length=100, pattern=FOLDER_NAME)
-    """Name in messages, in TensorBoard and of result folders. Left out: the section's key."""
-    # More processes than that are a typing error, and would take the machine down.
-    num_worker_per_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
-    """Processes that read images. 0 reads in the training process; auto: up to 8 with a GPU, at
-    most 2 without."""
-    source: SourceOptions | None = None
-    """Where pixels come from. Left out: decoded from the files."""
-
-
-class TrainDatasetOptions(DatasetOptions):
-    """The dataset to train on."""
-
-    read_errors: Literal["error", "skip"] = "error"
-    """An unreadable image stops the run, or is replaced by the next readable one, counted and
-    reported."""
-    lq_size: Positive = 64
-    """Side of the square training patch in LQ pixels; on the GT side it is lq_size * scale."""
-    batch_size_per_gpu: Positive = 8
-    """Patches in a batch."""
-    accum_iter: Positive = 1
-    """Batches whose gradients are summed before the weights change; one iteration reads all of
-    them."""
-    dataset_enlarge_ratio: Annotated[Positive, Field(le=100_000)] = 1
-    """How often each image is seen in an epoch, each time with another crop."""
-    cache: Literal["auto", "none", "disk"] = "auto"
-    """Keep decoded pictures, so that later crops are read and not decoded. auto: where all of them
-    fit into half of what is free, and into 64 GiB; disk: as many as fit."""
-    cache_dir: str | None = None
-    """Folder of the decoded pictures, which runs share. Left out: in the user's folder for
-    caches."""
-    cache_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """GiB that the decoded pictures may take; those that were used longest ago are removed."""
-    order: OrderOptions | None = None
-    """In which order the images are visited. Left out: shuffled anew for each epoch."""
-    curriculum: CurriculumOptions | None = None
-    """Easy images first. Left out: all are visited alike."""
-    report_hardest: bool = False
-    """Note how hard each sample is, and write the hardest and the easiest places of the images at
-    the end, as a sheet and a table: wrong pairs are mostly among the first."""
-    scales: Annotated[list[Positive], Field(min_length=2)] | None = None
-    """Train each patch at several sizes, sides in LQ pixels, the largest of which is lq_size. The
-    smaller ones are the patch shrunk, LQ and GT alike; where lq_size grows they keep the
-    proportion."""
-    memory_efficient: bool = True
-    """Read and send the largest of the scales only, and make the others on the device. false: make
-    them in the processes that read."""
-
-    augmentations: AugmentationOptions = Field(default_factory=AugmentationOptions)
-    """Augmentations that mix samples, or LQ and GT of one."""
-
-    @property
-    def difficulty(self) -> str | None:
-        """What tells how hard a sample is; None where nobody asks."""
-        if self.curriculum is not None:
-            return self.curriculum.difficulty
-        return "loss" if self.report_hardest else None
-
-    @property
-    def clip_frames(self) -> int | None:
-        """clip_size of a dataset that has one; None of images."""
-        clip_size = inspect.signature(self.entry).parameters.get("clip_size")
-        return None if clip_size is None else self.params.get("clip_size", clip_size.default)
-
-
-class _DatasetsBase(Section):
-    """Dataset sections by key."""
-
-    model_config = ConfigDict(extra="allow")
-    # Narrower than the base's, which takes anything.
-    __pydantic_extra__: dict[  # pyright: ignore[reportIncompatibleVariableOverride]
-        str, DatasetOptions
-    ]
-    prefixes: ClassVar[tuple[str, ...]]
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _known_keys(cls, data: Any, handler: Callable[[Any], Any]) -> Any:
-        """Reports unknown keys together with what is wrong inside the known ones."""
-        if not isinstance(data, dict):
-            return handler(data)
-        problems = OptionProblems()
-        allowed = [*cls.model_fields, *(f"{prefix}*" for prefix in cls.prefixes)]
-        sections: dict[Any, Any] = {}
-        for key, value in data.items():
-            if key in cls.model_fields or str(key).startswith(cls.prefixes):
-                sections[key] = value
-            else:
-                problems.add((key,), "unknown key", value, "extra_forbidden", allowed=allowed)
-        section = None
-        with problems.collecting():
-            section = handler(sections)
-        problems.raise_if_any(cls.__name__)
-        return section
-
-    @model_validator(mode="after")
-    def _different_names(self) -> Self:
-        keys: dict[str, str] = {}
-        for key, section in self.evaluated.items():
-            name = section.name or key
-            if name in keys:
-                message = f"{keys[name]} has that name too; each set needs its own"
-                raise_at([(key, "name")], message, value=name)
-            keys[name] = key
-        return self
-
-    @property
-    def evaluated(self) -> dict[str, DatasetOptions]:
-        """The sections whose images are read whole: val* while training, test* for test.py."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-class TrainingDatasets(_DatasetsBase):
-    """`train`, and any number of sections whose keys begin with `val`."""
-
-    # Other keys are typing errors more often than sets for other programs.
-    prefixes = ("val",)
-
-    train: TrainDatasetOptions
-    """The dataset to train on."""
-
-
-class TestDatasets(_DatasetsBase):
-    """Any number of sections whose keys begin with `test` or `val`."""
-
-    __test__: ClassVar[bool] = False  # no test class, whatever pytest thinks of the name
-    prefixes = ("test", "val")
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> TestDatasets:
-        if not self.evaluated:
-            raise PydanticCustomError(
-                "value", "expected at least one section whose key begins with test"
-            )
-        return self
 
 
 class PathOptions(Section):
@@ -424,7 +92,7 @@ class TrainOptions(Section):
     same work, and so the same time, whatever patch and batch the automation chooses."""
     total_hours: Amount | None = Field(default=None, le=MEASURES["total_hours"].most)
     """Length of the run in hours, those of earlier sittings, validation and saving included."""
-    warmup_iter: Annotated[int, BeforeValidator(_integral), Field(ge=-1)] = 0
+    warmup_iter: Annotated[int, Integral, Field(ge=-1)] = 0
     """Iterations in which the learning rate climbs linearly from near zero. 0 or -1: none."""
     warmup: Amount | None = None
     """The same in the measure of the run's length, in place of warmup_iter."""
