@@ -13,7 +13,10 @@ from tests.support import load_script, make_pairs, run_training, small_options, 
 from traiNNer.options.loading import load_options
 from traiNNer.options.schema import TrainingOptions
 
-FPS, GAIN = (f"scripts/benchmarking/{name}.py" for name in ("realtime_fps", "temporal_gain"))
+FPS, GAIN, THROUGHPUT = (
+    f"scripts/benchmarking/{name}.py"
+    for name in ("realtime_fps", "temporal_gain", "train_throughput")
+)
 
 
 def run(script: str, *arguments: str) -> int:
@@ -144,3 +147,23 @@ def test_modelled_time_is_all_that_passes(
     (done,) = re.findall(r"done: (\d+) iterations", capfd.readouterr().err)
     assert int(done) == iterations
     assert clock.seconds == pytest.approx(2)
+
+
+def test_throughput_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each variant trains, and one that does not go with the sizes says why."""
+    variants = ["fp32", "fp32-cl", "fp32-unfused", "fp32-gan"]
+    quick = ["--lq-size", "16", "--batch", "2", "--seconds", "0", "--rounds", "1", "--cpu"]
+    wanted = ["--networks", "superultracompact", "--variants", *variants]
+    assert run(THROUGHPUT, *wanted, *quick) == 0
+    rows = [line.split() for line in capsys.readouterr().err.splitlines()]
+    rows = [row for row in rows if row[0] == "superultracompact"]
+    assert [row[1] for row in rows] == variants
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+    assert float(rows[0][4]) == 1
+    for arguments, said in (
+        (["--networks", "spann"], "did you mean span"),
+        (["--variants", "fp64"], "expected fp32, fp16, bf16"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(THROUGHPUT, "--cpu", *arguments)
+        assert said in capsys.readouterr().err
