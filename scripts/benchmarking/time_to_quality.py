@@ -69,6 +69,11 @@ CONTESTANTS: dict[str, tuple[int, int, dict[str, Any]]] = {
         {"ProgressiveSizes": {"stages": STAGES}} | pace("at_once"),
     ),
 }
+# None is the demo's own.
+NETWORKS: dict[str, dict[str, Any] | None] = {
+    "compact": None,
+    "span": {"type": "span_s", "feature_channels": 16},
+}
 # Without `--only`.
 USUAL = [name for name in CONTESTANTS if "final" not in name]
 # Validations of a run: points of its curve.
@@ -117,6 +122,7 @@ def train(folder: Path, name: str, seed: int, arguments: argparse.Namespace) -> 
     options["manual_seed"] = seed
     options["training_automations"] = {"enabled": bool(automations)} | automations
     options["datasets"]["train"] |= {"lq_size": side, "batch_size_per_gpu": batch}
+    options["network_g"] = NETWORKS[arguments.network] or options["network_g"]
     hours = arguments.seconds / 3600
     del options["train"]["total_mpixels"]
     options["train"] |= {"total_hours": hours, "ema_half_life": hours / 20}
@@ -195,6 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=USUAL)
+    parser.add_argument("--network", choices=list(NETWORKS), default="compact")
     add_modelled_time(parser)
     parser.add_argument("--picture", type=Path, default=Path("time_to_quality.png"))
     arguments = parser.parse_args(argv)
@@ -214,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     seeds = plural(len(arguments.seeds), "seed")
     if arguments.idle is not None:
         machine = f"modelled for {arguments.steps} steps, idle {arguments.idle:g}"
-    title = f"demo network, {arguments.seconds:g} s, {seeds}, {machine}"
+    title = f"{arguments.network}, {arguments.seconds:g} s, {seeds}, {machine}"
     print_table(table_of(results, title))
     draw(results, arguments.picture, title)
     print(f"picture: {arguments.picture}")

@@ -250,7 +250,7 @@ def scores_of(run: str) -> list[float]:
     found = re.findall(
         r"validation at \d+ on val \(6 images, .*: psnr (.*) dB, ssim (.*)", log_of(run)
     )
-    assert len(found) == 4
+    assert len(found) == 4, log_of(run)
     return [float(score) for scores in found for score in scores]
 
 

@@ -5,6 +5,7 @@ process decides sizes, reports, validates and saves; the others follow.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,10 @@ from traiNNer.utils.shape import Shape
 from traiNNer.utils.team import Team
 
 log = logging.getLogger(__name__)
-# Memories that differ by less are taken for equal, so that samples go round by turns.
+# Share of the memory that the automation fills where the options do not say otherwise.
+TARGET = 0.85
+# Memories that differ by less are taken for equal, so that samples go round by turns: cards that
+# are alike take equal times for equal batches.
 ALIKE = 1.06
 # Parts of a batch in which processes differ: a power of two, so that sums are exact.
 FINEST = 64
@@ -78,11 +82,9 @@ def joined(
     recipe.work.seconds = votes.values[0][0]
     failures = sum(int(said[1]) for said in votes.values)
     recipe.out_of_memory_total += failures - own
-    # Those with a larger batch are not short of memory, and not at the shape that is asked for.
     told = zip(deal.shares, votes.values, strict=True)
-    readings = [MemoryReading(*map(int, said[4:])) for share, said in told if share == 1]
-    readings = [reading for reading in readings if reading.total]
-    worst = MemoryReading.merged(readings) if readings else None
+    readings = [(share, MemoryReading(*map(int, said[4:]))) for share, said in told]
+    worst = worst_of([(share, reading) for share, reading in readings if reading.total])
     retry = None
     first = next(iter(result.phases))
     if failures:
@@ -97,37 +99,72 @@ def joined(
     return replace(result, phases=phases), votes.wants_end
 
 
+def worst_of(readings: Sequence[tuple[float, MemoryReading]]) -> MemoryReading | None:
+    """What the automation sees of a step of all: the reading of the fullest process among those
+    with the batch that is asked for. Where one with a larger batch is fuller, what it is fuller by
+    counts as taken by other programs.
+
+    Args:
+        readings: times the batch that a process takes, and what it has read.
+    """
+    alike = [reading for share, reading in readings if share == 1]
+    if not alike:
+        return None
+    worst = max(alike, key=lambda reading: reading.used_share)
+    fullest = max(reading.used_share for _, reading in readings)
+    more = round((fullest - worst.used_share) * worst.total)
+    return replace(worst, outside=worst.outside + more)
+
+
 def share_by_memory(
-    options: TrainingOptions, loader: DynamicDataLoaderWrapper, total: int, team: Team
+    options: TrainingOptions,
+    loader: DynamicDataLoaderWrapper,
+    memory: MemoryBackend,
+    gradients: int,
+    team: Team,
 ) -> None:
     """Have processes with more memory take larger batches of the same lq_size.
 
     Args:
         options: of the run.
         loader: is told how samples are shared.
-        total: bytes of this process's memory.
+        memory: of this process's device, where the network is by now.
+        gradients: bytes that they will take.
         team: the processes.
     """
-    totals = team.share(total)
+    look = memory.look()
+    left = TARGET * look.total - look.outside - look.reserved - gradients
+    cards = team.share((look.total, left))
     if options.train.effective_batch_size is not None:
         return  # its parts are equal
     if "RandomSizes" in options.training_automations.active:
         return  # its batches are drawn for all alike
-    # What is there before any sample is not larger on a larger card, so a batch that is as many
-    # times as large fits.
-    shares = tuple(share_of(total, min(totals)) for total in totals)
     # What may have been read ahead are the positions of another deal.
     loader.close()
-    loader.sampler.deal = Deal(team.rank, shares)
+    loader.sampler.deal = Deal(team.rank, shares_of(cards))
     team.is_even = loader.sampler.deal.is_even
     if not team.is_even and team.is_first:
-        shown = ", ".join(f"{share:g}" for share in shares)
+        shown = ", ".join(f"{share:g}" for share in loader.sampler.deal.shares)
         log.info("by their memory the processes take batches of %s times the size", shown)
 
 
-def share_of(total: int, least: int) -> float:
-    """How many times the batch of the smallest memory fits into another."""
-    return 1.0 if total < ALIKE * least else FINEST * total // least / FINEST
+def shares_of(cards: Sequence[tuple[int, float]]) -> tuple[float, ...]:
+    """How many times the batch of the smallest card each takes. A batch that fills the smallest one
+    fills none of the others further: what is not known yet of what is there before any sample, such
+    as the optimizer's state, is the same for all, and so leaves the larger ones a little less full.
+
+    Args:
+        cards: bytes of memory of each, and what of them is left for samples, at most.
+    """
+    least = min(total for total, _ in cards)
+    alike = min(left for total, left in cards if total < ALIKE * least)
+    shares: list[float] = []
+    for total, left in cards:
+        # Where the smallest is full before it begins, sizes tell as much as can be known.
+        times = left / alike if alike > 0 else total / least
+        is_larger = total >= ALIKE * least and times > 1
+        shares.append(int(FINEST * times) / FINEST if is_larger else 1.0)
+    return tuple(shares)
 
 
 class Following(Part):
