@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Decode the pictures of a training set ahead, so that its first epoch is as fast as the later ones
-(docs/datasets.md, Speed).
+"""Decode the pictures of a training set ahead, and those that it is validated on where they fit as
+well, so that the first epoch is as fast as the later ones (docs/datasets.md, Speed).
 
     python scripts/data_preparation/build_store.py -opt options/photo.yml
 
@@ -49,8 +49,9 @@ def build(arguments: argparse.Namespace) -> int:
     section = options.datasets.train
     if section.cache == "none":
         raise OptionsError("datasets.train.cache is none: nothing is to be kept")
-    train_set, _ = open_datasets(options)
-    cache = plan_cache(section.model_copy(update={"cache": "disk"}), train_set)
+    train_set, val_sets = open_datasets(options)
+    asked = section.model_copy(update={"cache": "disk"})
+    cache = plan_cache(asked, train_set, val_sets.values())
     console.print(cache.summary)
     if cache.store is None:
         return 0
@@ -62,6 +63,11 @@ def build(arguments: argparse.Namespace) -> int:
     number = -(-len(train_set) // _BATCH)
     for _ in track(batches, "decoding", total=number, console=console):
         pass
+    for images in val_sets.values():
+        if images in cache.evaluated:
+            whole = eval_batches(images, arguments.workers)
+            for _ in track(whole, "to validate on", total=len(images), console=console):
+                pass
     there = "all" if cache.is_complete() else "not all"
     console.print(f"{there} of them are there now")
     return 0

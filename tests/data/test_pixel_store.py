@@ -564,10 +564,18 @@ class Inverted:
 
 def test_built_ahead(make_pairs: MakePairs, tmp_path: Path, capsys: Any) -> None:
     gt, _ = make_pairs(5)
-    options = write_options(tmp_path / "o.yml", small_options(gt.parent))
+    judged = gt.parent / "judged"
+    values = small_options(gt.parent)
+    for kind in ("gt", "lq"):
+        shutil.copytree(gt.parent / kind, judged / kind)
+        values["datasets"]["val"][f"dataroot_{kind}"] = str(judged / kind)
+    options = write_options(tmp_path / "o.yml", values)
     build = load_script("scripts/data_preparation/build_store.py").main
     assert build(["-opt", str(options)]) == 0
     assert "all of them are there now" in capsys.readouterr().err
+    val_set = PairedImageDataset(2, str(judged / "gt"), str(judged / "lq"))
+    cache = plan_cache(section((judged / "gt", judged / "lq"), cache="disk"), val_set)
+    assert cache.is_complete(), "what is validated on is there as well"
     assert build(["-opt", str(options), "--set", "datasets.train.cache=none"]) == 2
     assert "cache is none: nothing is to be kept" in capsys.readouterr().err
 
