@@ -6,18 +6,23 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from traiNNer.data import eval_batches
+from traiNNer.engine.joint_validation import own_part, parts_of_all
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.scoring import describe_scores
 from traiNNer.engine.tracker import Tracker
 from traiNNer.engine.validation import ValSet
 from traiNNer.metrics.protocol import Metric
 from traiNNer.models.memory_needs import with_second_try
+from traiNNer.utils.errors import StopRequested
 from traiNNer.utils.out_of_memory import is_out_of_memory
+from traiNNer.utils.team import Team
 
 log = logging.getLogger(__name__)
 # Pictures at once: enough for a GPU to be worth its while, and few for its memory, without
@@ -25,6 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 32
 
 Classify = Callable[[Tensor], Tensor]
+# Probabilities (B, classes) and labels of a batch.
+Told = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class ClassValidator:
         metrics: by label.
         lq_size: side of the pictures, in pixels.
         tracker: for curves.
+        team: the processes that share the pictures.
     """
 
     def __init__(
@@ -56,11 +64,13 @@ class ClassValidator:
         metrics: Mapping[str, Metric],
         lq_size: int,
         tracker: Tracker,
+        team: Team | None = None,
     ) -> None:
         self.val_sets = val_sets
         self.metrics = metrics
         self._lq_size = lq_size
         self._tracker = tracker
+        self._team = team or Team()
 
     def run(
         self, classify: Classify, iteration: int, should_stop: Callable[[], bool], of: str = ""
@@ -77,11 +87,22 @@ class ClassValidator:
         mishaps = Mishaps()
         for name, val_set in self.val_sets.items():
             start = time.perf_counter()
+            own: list[Told] | None = None
+            is_stopped = False
+            left_out = partial(mishaps.forgiving, f"validation on {name}", "", "left out this time")
+            with left_out():
+                own, is_stopped = self._judge_own(val_set, classify, should_stop)
+            try:
+                parts = parts_of_all(self._team, own, wants_end=is_stopped)
+            except StopRequested:
+                return None
+            if parts is None:
+                continue
             result: ClassResult | None = None
-            with mishaps.forgiving(f"validation on {name}", "", "left out this time"):
-                result = self._judge(name, val_set, classify, should_stop, mishaps)
-                if result is None:
-                    return None
+            with left_out():
+                told, labels = map(torch.cat, zip(*chain(*parts), strict=True))
+                scores = class_scores(self.metrics, told, labels, name, mishaps)
+                result = ClassResult(name, scores)
             if result is None:
                 continue
             results.append(result)
@@ -99,28 +120,26 @@ class ClassValidator:
         self._tracker.flush()
         return results
 
-    def _judge(
-        self,
-        name: str,
-        val_set: ValSet,
-        classify: Classify,
-        should_stop: Callable[[], bool],
-        mishaps: Mishaps,
-    ) -> ClassResult | None:
-        told: list[Tensor] = []
-        labels: list[Tensor] = []
-        for pictures, own in _pictures(val_set, self._lq_size):
+    def _judge_own(
+        self, val_set: ValSet, classify: Classify, should_stop: Callable[[], bool]
+    ) -> tuple[list[Told], bool]:
+        """What was told of this process's part of the pictures, and whether it was to stop before
+        the end.
+        """
+        told: list[Told] = []
+        own = own_part(val_set.images, self._team)
+        for pictures, labels in _pictures(val_set, self._lq_size, own):
             if should_stop():
-                return None
-            told.append(in_halves(classify, pictures))
-            labels.append(own)
-        scores = class_scores(self.metrics, torch.cat(told), torch.cat(labels), name, mishaps)
-        return ClassResult(name, scores)
+                return told, True
+            told.append((in_halves(classify, pictures).cpu(), labels))
+        return told, False
 
 
-def _pictures(val_set: ValSet, lq_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pictures(val_set: ValSet, lq_size: int, indices: range) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (B, 3, H, W) in [0, 1] and their labels."""
-    for batch in eval_batches(val_set.images, val_set.num_workers, lq_size=lq_size, size=BATCH):
+    for batch in eval_batches(
+        val_set.images, val_set.num_workers, lq_size=lq_size, size=BATCH, indices=indices
+    ):
         on_cpu = batch.to("cpu")
         assert on_cpu.lq is not None
         assert on_cpu.labels is not None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
+from typing import TypeVar
 
 from traiNNer.data.protocols import EvalSet
-from traiNNer.engine.scoring import ImageScore
 from traiNNer.utils.errors import StopRequested
 from traiNNer.utils.team import Team
 
+T = TypeVar("T")
 
-def own_part(images: EvalSet, team: Team, shown: int) -> range:
+
+def own_part(images: EvalSet, team: Team, shown: int = 0) -> range:
     """The pictures that this process judges. They follow each other, and no scene is cut, because
     some metrics compare a frame with the one before.
 
@@ -38,31 +39,23 @@ def _next_scene(images: EvalSet, place: int) -> int:
     return place
 
 
-def scores_of_all(
-    team: Team, scores: list[ImageScore] | None, failed: Counter[str], *, wants_end: bool
-) -> tuple[list[ImageScore], Counter[str]] | None:
-    """What all processes have judged, in order, and what failed.
+def parts_of_all(team: Team, own: T | None, *, wants_end: bool) -> list[T] | None:
+    """What each process has judged, by rank.
 
     Args:
         team: the processes.
-        scores: of this one; None where it could not judge them.
-        failed: measurements of this one that failed, by label.
+        own: of this one, plain values and tensors in main memory; None where it could not judge.
         wants_end: whether somebody has told this process to end.
 
     Returns:
-        The same for all; None where one of them could not judge its own.
+        The same in all processes; None where one of them could not judge its own.
 
     Raises:
         StopRequested: if one of them wants the run to end.
     """
-    votes = team.vote(float(scores is None), wants_end=wants_end)
+    votes = team.vote(float(own is None), wants_end=wants_end)
     if votes.wants_end:
         raise StopRequested(is_agreed=True)
     if any(said[0] for said in votes.values):
         return None
-    judged: list[ImageScore] = []
-    failures: Counter[str] = Counter()
-    for own_scores, own_failures in team.share((scores, dict(failed))):
-        judged += own_scores
-        failures.update(own_failures)
-    return judged, failures
+    return team.share(own)

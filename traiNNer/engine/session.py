@@ -32,7 +32,7 @@ from traiNNer.engine.setup import build_loader, build_validator, in_scales
 from traiNNer.engine.step_of_all import Following, share_by_memory
 from traiNNer.engine.stream import StepStream
 from traiNNer.engine.tracker import Tracker
-from traiNNer.engine.validation import Upscale, Validation, Validator
+from traiNNer.engine.validation import Upscale, Validation
 from traiNNer.models import BaseModel, ClassifierModel, RestorationModel
 from traiNNer.options.loading import options_text
 from traiNNer.utils.errors import OptionsError
@@ -155,7 +155,7 @@ def assemble(
     if not is_first:
         # The state of every part is the first process's. Whoever hands parts in does so everywhere.
         parts = [*more_parts]
-        if isinstance(validator, Validator):
+        if validator is not None:
             parts.append(Validation(validator, upscaler_of(recipe), None, None))
         parts.append(Following(None if fit is None else fit.memory))
     return Run(

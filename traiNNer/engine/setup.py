@@ -295,7 +295,7 @@ def build_validator(
     metrics = build_metrics(options.val.metrics, options.scale)
     if options.task == "classification":
         side = options.val.lq_size or options.datasets.train.lq_size
-        return ClassValidator(read, metrics, side, tracker)
+        return ClassValidator(read, metrics, side, tracker, runtime.team)
     exhibition = Exhibition(
         tracker,
         tb_images=options.val.tb_images if options.logger.use_tb_logger else 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from traiNNer.data import Batch, eval_batches
 from traiNNer.data.protocols import EvalSet
 from traiNNer.engine.checkpoints import Checkpoints
-from traiNNer.engine.joint_validation import own_part, scores_of_all
+from traiNNer.engine.joint_validation import own_part, parts_of_all
 from traiNNer.engine.mishaps import Mishaps
 from traiNNer.engine.part import Part
 from traiNNer.engine.run import Run
@@ -141,15 +142,16 @@ class Validator:
             is_stopped = False
             with self._mishaps.forgiving(f"validation on {name}", "", "left out this time"):
                 scores, is_stopped = self._judge_own(name, val_set, upscale, iteration, should_stop)
+            own = None if scores is None else (scores, self._mishaps.counts)
             try:
-                judged = scores_of_all(
-                    self._team, scores, self._mishaps.counts, wants_end=is_stopped
-                )
+                parts = parts_of_all(self._team, own, wants_end=is_stopped)
             except StopRequested:
                 return None
-            if judged is None:
+            if parts is None:
                 continue
-            result = ValidationResult(name, *judged)
+            judged = [score for own_scores, _ in parts for score in own_scores]
+            failed = sum((own_failed for _, own_failed in parts), Counter[str]())
+            result = ValidationResult(name, judged, failed)
             results.append(result)
             self._draw_curves(result, iteration)
             log.info(
