@@ -28,7 +28,7 @@ from traiNNer.models.networks import Networks
 from traiNNer.models.objectives import Accumulated, Portion
 from traiNNer.models.phase import Phase
 from traiNNer.models.rewind import Rewind
-from traiNNer.models.step import PhaseResult, Retry
+from traiNNer.models.step import Losses, PhaseResult, Retry
 from traiNNer.models.weight_step import change_weights, decide
 from traiNNer.options.schema import TrainOptions
 from traiNNer.utils.errors import TrainingError
@@ -65,6 +65,23 @@ class StepContext:
     rate_factor: float
     per_sample: bool = False
     memo: Memo = field(default_factory=Memo)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One that went through.
+
+    Attributes:
+        accumulated: the gradients are those of it.
+        per_sample: losses of each sample, where they were wanted.
+        judged: whether the step is to be skipped, of a process alone.
+        failures: how often memory ran out before.
+    """
+
+    accumulated: Accumulated
+    per_sample: Losses
+    judged: tuple[Tensor, bool | Tensor] | None
+    failures: int
 
 
 class PhaseRunner:
@@ -126,11 +143,44 @@ class PhaseRunner:
                 stopped half-way.
         """
         rewind = with_second_try(lambda: self._rewind(phase), self._device, "copying statistics")
+        attempt = self._until_it_fits(phase, batches, step, rewind)
+        accumulated = attempt.accumulated
+        skipped, decision = attempt.judged or self._judge_together(phase, accumulated, rewind)
+        # From here on weights change, so nothing is repeated that was done.
+        self.between_steps = False
+        rate, late_failures = self.apply(phase, decision, step)
+        failures = attempt.failures + late_failures
+        with_second_try(
+            lambda: rewind.take_back_statistics(skipped), self._device, "restoring statistics"
+        )
+        phase.guard.note(skipped, [path for batch in batches for path in batch.lq_paths])
+        return PhaseResult(
+            accumulated.losses,
+            attempt.per_sample,
+            accumulated.shape,
+            accumulated.pixels,
+            rate,
+            skipped,
+            Retry(phase.name, largest_shape(batches), accumulated.shape, failures)
+            if failures
+            else None,
+            None if self.memory is None else self._read(self.memory, phase.name),
+            accumulated.alignment,
+        )
+
+    def _until_it_fits(
+        self, phase: Phase, batches: Sequence[Batch], step: StepContext, rewind: Rewind
+    ) -> _Attempt:
+        """Accumulate, in smaller chunks each time that memory runs out. Nothing of an attempt that
+        fails is left.
+
+        Raises:
+            TrainingError: if a single sample of the smallest size does not fit.
+        """
         chunks = list(batches)
         failures = 0
         guesses = KNOWN if self._was_short else 0
         pauses = iter(PAUSES)
-        judged = None
         while True:
             with_second_try(rewind.mark, self._device, "copying statistics")
             mark = step.memo.mark()
@@ -141,10 +191,8 @@ class PhaseRunner:
                 may_give_up = phase is self._phases[0]
                 with self.giving_up() if may_give_up else nullcontext():
                     accumulated = self.accumulate(phase, chunks, step)
-                if self._team.is_alone:
-                    judged = self._judge(phase)
-                per_sample = accumulated.joined_per_sample()
-                break
+                judged = self._judge(phase) if self._team.is_alone else None
+                return _Attempt(accumulated, accumulated.joined_per_sample(), judged, failures)
             except BaseException as error:
                 step.memo.rewind(mark)
                 phase.forget_gradients(self._device)
@@ -173,28 +221,6 @@ class PhaseRunner:
             if pause is None:
                 raise self._nothing_smaller(phase, chunks, complaint)
             time.sleep(pause)
-        skipped, decision = judged or self._judge_together(phase, accumulated, rewind)
-        # From here on weights change, so nothing is repeated that was done.
-        self.between_steps = False
-        rate, late_failures = self.apply(phase, decision, step)
-        failures += late_failures
-        with_second_try(
-            lambda: rewind.take_back_statistics(skipped), self._device, "restoring statistics"
-        )
-        phase.guard.note(skipped, [path for batch in batches for path in batch.lq_paths])
-        return PhaseResult(
-            accumulated.losses,
-            per_sample,
-            accumulated.shape,
-            accumulated.pixels,
-            rate,
-            skipped,
-            Retry(phase.name, largest_shape(batches), accumulated.shape, failures)
-            if failures
-            else None,
-            None if self.memory is None else self._read(self.memory, phase.name),
-            accumulated.alignment,
-        )
 
     def accumulate(self, phase: Phase, chunks: Sequence[Batch], step: StepContext) -> Accumulated:
         """Gradients of the mean over all samples of `chunks`, whatever the chunks' sizes.
