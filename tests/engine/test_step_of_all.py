@@ -39,6 +39,10 @@ def test_where_the_smallest_is_full_sizes_tell() -> None:
     assert shares_of([card(8, -1), card(16, 5)]) == (1.0, 2.0)
 
 
+def test_no_card_has_others_wait_for_a_batch_that_is_too_large() -> None:
+    assert shares_of([card(8, 0.1), card(16, 6)]) == (1.0, 4.0)
+
+
 def reading(used: float, total: float, outside: float = 0.5) -> MemoryReading:
     reserved = int((used * total - outside) * GIB)
     return MemoryReading(reserved, reserved, int(outside * GIB), int(total * GIB))

@@ -25,6 +25,9 @@ TARGET = 0.85
 # Memories that differ by less are taken for equal, so that samples go round by turns: cards that
 # are alike take equal times for equal batches.
 ALIKE = 1.06
+# Times that a batch may be larger than the memory is: cards are about as fast as they are large,
+# and the smallest would wait for a batch that takes the others much longer.
+MOST_FOR_MEMORY = 2
 # Parts of a batch in which processes differ: a power of two, so that sums are exact.
 FINEST = 64
 
@@ -160,8 +163,9 @@ def shares_of(cards: Sequence[tuple[int, float]]) -> tuple[float, ...]:
     alike = min(left for total, left in cards if total < ALIKE * least)
     shares: list[float] = []
     for total, left in cards:
+        by_size = total / least
         # Where the smallest is full before it begins, sizes tell as much as can be known.
-        times = left / alike if alike > 0 else total / least
+        times = min(left / alike, MOST_FOR_MEMORY * by_size) if alike > 0 else by_size
         is_larger = total >= ALIKE * least and times > 1
         shares.append(int(FINEST * times) / FINEST if is_larger else 1.0)
     return tuple(shares)

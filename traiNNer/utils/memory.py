@@ -40,8 +40,8 @@ class MemoryReading:
 
     @staticmethod
     def merged(readings: Sequence[MemoryReading]) -> MemoryReading:
-        """The worst of several readings at one shape, of steps or of ranks: the largest peaks, the
-        smallest total.
+        """The worst of several readings of one device at one shape: the largest peaks, the smallest
+        total.
         """
         return MemoryReading(
             max(r.allocated_peak for r in readings),
