@@ -136,6 +136,7 @@ def draw(results: dict[str, Results], path: Path, title: str) -> None:
     """The first seed's curves over time, work and changes of the weights."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(16, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -153,6 +154,8 @@ def draw(results: dict[str, Results], path: Path, title: str) -> None:
         axes.grid(alpha=0.3)
     for axes in plots[1:]:
         axes.set(xscale="log")
+        # Ticks between the powers of ten would lie over each other.
+        axes.xaxis.set_minor_formatter(NullFormatter())
     plots[0].set(ylabel="PSNR (dB)")
     plots[1].legend(loc="lower right")
     figure.suptitle(title)
