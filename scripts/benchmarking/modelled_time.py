@@ -42,7 +42,7 @@ class ModelledTime(Part):
         self._rate = rate
 
     def start(self, run: Run) -> None:
-        run.clock.now = run.clock.shape_speed.now = lambda: self.seconds
+        run.clock.shape_speed.now = lambda: self.seconds
         step = run.recipe.step
 
         def timed(*arguments: object, **named: object) -> StepResult:

@@ -139,16 +139,7 @@ def main(argv: list[str] | None = None) -> int:
                     options = options_of(preset, folder, arguments.seconds, seed, grows=grows)
                     train = options["datasets"]["train"]
                     pixels = 32**2 * 8 * train.get("clip_size", 1)
-                    curves.append(
-                        trained(
-                            folder,
-                            options,
-                            pixels,
-                            arguments.seconds,
-                            arguments.idle,
-                            arguments.steps,
-                        )
-                    )
+                    curves.append(trained(folder, options, pixels, arguments))
             means = {
                 grows: statistics.mean(curve.psnr[-1] for curve in curves)
                 for grows, curves in ends.items()

@@ -132,26 +132,21 @@ def add_modelled_time(parser: argparse.ArgumentParser) -> None:
 
 
 def trained(
-    folder: Path,
-    options: dict[str, Any],
-    pixels: int,
-    seconds: float,
-    idle: float | None,
-    steps: int,
+    folder: Path, options: dict[str, Any], pixels: int, arguments: argparse.Namespace
 ) -> Curve:
-    """What comes of a training of so many seconds, by the clock on the wall or a modelled one.
+    """What comes of a training of `arguments.seconds`, by the clock on the wall or a modelled one.
 
     Args:
         folder: where it runs.
         options: of the training.
         pixels: LQ pixels of a step at the sizes that all contestants are compared with.
-        seconds: that a run has.
-        idle: see `add_modelled_time`; None measures the time.
-        steps: of so many pixels, that a modelled run has time for.
+        arguments: those of `add_modelled_time`, and seconds.
     """
+    idle = arguments.idle
     if idle is None:
         return run_options(folder, options)
-    rate = (idle + 1) * pixels * steps / seconds
+    seconds = arguments.seconds
+    rate = (idle + 1) * pixels * arguments.steps / seconds
     script = str(ROOT / "scripts" / "benchmarking" / "modelled_time.py")
     curve = run_options(
         folder, options, [script, "--idle-pixels", f"{idle * pixels}", "--rate", f"{rate}"]

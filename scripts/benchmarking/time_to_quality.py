@@ -59,10 +59,6 @@ CONTESTANTS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "at_once": (SIDE, BATCH, pace("at_once")),
     "ramp": (SIDE, BATCH, pace("ramp")),
     "measured": (SIDE, BATCH, pace("measured")),
-    **{
-        f"measured, final {share:g}": (SIDE, BATCH, pace("measured", final_share=share))
-        for share in (0.02, 0.05, 0.2)
-    },
     "stages, batch fitted": (
         16,
         BATCH,
@@ -74,8 +70,6 @@ NETWORKS: dict[str, dict[str, Any] | None] = {
     "compact": None,
     "span": {"type": "span_s", "feature_channels": 16},
 }
-# Without `--only`.
-USUAL = [name for name in CONTESTANTS if "final" not in name]
 # Validations of a run: points of its curve.
 POINTS = 10
 
@@ -129,7 +123,7 @@ def train(folder: Path, name: str, seed: int, arguments: argparse.Namespace) -> 
     options["val"] = {"val_freq": hours / POINTS}
     options["logger"] = {"print_freq": 10, "save_checkpoint_freq": hours * 2}
     pixels = SIDE**2 * BATCH
-    return trained(folder, options, pixels, arguments.seconds, arguments.idle, arguments.steps)
+    return trained(folder, options, pixels, arguments)
 
 
 def draw(results: dict[str, Results], path: Path, title: str) -> None:
@@ -203,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         "--seconds", type=float, default=45.0, help="length of each run (default: 45)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=USUAL)
+    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--network", choices=list(NETWORKS), default="compact")
     add_modelled_time(parser)
     parser.add_argument("--picture", type=Path, default=Path("time_to_quality.png"))

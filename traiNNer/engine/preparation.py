@@ -225,22 +225,27 @@ def prepared(
         )
         if team.is_first:
             team.vote()
-        team.require_same(
-            {
-                "hash of the options": options_hash(options),
-                "number of training samples": len(train_set),
-                "number of pictures to validate on": {
-                    name: len(images) for name, images in val_sets.items()
-                },
-                "checkpoint to go on from": str(resume_from),
-                "memory layout (name one, use_channels_last: true or false)": str(
-                    runtime.memory_format
-                ),
-                "version of traiNNer": traiNNer.__version__,
-                "version of torch": torch.__version__,
-            }
-        )
+        _require_same(team, job)
         yield job
+
+
+def _require_same(team: Team, job: Job) -> None:
+    """Refuse processes that would not do the same."""
+    team.require_same(
+        {
+            "hash of the options": options_hash(job.options),
+            "number of training samples": len(job.train_set),
+            "number of pictures to validate on": {
+                name: len(images) for name, images in job.val_sets.items()
+            },
+            "checkpoint to go on from": str(job.resume_from),
+            "memory layout (name one, use_channels_last: true or false)": str(
+                job.runtime.memory_format
+            ),
+            "version of traiNNer": traiNNer.__version__,
+            "version of torch": torch.__version__,
+        }
+    )
 
 
 def _settled(options: TrainingOptions, runtime: Runtime, network: nn.Module) -> tuple[Runtime, int]:

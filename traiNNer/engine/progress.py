@@ -40,7 +40,7 @@ class ShapeSpeed:
         wait: for the device, where the host runs ahead of it.
 
     Attributes:
-        now: seconds since any moment.
+        now: seconds since any moment; a benchmark may have its own.
     """
 
     def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
@@ -79,16 +79,18 @@ class Stopwatch:
     """Counts iterations, samples and pixels against a clock that nobody sets.
 
     Attributes:
-        shape_speed: that of the present shape.
-        now: seconds since any moment; a benchmark may have its own.
+        shape_speed: that of the present shape; its clock is that of all.
     """
 
     def __init__(self) -> None:
         self.shape_speed = ShapeSpeed()
-        self.now: Callable[[], float] = time.perf_counter
         self._began = self.now()
         self._outside_step = 0.0
         self.restart()
+
+    def now(self) -> float:
+        """Seconds since any moment."""
+        return self.shape_speed.now()
 
     def begin(self, earlier: float) -> None:
         """The training begins; `earlier` are the seconds of its former sittings."""

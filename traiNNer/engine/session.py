@@ -133,9 +133,7 @@ def assemble(
         clock.shape_speed.wait = partial(torch.cuda.synchronize, runtime.device)
     fit = build_memory_fit(options, recipe, dataset, memory)
     if fit is not None and not runtime.team.is_alone:
-        weights = recipe.main.module.parameters()
-        gradients = sum(weight.nbytes for weight in weights)
-        share_by_memory(options, loader, fit.memory, gradients, runtime.team)
+        share_by_memory(options, recipe, loader, fit.memory)
     checkpoint_where_needed(options, recipe, memory)
     if fit is None:
         hold_sizes_at_once(options, recipe, memory)

@@ -121,21 +121,21 @@ def worst_of(readings: Sequence[tuple[float, MemoryReading]]) -> MemoryReading |
 
 def share_by_memory(
     options: TrainingOptions,
+    recipe: BaseModel,
     loader: DynamicDataLoaderWrapper,
     memory: MemoryBackend,
-    gradients: int,
-    team: Team,
 ) -> None:
     """Have processes with more memory take larger batches of the same lq_size.
 
     Args:
         options: of the run.
+        recipe: its networks are on the device by now, their gradients are not.
         loader: is told how samples are shared.
-        memory: of this process's device, where the network is by now.
-        gradients: bytes that they will take.
-        team: the processes.
+        memory: of this process's device.
     """
+    team = recipe.runtime.team
     look = memory.look()
+    gradients = sum(weight.nbytes for weight in recipe.main.module.parameters())
     left = TARGET * look.total - look.outside - look.reserved - gradients
     cards = team.share((look.total, left))
     if options.train.effective_batch_size is not None:
