@@ -107,6 +107,19 @@ def test_a_state_gives_the_same_visits_in_the_same_and_the_next_block() -> None:
     assert len(set(elements(other, 1))) == LENGTH + 1
 
 
+def test_a_snapshot_keeps_its_place_with_blocks_of_another_length() -> None:
+    """As for another number of processes."""
+    order = made()
+    order.decide(3 * order.block, easiest(0.3))
+    longer = AdaptiveCurriculumSampler(LENGTH, 3, 2, largest_batch=order.block // 5 * 2)
+    assert longer.block == 2 * order.block
+    longer.load_state_dict(order.state_dict())
+    wanted = set(elements(order, 4))
+    assert len(wanted) < LENGTH
+    assert set(elements(longer, 2)) == wanted
+    assert len(set(elements(longer, 1))) == LENGTH
+
+
 def test_what_was_decided_stays() -> None:
     order = made()
     order.decide(10, easiest(0.2))

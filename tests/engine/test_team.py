@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from tests.support import ROOT, make_pairs, run_training, small_options, write_options
 from tests.teams import ended, start_team, train_together
+from traiNNer.data.curriculum import LEAST_BLOCK
 from traiNNer.data.order import ShuffledOrder
 from traiNNer.engine.preparation import Request, processes_wanted, read_options
 from traiNNer.utils.errors import OptionsError
@@ -259,3 +260,31 @@ def pictures_of(run: str) -> list[str]:
     names = sorted(path.name for path in folder.rglob("*.png"))
     assert len(names) == 6 * 4
     return names
+
+
+def test_a_curriculum_is_that_of_one_process(options: dict[str, Any], tmp_path: Path) -> None:
+    """Each process learns of all samples, and reads its own in the order that follows."""
+    options["train"]["total_iter"] = 7 * LEAST_BLOCK // 2 // 64
+    options["datasets"]["train"] |= {
+        "lq_size": 8,
+        "batch_size_per_gpu": 64,
+        "num_worker_per_gpu": 0,
+        "curriculum": {"difficulty": "texture", "start": 0.3, "until": 0.6, "floor": None},
+        "report_hardest": True,
+    }
+    options["logger"] = {"save_checkpoint_freq": 1000, "use_tb_logger": False}
+    assert run_training(options, "--name", "one") == 0
+    options["datasets"]["train"]["batch_size_per_gpu"] = 32
+    path = str(write_options(Path("o.yml"), options))
+    results = train_together(2, "-opt", path, "--name", "many", cwd=tmp_path)
+    assert [code for code, _, _ in results] == [0, 0], results[0][2][-3000:] + results[1][2][-3000:]
+    tables = [
+        (Path("experiments") / run / "hardest.csv").read_text(encoding="utf-8")
+        for run in ("one", "many")
+    ]
+    assert tables[0] == tables[1]
+    # Rounding, after as many steps: another order would change the third digit.
+    last = options["train"]["total_iter"]
+    one, many = weights("one", last), weights("many", last)
+    for key, value in one.items():
+        torch.testing.assert_close(many[key], value, rtol=0, atol=1e-4, msg=key)

@@ -111,20 +111,23 @@ class AdaptiveCurriculumSampler:
     def state_dict(self) -> dict[str, Any]:
         """The snapshots of the blocks that are not over."""
         return {
+            "block": self.block,
             "snapshots": {
                 number: {"competence": snapshot.competence, "ranks": snapshot.ranks}
                 for number, snapshot in self._snapshots.items()
-            }
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave; what was known of another number of elements is
-        forgotten.
+        forgotten. With blocks of another length, as for another number of processes, a snapshot
+        holds from the block on that is at its place.
         """
         given = state.get("snapshots", {})
+        block = int(state.get("block", self.block))
         self._snapshots = {
-            int(number): Snapshot(float(one["competence"]), one["ranks"])
-            for number, one in given.items()
+            int(number) * block // self.block: Snapshot(float(one["competence"]), one["ranks"])
+            for number, one in sorted(given.items(), key=lambda item: int(item[0]))
             if len(one["ranks"]) == self._length
         }
         self._visited = {}

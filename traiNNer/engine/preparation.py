@@ -151,11 +151,6 @@ def require_shareable(options: TrainingOptions, team: Team) -> None:
             f"train.effective_batch_size = {samples}: that cannot be shared by {team.size} "
             "processes; take a multiple of their number"
         )
-    if options.datasets.train.difficulty is not None:
-        raise OptionsError(
-            "datasets.train: the curriculum and report_hardest need one process, and "
-            f"{team.size} train; leave them out"
-        )
 
 
 @contextmanager

@@ -136,8 +136,9 @@ class Run:
 
     def train(self) -> int:
         """Train from where the recipe is to the end; 0, or 130 when interrupted (after saving)."""
-        per_sample = any(part.needs_per_sample for part in self.parts)
         with self._started():
+            # What one process asks for is exchanged, so all of them do.
+            per_sample = any(self.team.share(any(part.needs_per_sample for part in self.parts)))
             while not self.is_over:
                 for part in self.parts:
                     part.before_step(self)

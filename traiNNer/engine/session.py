@@ -142,8 +142,11 @@ def assemble(
     parts += [section.entry(**section.params) for section in options.parts]
     parts += more_parts
     data = options.datasets.train
+    notes: list[Part] = []
     if data.difficulty is not None:
-        parts.append(DifficultyNotes(data.curriculum, report=data.report_hardest))
+        # Every process reads in the order that its own ones lead to, and they are all the same.
+        notes.append(DifficultyNotes(data.curriculum, report=data.report_hardest and is_first))
+    parts += notes
     parts.append(Reporter(job.cache.advice))
     if validator is not None:
         parts.append(Validation(validator, upscaler_of(recipe), checkpoints, best_metric(options)))
@@ -152,7 +155,7 @@ def assemble(
     effective = options.train.effective_batch_size
     if not is_first:
         # The state of every part is the first process's. Whoever hands parts in does so everywhere.
-        parts = [*more_parts]
+        parts = [*more_parts, *notes]
         if validator is not None:
             parts.append(Validation(validator, upscaler_of(recipe), None, None))
         parts.append(Following(None if fit is None else fit.memory))

@@ -256,7 +256,7 @@ def build_loader(
             train.dataset_enlarge_ratio,
             temperature=train.curriculum.temperature,
             floor=train.curriculum.floor,
-            largest_batch=max(batches),
+            largest_batch=max(batches) * runtime.team.size,
         )
     return DynamicDataLoaderWrapper(
         train_set,

@@ -7,7 +7,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
 
 from traiNNer.data import DynamicDataLoaderWrapper
 from traiNNer.data.deal import Deal
@@ -33,6 +35,8 @@ FINEST = 64
 
 if TYPE_CHECKING:
     from traiNNer.engine.run import Run
+
+T = TypeVar("T")
 
 
 def agree_on_sizes(team: Team, recipe: BaseModel, loader: DynamicDataLoaderWrapper) -> bool:
@@ -99,7 +103,50 @@ def joined(
         name: replace(phase, reading=worst, retry=retry if name == first else None)
         for name, phase in result.phases.items()
     }
-    return replace(result, phases=phases), votes.wants_end
+    result = replace(result, phases=phases)
+    # All of them ask for it, or none.
+    if result.visits:
+        result = with_samples_of_all(team, deal, result)
+    return result, votes.wants_end
+
+
+def with_samples_of_all(team: Team, deal: Deal, result: StepResult) -> StepResult:
+    """The record with the visits and the losses of each sample of all processes, so that all of
+    them learn the same about the data. It waits for the device.
+
+    Args:
+        team: the processes.
+        deal: how the step's samples are shared.
+        result: of this process.
+    """
+    own = {
+        name: {label: values.tolist() for label, values in phase.per_sample.items()}
+        for name, phase in result.phases.items()
+    }
+    everyones = team.share((result.indices, result.visits, own))
+
+    def joined_values(name: str, label: str) -> torch.Tensor:
+        return torch.tensor(in_order(deal, [losses[name][label] for _, _, losses in everyones]))
+
+    phases = {
+        name: replace(phase, per_sample={label: joined_values(name, label) for label in own[name]})
+        for name, phase in result.phases.items()
+    }
+    return replace(
+        result,
+        phases=phases,
+        indices=tuple(in_order(deal, [indices for indices, _, _ in everyones])),
+        visits=tuple(in_order(deal, [visits for _, visits, _ in everyones])),
+    )
+
+
+def in_order(deal: Deal, parts: Sequence[Sequence[T]]) -> list[T]:
+    """What belongs to the samples of each process, as the samples follow each other in the stream:
+    by turns, or one process's behind the other's.
+    """
+    if not deal.is_even:
+        return [value for part in parts for value in part]
+    return [value for turn in zip(*parts, strict=True) for value in turn]
 
 
 def worst_of(readings: Sequence[tuple[float, MemoryReading]]) -> MemoryReading | None:
@@ -142,6 +189,8 @@ def share_by_memory(
         return  # its parts are equal
     if "RandomSizes" in options.training_automations.active:
         return  # its batches are drawn for all alike
+    if options.datasets.train.curriculum is not None:
+        return  # what it decides about holds so many batches of the size that is asked for
     # What may have been read ahead are the positions of another deal.
     loader.close()
     loader.sampler.deal = Deal(team.rank, shares_of(cards))
