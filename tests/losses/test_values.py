@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from torch.nn import functional
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from traiNNer.losses.differences import CosineLoss, HuberLoss, LumaLoss, PSNRLoss, SobelLoss
-from traiNNer.losses.frequency import FFTLoss, FocalFrequencyLoss
+from traiNNer.losses.frequency import SYMLET_7, FFTLoss, FocalFrequencyLoss, WaveletLoss
 from traiNNer.utils.errors import OptionsError
 
 
@@ -68,6 +70,39 @@ def test_spectra_hold_what_pictures_do() -> None:
     spectrum = torch.fft.fft2(sr) - torch.fft.fft2(gt)
     parts = torch.cat([spectrum.real, spectrum.imag]).abs().mean() / math.sqrt(20 * 24)
     torch.testing.assert_close(FFTLoss()(sr, gt), parts, rtol=1e-4, atol=0)
+
+
+def test_the_symlet_is_orthonormal_and_blind_to_polynomials() -> None:
+    low = np.array(SYMLET_7)
+    for shift in range(1, 7):
+        assert low[2 * shift :] @ low[: -2 * shift] == pytest.approx(0, abs=1e-11)
+    assert low @ low == pytest.approx(1)
+    assert low.sum() == pytest.approx(math.sqrt(2))
+    high = low[::-1] * (-1) ** np.arange(14)
+    for power in range(7):
+        assert high @ np.linspace(-1, 1, 14) ** power == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("band", range(4))
+def test_wavelet_bands_are_those_of_scipy(band: int) -> None:
+    """LL, LH, HL and HH: first down, then across."""
+    sr, gt = pair()
+    low = np.array(SYMLET_7) / math.sqrt(2)
+    high = low[::-1] * (-1) ** np.arange(14)
+    down, across = ((low, low), (low, high), (high, low), (high, high))[band]
+    wanted = (sr - gt).double().numpy()
+    for axis, taps in ((2, down), (3, across)):
+        wanted = scipy.ndimage.correlate1d(wanted, taps, axis=axis, mode="nearest")
+    weights = [0.0] * 4
+    weights[band] = 0.5
+    value = WaveletLoss(weights)(sr, gt).item()
+    assert value == pytest.approx(0.5 * np.abs(wanted).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1], [0, 0, 0, 0], [1, -1, 1, 1]])
+def test_band_weights_are_four(weights: list[float]) -> None:
+    with pytest.raises(OptionsError, match="band_weights is"):
+        WaveletLoss(weights)
 
 
 @pytest.mark.parametrize(

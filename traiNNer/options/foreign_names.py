@@ -63,7 +63,7 @@ _TORCHS = "optimizers are those of torch and some of pytorch-optimizer, schedule
 # Names that other trainers have and this version has not, under no other name either.
 _MISSING = {
     "loss": (
-        "pseudohuber smoothl1 hfen edge color kl wavelet overflow bicubic averagebceloss "
+        "pseudohuber smoothl1 hfen edge color kl overflow bicubic averagebceloss "
         "elastic relativel1 l1cosinesim clipiqa linear nrmse hue dctloss"
     ),
     "metric": (
