@@ -60,15 +60,20 @@ def average(arguments: argparse.Namespace) -> int:
     shares = normalized(arguments.weights, len(paths))
     if arguments.output.suffix != ".safetensors":
         raise OptionsError(f"{arguments.output}: expected a name that ends in .safetensors")
+    write_average(arguments.output, paths, shares)
+    return 0
+
+
+def write_average(output: Path, paths: list[Path], shares: list[float]) -> None:
+    """Average, write, and say of what."""
     mean = averaged(paths, shares)
     kept = {key: value for key, value in read_metadata(paths[0]).items() if key in KEPT}
     kept["averaged"] = ", ".join(
         f"{path.name} x {share:.4g}" for path, share in zip(paths, shares, strict=True)
     )
     content, _ = sealed(to_safetensors(mean, metadata=kept | {SEAL: BLANK}))
-    write_atomic(arguments.output, content)
-    print(f"{arguments.output}: {kept['averaged']}")
-    return 0
+    write_atomic(output, content)
+    print(f"{output}: {kept['averaged']}")
 
 
 def normalized(given: list[float] | None, count: int) -> list[float]:

@@ -212,7 +212,7 @@ class Checkpoints(Part):
                 return
         evaluated = recipe.networks.evaluated(recipe.main)
         file = f"{recipe.main.name}_best.safetensors"
-        self._write_weights(evaluated, _weights(evaluated), file, iteration)
+        self._write_weights(recipe, evaluated, _weights(evaluated), file)
         self.best = Best(metric, value, iteration)
         self.outdate()
         log.info(
@@ -238,7 +238,7 @@ class Checkpoints(Part):
             for network in run.recipe.networks:
                 name = network.name
                 if name in names:
-                    digest = self._write_weights(network, weights[name], names[name], iteration)
+                    digest = self._write_weights(run.recipe, network, weights[name], names[name])
                     files[name] = {"name": names[name], SEAL: digest}
             self._saved_files = files
             self._write_state(run)
@@ -258,10 +258,12 @@ class Checkpoints(Part):
         self.write(_state_path(self.folders, run.iteration), state_bytes(state))
 
     def _write_weights(
-        self, network: Network, weights: dict[str, torch.Tensor], file: str, iteration: int
+        self, recipe: BaseModel, network: Network, weights: dict[str, torch.Tensor], file: str
     ) -> str:
         """Put the weights into `file`; their checksum."""
-        metadata = _metadata(network, self.options, iteration) | {**self.facts, SEAL: BLANK}
+        metadata = _metadata(network, self.options, recipe.iteration)
+        done = recipe.length.done(recipe.work)
+        metadata |= {**self.facts, **network.facts, "done": repr(done), SEAL: BLANK}
         content, digest = sealed(to_safetensors(weights, metadata=metadata))
         self.write(self.folders.models / file, content)
         return digest

@@ -152,6 +152,10 @@ class BaseModel:
             average = MovingAverage(source, decay, power=train.ema_power, suffix=f"_ema_{decay}")
             self.networks.add(average.network)
             self.averages.append(average)
+        for width in train.ema_widths:
+            average = MovingAverage(source, 0.0, width=width, suffix=f"_ema_w{width}")
+            self.networks.add(average.network)
+            self.averages.append(average)
 
     def add_phase(
         self,

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
+
+from traiNNer.models.power_average import exponent_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Network:
         averaged_from: name of the network that an average follows.
         required: whether a run can go on from a checkpoint without its weights only by starting it
             anew, which is refused; an optional one starts as it was built, and that is said.
+        facts: what its weights files say of it besides.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Network:
     section: str = "network_g"
     averaged_from: str | None = None
     required: bool = True
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def saved(self) -> bool:
@@ -132,6 +136,7 @@ class MovingAverage:
         half_life: work of the run after which half of it is left, in place of the decay.
         power: of the warm-up: in iteration n the decay is at most 1 - n^-power, so that the average
             soon forgets what the network was at the beginning; 0 is none.
+        width: of a power-law average (`models/power_average.py`), in place of the decay.
         suffix: behind the network's name in that of the average.
 
     Attributes:
@@ -148,6 +153,7 @@ class MovingAverage:
         decay: float,
         half_life: float | None = None,
         power: float = 0.0,
+        width: float | None = None,
         suffix: str = "_ema",
     ) -> None:
         self.changed_by: list[str] = []
@@ -156,6 +162,7 @@ class MovingAverage:
         self._decay = decay
         self._half_life = half_life
         self._power = power
+        self._exponent = None if width is None else exponent_of(width)
         self.source = source
         self._begun: bool | Tensor = False
         average = copy.deepcopy(source.module).requires_grad_(requires_grad=False).eval()
@@ -169,6 +176,7 @@ class MovingAverage:
             source.section,
             averaged_from=source.name,
             required=False,
+            facts={} if width is None else {"ema_width": str(width)},
         )
 
     @property
@@ -187,7 +195,7 @@ class MovingAverage:
         """Follow the network by one step.
 
         Args:
-            done: work of the run so far, in the unit of the half-life.
+            done: work of the run so far, in the unit of the half-life; above 0.
             skipped: whether the step left the weights as they were, a flag on their device; None
                 says that it did not.
             iteration: the step's number. A second call for the same one does nothing: where memory
@@ -199,6 +207,8 @@ class MovingAverage:
         if self._half_life is not None:
             # So that two steps of half the work keep as much as one of all of it.
             decay = 0.5 ** ((done - self.done) / self._half_life)
+        if self._exponent is not None:
+            decay = (self.done / done) ** (self._exponent + 1)
         if self._power and iteration is not None:
             decay = min(decay, 1 - iteration**-self._power)
         for average, buffer in self._buffers:

@@ -221,12 +221,14 @@ def _check_sharpening(options: TrainingOptions, problems: OptionProblems) -> Non
 def _check_averages(options: TrainingOptions, problems: OptionProblems) -> None:
     """Further moving averages against the first."""
     train = options.train
-    place = ("train", "ema_also")
-    if train.ema_also and not train.ema_decay and train.ema_half_life is None:
-        message = "goes beside the first moving average; set ema_decay or ema_half_life too"
-        problems.add(place, message, train.ema_also)
-    if len(set(train.ema_also)) < len(train.ema_also):
-        problems.add(place, "expected each decay once", train.ema_also)
+    is_first_missing = not train.ema_decay and train.ema_half_life is None
+    further = (("ema_also", train.ema_also, "decay"), ("ema_widths", train.ema_widths, "width"))
+    for key, values, kind in further:
+        if values and is_first_missing:
+            message = "goes beside the first moving average; set ema_decay or ema_half_life too"
+            problems.add(("train", key), message, values)
+        if len(set(values)) < len(values):
+            problems.add(("train", key), f"expected each {kind} once", values)
 
 
 def _check_teacher(options: TrainingOptions, problems: OptionProblems) -> None:

@@ -136,6 +136,10 @@ class TrainOptions(Section):
     ema_also: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
     """Decays of further moving averages, each of which is validated and saved beside the first
     (net_g_ema_0.9999). Which weights are best is decided by the first."""
+    ema_widths: list[Annotated[float, Field(ge=0.01, le=0.28)]] = Field(default_factory=list)
+    """Widths of power-law averages, as shares of the run so far; each is validated and saved as
+    those of ema_also are (net_g_ema_w0.05). Of two, 0.05 and 0.1, scripts/posthoc_average.py makes
+    those of other widths when the run is over."""
     ema_power: float = Field(default=0, ge=0, le=10)
     """Warm-up of the moving average: in iteration n its decay is at most 1 - n^-ema_power, so that
     it soon forgets the beginning. 0: none; 0.75 is usual."""
@@ -176,6 +180,7 @@ class TrainOptions(Section):
             return self
         given = {"scheduler": self.scheduler, "ema_half_life": self.ema_half_life}
         given["ema_also"] = self.ema_also or None
+        given["ema_widths"] = self.ema_widths or None
         if "ema_decay" in self.model_fields_set:
             given["ema_decay"] = self.ema_decay or None
         for key, value in given.items():
