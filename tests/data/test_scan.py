@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -83,6 +84,31 @@ def test_changed_files_are_read_again(make_pairs: MakePairs) -> None:
     assert reader.scan(gt) == (images, [])
 
 
+# What a file of two pictures could hold, and what spoils it.
+GOOD_CACHE = (
+    b'{"version": 3, "headers": [[44, 40, 3, 8, 1, "", ""]], '
+    b'"images": {"000.png": [SIZE, TIME, 0], "001.png": [1, 2, 0]}}'
+)
+SPOILT = (
+    (b"[SIZE, TIME, 0]", b"[1]"),
+    (b"SIZE", b"true"),
+    (b"TIME", b"1.5"),
+    (b"[1, 2, 0]", b"[1, 2, 1]"),
+    (b"[1, 2, 0]", b"[1, 2, -1]"),
+    (b"[1, 2, 0]", b"[1, 2, false]"),
+    (b"8, 1,", b"8, 9,"),
+    (b"3, 8,", b"3, Infinity,"),
+    (b"3, 8,", b"NaN, 8,"),
+    (b"44", b'"44"'),
+    (b"3, 8,", b"3, true,"),
+    (b"44", b"0"),
+    (b"44", b"1e400"),
+    (b"44", b"4" + b"0" * 200),
+    (b'"", ""', b'"", 1'),
+    (b', "", ""', b""),
+)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -93,17 +119,10 @@ def test_changed_files_are_read_again(make_pairs: MakePairs) -> None:
         b"[" * 100_000,
         b"9" * 5000,
         b'{"version": 9}',
-        b'{"version": 1, "images": [1]}',
-        b'{"version": 1, "images": {"000.png": [1]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, 3, Infinity]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, NaN, 8]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, "44", 40, 3, 8]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 44, 40, 3, true]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 0, 40, 3, 8]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 1e400, 40, 3, 8]}}',
-        b'{"version": 1, "images": {"000.png": [1, 2, 4' + b"0" * 200 + b", 40, 3, 8]}}",
+        b'{"version": 3, "headers": [], "images": [1]}',
+        *(GOOD_CACHE.replace(old, new) for old, new in SPOILT),
     ],
-    ids=range(16),
+    ids=range(8 + len(SPOILT)),
 )
 def test_a_useless_cache_is_ignored(
     make_pairs: MakePairs, cache_home: Path, content: bytes
@@ -112,9 +131,34 @@ def test_a_useless_cache_is_ignored(
     reader = CountingReader()
     first, _ = reader.scan(gt)
     cache = next((cache_home / "traiNNer" / "scan").glob("*.json"))
-    cache.write_bytes(content)
+    cache.write_bytes(stamped(content, gt / "000.png"))
     assert reader.scan(gt) == (first, ["000.png", "001.png"])
-    assert json.loads(cache.read_bytes())["version"] == 2
+    assert json.loads(cache.read_bytes())["version"] == 3
+
+
+def stamped(content: bytes, path: Path) -> bytes:
+    """With what the file is known by."""
+    status = path.stat()
+    size = str(status.st_size).encode()
+    return content.replace(b"SIZE", size).replace(b"TIME", str(status.st_mtime_ns).encode())
+
+
+def test_files_of_one_kind_share_a_header(tmp_path: Path, cache_home: Path) -> None:
+    gt = tmp_path / "set"
+    for number in range(3):
+        save(gt / f"{number:03d}.png", texture(8, 8))
+    reader = CountingReader()
+    for _ in range(2):
+        images, _ = reader.scan(gt)
+        assert len({id(image.header) for image in images}) == 1
+    cache = next((cache_home / "traiNNer" / "scan").glob("*.json"))
+    content = stamped(GOOD_CACHE, gt / "000.png").replace(b"44, 40", b"55, 66")
+    cache.write_bytes(content)
+    images, names = reader.scan(gt)
+    # What spoils it above is all that keeps it from being believed.
+    assert names == ["001.png", "002.png"]
+    assert images[0].header == ImageHeader(55, 66, 3, 8)
+    assert gc.isenabled()
 
 
 def test_a_cache_that_cannot_be_written_is_ignored(make_pairs: MakePairs, cache_home: Path) -> None:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from traiNNer.utils.images import ImageHeader
 from traiNNer.utils.text import plural
 
 log = logging.getLogger(__name__)
+
+
+class Described(Protocol):
+    """A picture, or a scene of pictures, whose header is known."""
+
+    @property
+    def header(self) -> ImageHeader: ...
+
+    @property
+    def path(self) -> Path: ...
 
 
 def describe_sizes(headers: Iterable[ImageHeader]) -> str:
@@ -50,24 +62,23 @@ def describe_kinds(
     return texts
 
 
-def warn_of_unequal_colors(pairs: Iterable[tuple[ImageHeader, ImageHeader, str]]) -> None:
+def warn_of_unequal_colors(pairs: Iterable[tuple[Described, Described]]) -> None:
     """Warn of pairs whose numbers mean different colours: a network would learn the difference.
 
     Args:
-        pairs: the headers of GT and LQ, and what a message calls the pair.
+        pairs: GT and LQ.
     """
-    unequal = [
-        (gt.colors or "sRGB", lq.colors or "sRGB", name)
-        for gt, lq, name in pairs
-        if gt.colors != lq.colors
-    ]
+    unequal = [(gt, lq) for gt, lq in pairs if gt.header.colors != lq.header.colors]
     if unequal:
-        gt, lq, name = unequal[0]
+        gt, lq = unequal[0]
         log.warning(
             "GT and LQ of %s say different colours, for example %s: GT %s, LQ %s. The numbers are "
             "taken as they are, so the network learns the difference; convert both to sRGB",
-            plural(len(unequal), "pair"), name, gt, lq,
-        )  # fmt: skip
+            plural(len(unequal), "pair"),
+            gt.path,
+            gt.header.colors or "sRGB",
+            lq.header.colors or "sRGB",
+        )
 
 
 def _has_channels(headers: Sequence[ImageHeader], *numbers: int) -> bool:

@@ -77,9 +77,7 @@ class PairedImageDataset(PairedImageDatasetDynamicMixin[ImagePair], ImagesOfStor
             left_out=self._other_files,
             unusable=unusable,
         )
-        warn_of_unequal_colors(
-            (pair.gt.header, pair.lq.header, str(pair.gt.path)) for pair in pairs
-        )
+        warn_of_unequal_colors((pair.gt, pair.lq) for pair in pairs)
         self.use_elements(pairs)
 
     @property

@@ -148,9 +148,7 @@ class PairedVideoDataset(PairedVideoDatasetDynamicMixin[Clip], _StoredClips, Dat
         problems.raise_if_any()
         warn_of_variable_rate(scene for pair in self._scenes for scene in (pair.gt, pair.lq))
         # The frames of a scene come from one program, so the first one speaks for all.
-        warn_of_unequal_colors(
-            (pair.gt.header, pair.lq.header, str(pair.gt.path)) for pair in self._scenes
-        )
+        warn_of_unequal_colors((pair.gt, pair.lq) for pair in self._scenes)
         last = self._span - 1
         self.use_elements(
             [

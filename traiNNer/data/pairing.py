@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from traiNNer.data.name_pairing import pair_names
-from traiNNer.data.scan import OF_SINGLE_FILES, ScannedImage, scan_with_unusable
+from traiNNer.data.scan import (
+    OF_SINGLE_FILES,
+    ScannedImage,
+    scan_with_unusable,
+    without_collection,
+)
 from traiNNer.data.walk import LeftOut
 from traiNNer.utils.errors import DataError
 from traiNNer.utils.images import ImageHeader
@@ -33,6 +38,7 @@ class ImagePair:
         return self.gt, self.lq
 
 
+@without_collection()
 def pair_folders(
     roots_gt: Sequence[Path],
     roots_lq: Sequence[Path],
