@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -33,9 +35,11 @@ from traiNNer.data import (
 )
 from traiNNer.data.loader import PatchSize, ReadErrors
 from traiNNer.data.order import ShuffledOrder
+from traiNNer.data.scan import ScannedImage
 from traiNNer.data.waiting import LongWait
 from traiNNer.data.workers import Workers
 from traiNNer.utils.errors import DataError
+from traiNNer.utils.images import Pixels
 
 
 @pytest.fixture
@@ -248,6 +252,22 @@ def test_a_dead_worker_is_a_worker_error(dataset: PairedImageDataset) -> None:
     assert "lower num_worker_per_gpu" in str(caught.value)
     assert explain_worker_death(ValueError("DataLoader worker")) is None
     assert explain_worker_death(RuntimeError("something else")) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_workers_leave_the_objects_of_the_main_process_alone(dataset: PairedImageDataset) -> None:
+    """Each that a worker's garbage collector looks at is copied."""
+
+    class Count:
+        def read(self, image: ScannedImage) -> Pixels:
+            raise DataError(str(gc.get_freeze_count()))
+
+    dataset.source = Count()
+    with loader(dataset, 1) as batches, pytest.raises(DataError) as error:
+        next(batches)
+    frozen = re.search(r"\d{4,}", str(error.value))
+    assert frozen is not None, str(error.value)
+    assert gc.get_freeze_count() == 0
 
 
 def test_workers_leave_ctrl_c_to_the_main_process(dataset: PairedImageDataset) -> None:
