@@ -10,6 +10,7 @@ from pathlib import Path
 
 from traiNNer.data.pixel_source import IMAGE_FILES
 from traiNNer.data.protocols import StorableSet
+from traiNNer.data.scan import without_collection
 from traiNNer.options.dataset_sections import TrainDatasetOptions
 from traiNNer.utils.errors import DataError, OptionsError
 from traiNNer.utils.files import at_home
@@ -109,6 +110,7 @@ class PixelCache:
             )
 
 
+@without_collection()
 def plan_cache(
     section: TrainDatasetOptions, dataset: object, evaluated: Iterable[object] = ()
 ) -> PixelCache:
