@@ -263,7 +263,10 @@ def test_workers_leave_the_objects_of_the_main_process_alone(dataset: PairedImag
             raise DataError(str(gc.get_freeze_count()))
 
     dataset.source = Count()
-    with loader(dataset, 1) as batches, pytest.raises(DataError) as error:
+    with (
+        loader(dataset, 1, start_method="fork") as batches,
+        pytest.raises(DataError) as error,
+    ):
         next(batches)
     frozen = re.search(r"\d{4,}", str(error.value))
     assert frozen is not None, str(error.value)

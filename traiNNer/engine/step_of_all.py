@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -120,18 +121,16 @@ def with_samples_of_all(team: Team, deal: Deal, result: StepResult) -> StepResul
         result: of this process.
     """
     own = {
-        name: {label: values.tolist() for label, values in phase.per_sample.items()}
+        (name, label): values.tolist()
         for name, phase in result.phases.items()
+        for label, values in phase.per_sample.items()
     }
     everyones = team.share((result.indices, result.visits, own))
-
-    def joined_values(name: str, label: str) -> torch.Tensor:
-        return torch.tensor(in_order(deal, [losses[name][label] for _, _, losses in everyones]))
-
-    phases = {
-        name: replace(phase, per_sample={label: joined_values(name, label) for label in own[name]})
-        for name, phase in result.phases.items()
-    }
+    phases = dict(result.phases)
+    for name, label in own:
+        values = in_order(deal, [losses[name, label] for _, _, losses in everyones])
+        per_sample = {**phases[name].per_sample, label: torch.tensor(values)}
+        phases[name] = replace(phases[name], per_sample=per_sample)
     return replace(
         result,
         phases=phases,
@@ -144,9 +143,7 @@ def in_order(deal: Deal, parts: Sequence[Sequence[T]]) -> list[T]:
     """What belongs to the samples of each process, as the samples follow each other in the stream:
     by turns, or one process's behind the other's.
     """
-    if not deal.is_even:
-        return [value for part in parts for value in part]
-    return [value for turn in zip(*parts, strict=True) for value in turn]
+    return list(chain.from_iterable(zip(*parts, strict=True) if deal.is_even else parts))
 
 
 def worst_of(readings: Sequence[tuple[float, MemoryReading]]) -> MemoryReading | None:

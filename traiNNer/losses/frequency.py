@@ -75,9 +75,10 @@ class FocalFrequencyLoss(PairLoss):
 
 @LOSSES.register("wavelet", aliases=("WaveletLoss", "swt", "SWTLoss", "wavelet_loss"))
 class WaveletLoss(PairLoss):
-    """Mean absolute differences of the four bands of a stationary wavelet transform: structure,
-    and details across, down and along the diagonals, each with a weight of its own. Beside an
-    adversarial loss it lets the discriminator invent less.
+    """Mean absolute differences of the four bands of a stationary wavelet transform.
+
+    They are structure, and details across, down and along the diagonals, each with a weight of its
+    own. Beside an adversarial loss it bounds what may be invented in each.
 
     The wavelet is the symlet of seven vanishing moments; pixels of the border go on beyond it.
 
